@@ -1,0 +1,277 @@
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
+import { TorchreelError } from './errors.js'
+import { readJson } from './json.js'
+import type { NetworkFiles } from './native.js'
+
+const components = ['text_encoder', 'unet', 'vae'] as const
+type Component = (typeof components)[number]
+
+const weightNames: Record<Component, string> = {
+  text_encoder: 'model',
+  unet: 'diffusion_pytorch_model',
+  vae: 'diffusion_pytorch_model',
+}
+
+/** A checkpoint on disk in the published layout, found whole and with a graph for each of its networks. */
+export interface Checkpoint {
+  readonly folder: string
+  readonly files: Record<Component, NetworkFiles>
+  readonly tokenizerFolder: string
+  /** The content of scheduler/scheduler_config.json. */
+  readonly schedulerConfig: Record<string, unknown>
+  /** How many positions the text encoder has. */
+  readonly positions: number
+  /** How many layers the text encoder has. */
+  readonly textLayers: number
+  /** C of the latents. */
+  readonly latentChannels: number
+  /** Latents are divided by it before decoding. */
+  readonly scalingFactor: number
+  /** Pixels per latent in each direction: 8 for the published models. */
+  readonly vaeScale: number
+  /** Height and width in pixels that the model was trained on; undefined where its config does not say. */
+  readonly size: number | undefined
+  /** What was chosen for the caller. */
+  readonly warnings: readonly string[]
+}
+
+export interface CheckpointOptions {
+  variant?: string | undefined
+  trustGraph?: boolean | undefined
+}
+
+/**
+ * Reads the configs of a checkpoint folder and finds its weights and graphs. Reads no weights.
+ *
+ * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED` (pickled weights, graphs not
+ * pinned by this package), `ERR_MODEL_INCOMPATIBLE` (an architecture without a graph), `ERR_UNSAFE_PATH`
+ */
+export async function readCheckpoint(folder: string, options: CheckpointOptions): Promise<Checkpoint> {
+  const root = path.resolve(folder)
+  if (!(await isFolder(root))) {
+    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no model folder ${root}`, { path: root })
+  }
+  const config = async (component: string, name = 'config.json') => readJson(path.join(root, component, name))
+  const index = await readJson(path.join(root, 'model_index.json'))
+  const configs = {
+    text_encoder: await config('text_encoder'),
+    unet: await config('unet'),
+    vae: await config('vae'),
+  }
+  checkPipelineClass(index, root)
+
+  const warnings: string[] = []
+  const weights = async (component: Component) => findWeights(root, component, options.variant, warnings)
+  const graphs = await findGraphs(root, configs, options.trustGraph === true)
+  const files = async (component: Component): Promise<NetworkFiles> => ({
+    graph: graphs[component],
+    weights: await weights(component),
+  })
+
+  const { text_encoder: text, unet, vae } = configs
+  const vaeScale = 2 ** (list(vae, 'block_out_channels', 'vae').length - 1)
+  const sampleSize = unet.sample_size
+  return {
+    folder: root,
+    files: { text_encoder: await files('text_encoder'), unet: await files('unet'), vae: await files('vae') },
+    tokenizerFolder: path.join(root, 'tokenizer'),
+    schedulerConfig: await config('scheduler', 'scheduler_config.json'),
+    positions: positive(text, 'max_position_embeddings', 'text_encoder', 77),
+    textLayers: positive(text, 'num_hidden_layers', 'text_encoder', 12),
+    latentChannels: positive(unet, 'in_channels', 'unet', 4),
+    scalingFactor: positive(vae, 'scaling_factor', 'vae', 0.18215),
+    vaeScale,
+    size: typeof sampleSize === 'number' && sampleSize > 0 ? sampleSize * vaeScale : undefined,
+    warnings,
+  }
+}
+
+async function isFolder(file: string): Promise<boolean> {
+  return stat(file).then(
+    (found) => found.isDirectory(),
+    () => false,
+  )
+}
+
+function checkPipelineClass(index: Record<string, unknown>, root: string): void {
+  const known = ['TextToVideoSDPipeline', 'VideoToVideoSDPipeline']
+  const name = index._class_name
+  if (name === undefined || known.includes(name as string)) return
+  throw new TorchreelError(
+    'ERR_MODEL_INCOMPATIBLE',
+    `${root} is a ${String(name)}; torchreel runs ${known.join(' and ')}`,
+    { path: root, expected: known.join(' or '), received: name },
+  )
+}
+
+function badConfig(component: string, key: string, value: unknown): TorchreelError {
+  return new TorchreelError(
+    'ERR_MODEL_CORRUPT',
+    `${component}/config.json has ${key} ${JSON.stringify(value)}`,
+    {
+      parameter: key,
+      received: value,
+    },
+  )
+}
+
+function positive(config: Record<string, unknown>, key: string, component: string, standard: number): number {
+  const value = config[key] ?? standard
+  if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
+  throw badConfig(component, key, value)
+}
+
+function list(config: Record<string, unknown>, key: string, component: string): unknown[] {
+  const value = config[key]
+  if (Array.isArray(value) && value.length > 0 && value.length <= 8) return value
+  throw badConfig(component, key, value)
+}
+
+// ---- weights --------------------------------------------------------------------------------------------------------
+
+async function findWeights(
+  root: string,
+  component: Component,
+  variant: string | undefined,
+  warnings: string[],
+): Promise<string[]> {
+  const folder = path.join(root, component)
+  const base = weightNames[component]
+  const asked = await weightFiles(folder, base, variant)
+  if (asked) return asked
+  if (variant === undefined) {
+    const half = await weightFiles(folder, base, 'fp16')
+    if (half) {
+      warnings.push(`${component}: only the fp16 variant is there, so it is used`)
+      return half
+    }
+  }
+  const present = await readdir(folder).catch(() => [])
+  const pickle = present.find((name) => /\.(bin|pt|pth|ckpt)$/.test(name))
+  if (pickle) {
+    throw new TorchreelError(
+      'ERR_MODEL_UNTRUSTED',
+      `${path.join(folder, pickle)} is a pickle, which is a program and is not run. Convert it once, in Python: ` +
+        'pipeline.save_pretrained(folder, safe_serialization=True)',
+      { path: path.join(folder, pickle) },
+    )
+  }
+  const wanted = path.join(folder, `${base}${variant ? `.${variant}` : ''}.safetensors`)
+  const there = present.length > 0 ? present.join(', ') : 'nothing'
+  throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${wanted} is missing; in its folder: ${there}`, {
+    path: wanted,
+  })
+}
+
+/** One file, or the shards that an index names; undefined where neither is there. */
+async function weightFiles(folder: string, base: string, variant?: string): Promise<string[] | undefined> {
+  const infix = variant ? `.${variant}` : ''
+  const single = path.join(folder, `${base}${infix}.safetensors`)
+  if (existsSync(single)) return [single]
+  const indexFile = path.join(folder, `${base}.safetensors.index${infix}.json`)
+  if (!existsSync(indexFile)) return undefined
+  const { weight_map: map } = await readJson(indexFile)
+  const shards = [...new Set(Object.values((map ?? {}) as Record<string, unknown>))]
+  return shards.map((shard) => {
+    if (typeof shard !== 'string' || !/^[\w.-]+\.safetensors$/.test(shard)) {
+      throw new TorchreelError('ERR_UNSAFE_PATH', `${indexFile} names the file ${JSON.stringify(shard)}`, {
+        path: indexFile,
+        received: shard,
+      })
+    }
+    return path.join(folder, shard)
+  })
+}
+
+// ---- graphs ---------------------------------------------------------------------------------------------------------
+
+/** What `models/export.py` writes beside the graphs. */
+interface GraphManifest {
+  /** Values of config keys that a config.json leaves out. */
+  defaults: Record<Component, Record<string, unknown>>
+  graphs: { component: Component; file: string; sha256: string; architecture: Record<string, unknown> }[]
+}
+
+const packageGraphs = fileURLToPath(new URL('../models/graphs', import.meta.url))
+
+/**
+ * A graph belongs to an architecture, not to a checkpoint: it is the one whose architecture equals the config. This
+ * package's own graphs come first; a checkpoint's only if the caller trusts them, since a TorchScript file is a program.
+ */
+async function findGraphs(
+  root: string,
+  configs: Record<Component, Record<string, unknown>>,
+  trustGraph: boolean,
+): Promise<Record<Component, string>> {
+  const own = path.join(root, 'graphs')
+  const folders = trustGraph && existsSync(own) ? [packageGraphs, own] : [packageGraphs]
+  const manifests = await Promise.all(
+    folders.map(async (folder) => ({
+      folder,
+      manifest: (await readJson(path.join(folder, 'manifest.json'))) as unknown as GraphManifest,
+    })),
+  )
+  const find = async (component: Component): Promise<string> => {
+    for (const { folder, manifest } of manifests) {
+      const graph = manifest.graphs.find(
+        (candidate) =>
+          candidate.component === component &&
+          Object.entries(candidate.architecture).every(([key, value]) =>
+            isDeepStrictEqual(configs[component][key] ?? manifest.defaults[component][key], value),
+          ),
+      )
+      if (graph) return pinned(folder, graph)
+    }
+    throw missingGraph(root, component, existsSync(own) && !trustGraph)
+  }
+  return { text_encoder: await find('text_encoder'), unet: await find('unet'), vae: await find('vae') }
+}
+
+async function pinned(folder: string, graph: GraphManifest['graphs'][number]): Promise<string> {
+  if (!/^[\w.-]+(\/[\w.-]+)?\.pt$/.test(graph.file) || graph.file.includes('..')) {
+    throw new TorchreelError(
+      'ERR_UNSAFE_PATH',
+      `${folder}/manifest.json names the file ${JSON.stringify(graph.file)}`,
+    )
+  }
+  const file = path.join(folder, graph.file)
+  let content: Buffer
+  try {
+    content = await readFile(file)
+  } catch (error) {
+    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `the graph ${file} cannot be read`, {
+      path: file,
+      cause: error,
+    })
+  }
+  const sha256 = createHash('sha256').update(content).digest('hex')
+  if (sha256 === graph.sha256) return file
+  throw new TorchreelError('ERR_MODEL_UNTRUSTED', `the graph ${file} is not the one its manifest names`, {
+    path: file,
+    expected: graph.sha256,
+    received: sha256,
+  })
+}
+
+function missingGraph(root: string, component: Component, untrusted: boolean): TorchreelError {
+  if (untrusted) {
+    return new TorchreelError(
+      'ERR_MODEL_UNTRUSTED',
+      `${component} has an architecture that this package has no graph for. ${root}/graphs has graphs, but a ` +
+        'TorchScript graph is a program: pass trustGraph: true if you made them yourself',
+      { path: path.join(root, 'graphs'), parameter: 'trustGraph' },
+    )
+  }
+  const script = fileURLToPath(new URL('../models/export.py', import.meta.url))
+  return new TorchreelError(
+    'ERR_MODEL_INCOMPATIBLE',
+    `no graph was exported for the architecture in ${root}/${component}/config.json. ` +
+      `Export it once, with Python and torch: python3 ${script} ${root}  — then pass trustGraph: true`,
+    { path: path.join(root, component, 'config.json') },
+  )
+}

@@ -1,0 +1,161 @@
+#!/usr/bin/env node
+import { createRequire } from 'node:module'
+import { constants } from 'node:os'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { TorchreelError } from '../errors.js'
+import { generate, type OneCallOptions } from '../generate.js'
+import { schedulerNames } from '../schedulers/index.js'
+import { setupLibtorch } from '../setup.js'
+import { checkSave, type Video } from '../video.js'
+import { ProgressBar } from './progress_bar.js'
+
+const usageError = 2
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
+
+const examples = `
+Examples:
+  $ torchreel "Spiderman is surfing" --model ./text-to-video-ms-1.7b -o surfing.mp4
+  $ torchreel "a panda eating bamboo" --model ./zeroscope --width 576 --height 320 --frames 24 --seed 7 -o panda.webm
+  $ torchreel "a red circle" --model ./model --scheduler checkpoint --steps 50 --json -o circle.gif
+  $ torchreel setup          get libtorch into the cache
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`
+
+interface CommandLineOptions extends Omit<OneCallOptions, 'signal' | 'onProgress'> {
+  output: string
+  overwrite?: boolean
+  json?: boolean
+  quiet?: boolean
+}
+
+function numeric(value: string): number {
+  const number = Number(value)
+  if (value.trim() === '' || Number.isNaN(number)) throw new InvalidArgumentError('It must be a number.')
+  return number
+}
+
+function commandLine(): Command {
+  const program = new Command('torchreel')
+    .description('Make a video of a text: the ModelScope text-to-video model, without Python.')
+    .version(version)
+    .argument('<prompt>', 'what the video shows')
+    .requiredOption('-m, --model <folder>', 'the checkpoint, a folder in the published layout')
+    .option('-o, --output <file>', '.mp4, .webm, .gif, or frame_%04d.png', 'torchreel.mp4')
+    .option('--steps <n>', 'denoising steps (default: 25)', numeric)
+    .option('--frames <n>', 'frames of the video (default: 16)', numeric)
+    .option('--width <pixels>', "width (default: the model's own)", numeric)
+    .option('--height <pixels>', "height (default: the model's own)", numeric)
+    .option('--seed <n>', 'the same seed gives the same video (default: chosen and printed)', numeric)
+    .option('--guidance-scale <x>', 'how strongly the prompt guides (default: 9)', numeric)
+    .option('--negative-prompt <text>', 'what the video should not show')
+    .option('--scheduler <name>', `checkpoint, or ${schedulerNames.join(', ')}`)
+    .option('--eta <x>', 'noise of DDIM, 0 to 1 (default: 0)', numeric)
+    .option('--clip-skip <n>', "skip the text encoder's last layers (default: 0)", numeric)
+    .option('--fps <n>', 'frames per second (default: 8)', numeric)
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')
+    .option('--dtype <name>', 'float16, bfloat16 or float32 (default: by device)')
+    .option('--variant <name>', 'which weight files, such as fp16')
+    .option('--offload <mode>', 'none, or model: one network on the device at a time')
+    .option('--threads <n>', "CPU threads (default: libtorch's choice)", numeric)
+    .option('--libtorch <folder>', 'the libtorch to load')
+    .option('--trust-graph', "run the TorchScript graphs in the checkpoint's graphs/")
+    .option('--overwrite', 'replace the output file if it exists')
+    .addOption(new Option('--json', 'print the result as JSON'))
+    .option('--quiet', 'no progress')
+    .addHelpText('after', examples)
+    .showSuggestionAfterError()
+    .exitOverride()
+    .action(async (prompt: string, options: CommandLineOptions) => makeVideo(prompt, options))
+  program
+    .command('setup')
+    .description('get libtorch into the cache, unless it is there; prints its folder')
+    .exitOverride()
+    .action(async () => {
+      process.stdout.write(`${await setupLibtorch((line) => process.stderr.write(`${line}\n`))}\n`)
+    })
+  return program
+}
+
+async function makeVideo(prompt: string, options: CommandLineOptions): Promise<void> {
+  const { output, overwrite = false, json = false, quiet = false, ...call } = options
+  // A save that cannot work fails now, not after minutes.
+  await checkSave(output, { fps: call.fps, frameCount: call.frames }, { overwrite })
+
+  const bar = new ProgressBar(process.stderr, quiet)
+  const signal = interruptSignal()
+  let video: Video
+  let saved: string
+  try {
+    video = await generate(prompt, { ...call, signal, onProgress: (progress) => bar.update(progress) })
+    saved = await video.save(output, { overwrite, signal })
+  } finally {
+    bar.clear()
+  }
+  for (const warning of video.warnings) process.stderr.write(`torchreel: ${warning}\n`)
+  process.stdout.write(
+    json ? `${JSON.stringify(described(video, saved), null, 2)}\n` : `${saved} (seed ${video.seed})\n`,
+  )
+}
+
+function described(video: Video, output: string): object {
+  const {
+    width,
+    height,
+    frameCount,
+    fps,
+    seed,
+    model,
+    scheduler,
+    device,
+    dtype,
+    libtorch,
+    timings,
+    warnings,
+  } = video
+  return {
+    output,
+    width,
+    height,
+    frameCount,
+    fps,
+    seed,
+    model,
+    scheduler,
+    device,
+    dtype,
+    libtorch,
+    timings,
+    warnings,
+  }
+}
+
+/** Aborts on Ctrl-C. A job that does not stop soon is left with the process; files in the making are removed. */
+function interruptSignal(): AbortSignal {
+  const controller = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => {
+      const code = 128 + constants.signals[name]
+      process.exitCode = code
+      controller.abort(new Error('interrupted'))
+      setTimeout(() => process.exit(code), 500)
+    })
+  }
+  return controller.signal
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usageError
+  const text = error instanceof Error ? error.message : String(error)
+  const code = error instanceof TorchreelError ? error.code : undefined
+  process.stderr.write(`torchreel: ${text}${code ? ` [${code}]` : ''}\n`)
+  return code === 'ERR_INVALID_ARGUMENT' ? usageError : 1
+}
+
+try {
+  await commandLine().parseAsync()
+} catch (error) {
+  // Interrupted: the handler has set the code.
+  const code = Number(process.exitCode ?? 0) || exitCodeOf(error)
+  // Not only exitCode: nothing is left to do, whatever a library keeps open.
+  process.exit(code)
+}

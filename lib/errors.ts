@@ -1,0 +1,88 @@
+/** Every way torchreel can refuse or fail. Codes are stable: they change only with a major version. */
+export type TorchreelErrorCode =
+  | 'ERR_INVALID_ARGUMENT'
+  | 'ERR_LIMIT_EXCEEDED'
+  | 'ERR_MODEL_NOT_FOUND'
+  | 'ERR_MODEL_CORRUPT'
+  | 'ERR_MODEL_INCOMPATIBLE'
+  | 'ERR_MODEL_UNTRUSTED'
+  | 'ERR_UNSAFE_PATH'
+  | 'ERR_OUT_OF_MEMORY'
+  | 'ERR_DEVICE_UNAVAILABLE'
+  | 'ERR_DEVICE_LOST'
+  | 'ERR_NUMERIC'
+  | 'ERR_DISPOSED'
+  | 'ERR_QUEUE_FULL'
+  | 'ERR_ENCODER_NOT_FOUND'
+  | 'ERR_ENCODER_FAILED'
+  | 'ERR_OUTPUT_EXISTS'
+  | 'ERR_OUTPUT_WRITE'
+  | 'ERR_LIBTORCH_NOT_FOUND'
+  | 'ERR_NATIVE_LOAD'
+  | 'ERR_INTERNAL'
+
+/** What a {@link TorchreelError} carries beside its code and message, where it applies. */
+export interface TorchreelErrorDetails {
+  /** The name of the argument or option at fault. */
+  parameter?: string
+  /** What would have been accepted. */
+  expected?: string
+  /** What came instead. */
+  received?: unknown
+  /** The file or folder concerned. */
+  path?: string
+  /** ffmpeg's exit code. */
+  exitCode?: number | null
+  /** The signal that ended ffmpeg. */
+  signal?: string | null
+  /** The last lines ffmpeg wrote to stderr. */
+  stderrTail?: string
+  cause?: unknown
+}
+
+/**
+ * The one error class of torchreel. An aborted call is the exception: it rejects with `signal.reason`, as the
+ * platform does.
+ */
+export class TorchreelError extends Error {
+  override readonly name = 'TorchreelError'
+  readonly code: TorchreelErrorCode
+  declare readonly parameter?: string
+  declare readonly expected?: string
+  declare readonly received?: unknown
+  declare readonly path?: string
+  declare readonly exitCode?: number | null
+  declare readonly signal?: string | null
+  declare readonly stderrTail?: string
+
+  constructor(code: TorchreelErrorCode, message: string, details: TorchreelErrorDetails = {}) {
+    const { cause, ...fields } = details
+    super(message, cause === undefined ? undefined : { cause })
+    this.code = code
+    Object.assign(this, fields)
+  }
+}
+
+/** An `ERR_INVALID_ARGUMENT` that says which parameter, what was expected and what came. */
+export function invalidArgument(parameter: string, expected: string, received: unknown): TorchreelError {
+  return new TorchreelError(
+    'ERR_INVALID_ARGUMENT',
+    `${parameter} must be ${expected}, got ${show(received)}`,
+    {
+      parameter,
+      expected,
+      received,
+    },
+  )
+}
+
+/** A short, safe rendering of any value for a message. */
+export function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)
+  if (typeof value === 'function') return 'a function'
+  if (typeof value === 'bigint') return `${value}n`
+  if (typeof value !== 'object' || value === null) return String(value)
+  if (Array.isArray(value)) return `an array of ${value.length}`
+  const type = Object.getPrototypeOf(value)?.constructor?.name
+  return type && type !== 'Object' ? `an instance of ${type}` : 'an object'
+}

@@ -1,0 +1,272 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { constants } from 'node:fs'
+import { access, chmod, stat } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { delimiter, dirname, join, resolve, sep } from 'node:path'
+import { PassThrough, type Writable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { TorchreelError } from './errors.js'
+
+/** An ffmpeg that was found and has answered. */
+export interface Ffmpeg {
+  /** Absolute path of the executable. */
+  readonly path: string
+  /** As it names itself, such as `7.0.2-static`. */
+  readonly version: string
+  /** Where it was found. */
+  readonly source: FfmpegSource
+  /** The names of the encoders it has. */
+  readonly encoders: ReadonlySet<string>
+}
+
+export type FfmpegSource =
+  | 'option'
+  | 'FFMPEG_PATH'
+  | 'FFMPEG_BIN'
+  | 'ffmpeg-static'
+  | 'PATH'
+  | '@ffmpeg-installer/ffmpeg'
+
+/** A place to look, and what stands there: a file to try, or the reason why there is none. */
+interface Candidate {
+  readonly source: FfmpegSource
+  readonly path?: string
+  readonly reason?: string
+}
+
+const answerTimeoutMs = 10_000
+const stderrTailLength = 4096
+
+/** What has answered, by path. A failure is not kept: the next call tries again. */
+const answers = new Map<string, Promise<Pick<Ffmpeg, 'version' | 'encoders'>>>()
+
+const running = new Set<ChildProcess>()
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+})
+
+/**
+ * Finds ffmpeg: `option`, then `FFMPEG_PATH` or `FFMPEG_BIN`, then the package ffmpeg-static, then `PATH`, then the
+ * package @ffmpeg-installer/ffmpeg. What the caller or the environment names is taken or refused, never passed over;
+ * the others are tried in turn, and one that lacks the encoders is passed over.
+ *
+ * @param option path of an ffmpeg, or its name on `PATH`
+ * @param encoders it must have one of these
+ * @throws TorchreelError `ERR_ENCODER_NOT_FOUND`: its message lists every place tried, why it failed and what to type
+ */
+export async function findFfmpeg(
+  option?: string,
+  encoders: readonly string[] = ['libx264'],
+): Promise<Ffmpeg> {
+  const tried: string[] = []
+  for await (const { source, path, reason } of candidates(option)) {
+    if (path === undefined) {
+      tried.push(`${source}: ${reason}`)
+      continue
+    }
+    try {
+      if (source === '@ffmpeg-installer/ffmpeg') await makeExecutable(path)
+      const answer = await ask(path)
+      if (encoders.some((name) => answer.encoders.has(name))) return { path, source, ...answer }
+      tried.push(`${source}: ${path} has no encoder ${encoders.join(' or ')}`)
+    } catch (error) {
+      tried.push(`${source}: ${path}: ${error instanceof Error ? error.message : error}`)
+    }
+  }
+  throw new TorchreelError(
+    'ERR_ENCODER_NOT_FOUND',
+    `no usable ffmpeg was found. Tried:\n${tried.map((line) => `  - ${line}\n`).join('')}` +
+      'Install one with `npm install ffmpeg-static` or `apt install ffmpeg`, or set FFMPEG_PATH to one.',
+    { parameter: 'ffmpeg', expected: `an ffmpeg with ${encoders.join(' or ')}`, received: option },
+  )
+}
+
+async function* candidates(option: string | undefined): AsyncGenerator<Candidate> {
+  const named = (['FFMPEG_PATH', 'FFMPEG_BIN'] as const).find((variable) => process.env[variable])
+  if (option !== undefined) {
+    yield* byName('option', option)
+  } else if (named !== undefined) {
+    yield* byName(named, process.env[named] as string)
+  } else {
+    yield packaged('ffmpeg-static', (require) => require.resolve('ffmpeg-static/package.json'))
+    yield* byName('PATH', 'ffmpeg')
+    yield packaged('@ffmpeg-installer/ffmpeg', (require) => {
+      const facade = createRequire(require.resolve('@ffmpeg-installer/ffmpeg/package.json'))
+      return facade.resolve(`@ffmpeg-installer/${process.platform}-${process.arch}/package.json`)
+    })
+  }
+}
+
+/** A path as it is; a bare name wherever `PATH` has it. */
+async function* byName(source: FfmpegSource, name: string): AsyncGenerator<Candidate> {
+  if (name.includes(sep)) {
+    yield { source, path: resolve(name) }
+    return
+  }
+  let found = false
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    const path = resolve(folder, name)
+    if (folder === '' || !(await isExecutable(path))) continue
+    found = true
+    yield { source, path }
+  }
+  if (!found) yield { source, reason: `no ${name} in any folder of PATH` }
+}
+
+async function isExecutable(path: string): Promise<boolean> {
+  try {
+    await access(path, constants.X_OK)
+    return (await stat(path)).isFile()
+  } catch {
+    return false
+  }
+}
+
+/** The ffmpeg inside an npm package that the user installed: looked up from this package, then from the working folder. */
+function packaged(source: FfmpegSource, locate: (require: NodeJS.Require) => string): Candidate {
+  for (const base of [import.meta.url, join(process.cwd(), 'package.json')]) {
+    try {
+      return { source, path: join(dirname(locate(createRequire(base))), 'ffmpeg') }
+    } catch {
+      // Not installed there.
+    }
+  }
+  return { source, reason: 'not installed' }
+}
+
+/** What the package's own install script would do, which npm may have blocked. */
+async function makeExecutable(path: string): Promise<void> {
+  if (!(await isExecutable(path))) await chmod(path, 0o755).catch(() => {})
+}
+
+function ask(path: string): Promise<Pick<Ffmpeg, 'version' | 'encoders'>> {
+  const known = answers.get(path)
+  if (known) return known
+  const answer = interrogate(path)
+  answers.set(path, answer)
+  answer.catch(() => answers.delete(path))
+  return answer
+}
+
+async function interrogate(path: string): Promise<Pick<Ffmpeg, 'version' | 'encoders'>> {
+  if (!(await stat(path).catch(() => undefined))?.isFile()) throw new Error('no such file')
+  if (!(await isExecutable(path))) throw new Error(`not executable; type: chmod +x '${path}'`)
+  const signal = AbortSignal.timeout(answerTimeoutMs)
+  try {
+    const [banner, list] = await Promise.all([
+      captureFfmpeg(path, ['-version'], signal),
+      captureFfmpeg(path, ['-v', 'error', '-encoders'], signal),
+    ])
+    const version = /^ffmpeg version (\S+)/.exec(banner)?.[1]
+    if (version === undefined) throw new Error('it did not answer -version as ffmpeg does')
+    // A line of the list reads ` V..... libx264   libx264 H.264 / AVC …`.
+    const encoders = new Set(Array.from(list.matchAll(/^ [A-Z.]{6} (\S+)/gm), ([, name]) => name as string))
+    return { version, encoders }
+  } catch (error) {
+    if (signal.aborted) throw new Error(`no answer to -version within ${answerTimeoutMs / 1000} s`)
+    throw error
+  }
+}
+
+/** What goes in and out of a run of ffmpeg. */
+export interface FfmpegStreams {
+  /** Written to stdin one at a time: the next is asked for when ffmpeg has taken the last. */
+  readonly stdin?: Iterable<Uint8Array> | AsyncIterable<Uint8Array>
+  /** Gets stdout. It is not ended: only the caller knows that all is well. */
+  readonly stdout?: Writable
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
+ * Runs ffmpeg to its end. However it ends, no child is left.
+ *
+ * @throws TorchreelError `ERR_ENCODER_FAILED` if it fails, is killed, or leaves before it has read everything;
+ *   `signal.reason` if aborted; whatever `stdin` throws
+ */
+export async function runFfmpeg(
+  path: string,
+  parameters: readonly string[],
+  { stdin, stdout, signal }: FfmpegStreams,
+): Promise<void> {
+  signal?.throwIfAborted()
+  const child = spawn(path, parameters, {
+    stdio: [stdin ? 'pipe' : 'ignore', stdout ? 'pipe' : 'ignore', 'pipe'],
+    windowsHide: true,
+  })
+  running.add(child)
+
+  let stopped: { reason: unknown } | undefined
+  const stop = (reason: unknown) => {
+    stopped ??= { reason }
+    child.kill('SIGKILL')
+    // What ffmpeg started may hold the pipes; without this 'close' would wait for it.
+    for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy()
+  }
+  const onAbort = () => stop(signal?.reason)
+  signal?.addEventListener('abort', onAbort)
+
+  let stderrTail = ''
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+    stderrTail = (stderrTail + chunk).slice(-stderrTailLength)
+  })
+  if (stdout) child.stdout?.pipe(stdout, { end: false })
+  // EPIPE: ffmpeg left early, and its exit code says why.
+  child.stdin?.on('error', () => {})
+
+  let fed = stdin === undefined
+  try {
+    const ended = new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
+      child.on('error', reject)
+      child.once('close', (...ending) => resolve(ending))
+    })
+    if (stdin && child.stdin) {
+      feed(child.stdin, stdin).then((complete) => {
+        fed = complete
+      }, stop)
+    }
+    const [exitCode, exitSignal] = await ended.catch((cause: Error) => {
+      throw new TorchreelError('ERR_ENCODER_FAILED', `ffmpeg did not start: ${cause.message}`, {
+        path,
+        cause,
+      })
+    })
+    if (stopped) throw stopped.reason
+    if (exitCode === 0 && fed) return
+    const ending = exitSignal !== null ? `was killed by ${exitSignal}` : `ended with exit code ${exitCode}`
+    const early = fed ? '' : ' before it had read every frame'
+    throw new TorchreelError('ERR_ENCODER_FAILED', `ffmpeg ${ending}${early}\n${stderrTail}`.trimEnd(), {
+      exitCode,
+      signal: exitSignal,
+      stderrTail,
+    })
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+    running.delete(child)
+  }
+}
+
+/** Runs ffmpeg and returns what it writes to stdout, as text. */
+export async function captureFfmpeg(
+  path: string,
+  parameters: readonly string[],
+  signal?: AbortSignal,
+): Promise<string> {
+  const stdout = new PassThrough()
+  const output = text(stdout)
+  await runFfmpeg(path, parameters, { stdout, signal })
+  stdout.end()
+  return output
+}
+
+/** Writes the frames one by one; false if the reader went away. */
+async function feed(
+  stdin: Writable,
+  frames: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+): Promise<boolean> {
+  for await (const frame of frames) {
+    const error = await new Promise((resolve) => stdin.write(frame, resolve))
+    if (error) return false
+  }
+  stdin.end()
+  return true
+}

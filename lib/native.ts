@@ -1,0 +1,275 @@
+import { readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { isMainThread } from 'node:worker_threads'
+import { show, TorchreelError, type TorchreelErrorCode } from './errors.js'
+import { findLibtorch, type Libtorch, librariesOf } from './libtorch.js'
+
+/** The files of one network. */
+export interface NetworkFiles {
+  /** A TorchScript archive without weights. */
+  graph: string
+  /** Safetensors files. */
+  weights: string[]
+}
+
+export interface NativePipelineOptions {
+  textEncoder: NetworkFiles
+  unet: NetworkFiles
+  vae: NetworkFiles
+  device: string
+  dtype: string
+  offload: string
+  /** Latents are divided by it before they are decoded. */
+  scalingFactor: number
+  latentChannels: number
+}
+
+/** One job: B videos of F frames. */
+export interface NativeRequest {
+  videos: number
+  /** (B, L) */
+  tokens: Int32Array
+  /** (B, L); undefined: no guidance. */
+  negativeTokens: Int32Array | undefined
+  clipSkip: number
+  frames: number
+  latentHeight: number
+  latentWidth: number
+  /** The code of a DenoisingProgram. */
+  program: Float64Array
+  /** One scale per CALL of the program. */
+  guidance: Float64Array
+  /** One for all videos, or one per video. */
+  seeds: number[]
+  /** Frames decoded at a time. */
+  decodeChunk: number
+  /** 0: libtorch's choice. */
+  threads: number
+}
+
+export type Stage = 'encode' | 'denoise' | 'decode'
+
+export type NativeEvent =
+  | { type: 'progress'; stage: Stage; step: number; steps: number }
+  | { type: 'latents'; data: Float32Array; shape: number[] }
+  | { type: 'frames'; first: number; count: number; width: number; height: number; data: Buffer }
+
+declare const handle: unique symbol
+type Handle<Name> = { readonly [handle]: Name }
+type PipelineHandle = Handle<'pipeline'>
+type GeneratorHandle = Handle<'generator'>
+type NativeModel = (input: Float32Array, timestep: number, call: number) => Float32Array
+
+/** The addon's functions. */
+interface Addon {
+  load(libraries: string[], core: string): string
+  leaveAtExit(): void
+  checkDevice(device: string): void
+  createPipeline(): PipelineHandle
+  openPipeline(pipeline: PipelineHandle, job: number, options: NativePipelineOptions): Promise<void>
+  generate(
+    pipeline: PipelineHandle,
+    job: number,
+    request: NativeRequest,
+    listener: (event: NativeEvent) => void,
+  ): Promise<void>
+  cancel(pipeline: PipelineHandle, job: number): void
+  closePipeline(pipeline: PipelineHandle): Promise<void>
+  createGenerator(seed: number): GeneratorHandle
+  randn(generator: GeneratorHandle, shape: readonly number[]): Float32Array
+  runProgram(
+    code: Float64Array,
+    sample: Float32Array,
+    shape: readonly number[],
+    model: NativeModel,
+    generator: GeneratorHandle | undefined,
+    calls: number,
+  ): Float32Array
+}
+
+const require = createRequire(import.meta.url)
+const nodeGypBuild = require('node-gyp-build') as { path(folder: string): string }
+const packageFolder = fileURLToPath(new URL('..', import.meta.url))
+let loaded: { addon: Addon; libtorch: Libtorch } | undefined
+
+/**
+ * Loads the addon, libtorch and the core that was built for it; once per process.
+ *
+ * @throws TorchreelError `ERR_NATIVE_LOAD` with what was tried, `ERR_LIBTORCH_NOT_FOUND`
+ */
+export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: Libtorch } {
+  if (loaded) return loaded
+  const file = addonFile()
+  const libtorch = findLibtorch(libtorchFolder)
+  let addon: Addon
+  try {
+    addon = require(file) as Addon
+    addon.load(librariesOf(libtorch), coreFile(path.dirname(file), libtorch))
+  } catch (error) {
+    if (error instanceof TorchreelError) throw error
+    throw new TorchreelError(
+      'ERR_NATIVE_LOAD',
+      `torchreel could not be loaded with libtorch ${libtorch.version} in ${libtorch.folder} ` +
+        `(found by ${libtorch.source}): ${(error as Error).message}`,
+      { path: libtorch.folder, cause: error },
+    )
+  }
+  // A worker's end is the environment's: it waits for the running step. The process's end need not wait.
+  if (isMainThread) process.on('exit', () => addon.leaveAtExit())
+  loaded = { addon, libtorch }
+  return loaded
+}
+
+function addonFile(): string {
+  try {
+    return nodeGypBuild.path(packageFolder)
+  } catch (error) {
+    throw new TorchreelError(
+      'ERR_NATIVE_LOAD',
+      `torchreel has no addon for ${process.platform}-${process.arch} in ${packageFolder}: looked in prebuilds/ and ` +
+        'build/Release/. From a clone of the repository, build it with: npm run build',
+      { path: packageFolder, cause: error },
+    )
+  }
+}
+
+function coreFile(folder: string, libtorch: Libtorch): string {
+  const minor = /^\d+\.\d+/.exec(libtorch.version)?.[0]
+  const cores = readdirSync(folder).filter((name) => /^torchreel_core-.*\.so$/.test(name))
+  const core = cores.find((name) => name === `torchreel_core-${minor}.so`)
+  if (core) return path.join(folder, core)
+  const built = cores.map((name) => name.slice('torchreel_core-'.length, -'.so'.length)).join(', ')
+  throw new TorchreelError(
+    'ERR_NATIVE_LOAD',
+    `libtorch in ${libtorch.folder} is ${libtorch.version}; this torchreel is built for ${built || 'none'}. ` +
+      'Get one that fits with: npx torchreel setup',
+    { path: libtorch.folder },
+  )
+}
+
+/** What the native side rejects with, as a TorchreelError with the stack of who asked. */
+function asTorchreelError(error: unknown): TorchreelError {
+  const { code, message } = error as { code?: string; message?: string }
+  const known = typeof code === 'string' && code.startsWith('ERR_')
+  return new TorchreelError(known ? (code as TorchreelErrorCode) : 'ERR_INTERNAL', message ?? show(error), {
+    cause: error,
+  })
+}
+
+function guarded<T>(call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    throw asTorchreelError(error)
+  }
+}
+
+/** @throws TorchreelError `ERR_DEVICE_UNAVAILABLE`, or `ERR_INVALID_ARGUMENT` for what is no device's name */
+export function checkDevice(device: string): void {
+  guarded(() => loadNative().addon.checkDevice(device))
+}
+
+/** A pipeline in the core, with a thread of its own for its jobs. */
+export class NativePipeline {
+  readonly #addon: Addon
+  readonly #pipeline: PipelineHandle
+  #jobs = 0
+  #closed: Promise<void> | undefined
+
+  private constructor(addon: Addon) {
+    this.#addon = addon
+    this.#pipeline = addon.createPipeline()
+  }
+
+  /** Loads graphs and weights on the pipeline's thread. */
+  static async open(options: NativePipelineOptions): Promise<NativePipeline> {
+    const pipeline = new NativePipeline(loadNative().addon)
+    try {
+      await pipeline.#addon.openPipeline(pipeline.#pipeline, pipeline.#jobs++, options)
+    } catch (error) {
+      await pipeline.close()
+      throw asTorchreelError(error)
+    }
+    return pipeline
+  }
+
+  /**
+   * Queues a job. Rejects with `signal.reason` within a step of an abort, with what `listener` throws, and with
+   * `ERR_DISPOSED` when the pipeline is closed meanwhile.
+   */
+  async generate(
+    request: NativeRequest,
+    listener: (event: NativeEvent) => void | Promise<void>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    signal?.throwIfAborted()
+    const job = this.#jobs++
+    const cancel = () => this.#addon.cancel(this.#pipeline, job)
+    let thrown: { error: unknown } | undefined
+    const stop = (error: unknown) => {
+      thrown ??= { error }
+      cancel()
+    }
+    const listen = async (event: NativeEvent) => {
+      if (!thrown && !signal?.aborted) await listener(event)
+    }
+    signal?.addEventListener('abort', cancel, { once: true })
+    try {
+      await this.#addon.generate(this.#pipeline, job, request, (event) => void listen(event).catch(stop))
+    } catch (error) {
+      if (thrown) throw thrown.error
+      if ((error as { code?: string }).code !== 'ABORTED') throw asTorchreelError(error)
+      signal?.throwIfAborted()
+      throw new TorchreelError(
+        'ERR_DISPOSED',
+        'the pipeline was disposed while the job was waiting or running',
+      )
+    } finally {
+      signal?.removeEventListener('abort', cancel)
+    }
+    if (thrown) throw thrown.error
+    signal?.throwIfAborted()
+  }
+
+  /** Cancels what runs, gives the memory back and ends the thread. */
+  close(): Promise<void> {
+    this.#closed ??= this.#addon.closePipeline(this.#pipeline)
+    return this.#closed
+  }
+}
+
+/** The core's generator behind {@link Generator}. */
+export class NativeGenerator {
+  readonly #addon: Addon
+  readonly #generator: GeneratorHandle
+
+  constructor(seed: number) {
+    this.#addon = loadNative().addon
+    this.#generator = guarded(() => this.#addon.createGenerator(seed))
+  }
+
+  randn(shape: readonly number[]): Float32Array {
+    return guarded(() => this.#addon.randn(this.#generator, shape))
+  }
+
+  /** The core's interpreter of denoising programs; the samples after each of `calls` calls, one after the other. */
+  static runProgram(
+    code: Float64Array,
+    sample: Float32Array,
+    shape: readonly number[],
+    model: NativeModel,
+    generator: NativeGenerator | undefined,
+    calls: number,
+  ): Float32Array {
+    return loadNative().addon.runProgram(
+      code,
+      sample,
+      shape,
+      model,
+      generator === undefined ? undefined : generator.#generator,
+      calls,
+    )
+  }
+}

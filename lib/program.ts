@@ -1,0 +1,93 @@
+import { TorchreelError } from './errors.js'
+
+/**
+ * A denoising program: what a scheduler makes of its config and a number of steps. Every solver in use is, once those
+ * are known, a fixed list of linear combinations over the sample, earlier model outputs and fresh noise. The core
+ * runs programs and knows no scheduler.
+ *
+ * `code` is a flat list of instructions over registers that hold tensors of the sample's shape:
+ *
+ *     CALL      0, timestep, scale                          output ← network(scale · sample, timestep), guided
+ *     COMBINE   1, target, n, (register, coefficient) × n   target ← Σ coefficient · register
+ *     NOISE     2, target                                   target ← the generator's next standard normal draw
+ *     CLAMP     3, target, limit                            target ← min(max(target, −limit), limit)
+ *     THRESHOLD 4, target, ratio, maximum                   dynamic thresholding, see {@link ProgramBuilder.threshold}
+ *
+ * Register 0 is the sample, register 1 the output of the last CALL, the rest are the program's own. The program starts
+ * with the sample holding standard normal noise and ends with the sample holding the denoised latents.
+ * Coefficients are computed in float64 and applied in float32, whatever the network's dtype.
+ */
+export interface DenoisingProgram {
+  readonly code: Float64Array
+  /** How many registers `code` uses, sample and output among them. */
+  readonly registers: number
+  /** The timestep of each CALL, in order. */
+  readonly timesteps: Float64Array
+}
+
+export const SAMPLE = 0
+export const OUTPUT = 1
+
+export const Instruction = { call: 0, combine: 1, noise: 2, clamp: 3, threshold: 4 } as const
+
+/** One term of a linear combination: a register and its coefficient. */
+export type Term = readonly [register: number, coefficient: number]
+
+/** Writes a {@link DenoisingProgram} instruction by instruction. */
+export class ProgramBuilder {
+  readonly #code: number[] = []
+  readonly #timesteps: number[] = []
+  #registers = 2
+
+  /** A new register, for the program's own use. */
+  register(): number {
+    return this.#registers++
+  }
+
+  /** output ← network(scale · sample, timestep). The timestep may be fractional. */
+  call(timestep: number, scale = 1): this {
+    this.#code.push(Instruction.call, timestep, scale)
+    this.#timesteps.push(timestep)
+    return this
+  }
+
+  /** target ← Σ coefficient · register. The target may be among the terms; terms with coefficient 0 are left out. */
+  combine(target: number, terms: readonly Term[]): this {
+    const kept = terms.filter(([, coefficient]) => coefficient !== 0)
+    this.#code.push(Instruction.combine, target, kept.length, ...kept.flat())
+    return this
+  }
+
+  /** target ← fresh standard normal noise, drawn per frame as (B·F, C, h, w). */
+  noise(target: number): this {
+    this.#code.push(Instruction.noise, target)
+    return this
+  }
+
+  /** target ← target clamped to [−limit, limit]. */
+  clamp(target: number, limit: number): this {
+    this.#code.push(Instruction.clamp, target, limit)
+    return this
+  }
+
+  /**
+   * Dynamic thresholding (Saharia et al. 2022, Imagen, section 2.3), frame by frame: s is the `ratio` quantile of |x|,
+   * limited to [1, maximum]; x ← min(max(x, −s), s) / s.
+   */
+  threshold(target: number, ratio: number, maximum: number): this {
+    this.#code.push(Instruction.threshold, target, ratio, maximum)
+    return this
+  }
+
+  build(): DenoisingProgram {
+    const code = Float64Array.from(this.#code)
+    const bad = code.findIndex((value) => !Number.isFinite(value))
+    if (bad >= 0) {
+      throw new TorchreelError(
+        'ERR_NUMERIC',
+        `the scheduler made a program that holds ${code[bad]} at ${bad}`,
+      )
+    }
+    return { code, registers: this.#registers, timesteps: Float64Array.from(this.#timesteps) }
+  }
+}

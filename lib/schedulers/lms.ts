@@ -1,0 +1,69 @@
+import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from '../program.js'
+import { type ConfigOf, choice } from './config.js'
+import { scaleInitialNoise } from './euler.js'
+import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
+import { inputScale, predictedExplodingSample } from './prediction.js'
+import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { checkSigmaSpacing, explodingSteps, sigmaSpacingOptions, spacingOptions } from './spacing.js'
+
+const options = {
+  ...noiseScheduleOptions(),
+  ...sigmaSpacingOptions,
+  ...spacingOptions('linspace'),
+  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction']),
+}
+
+export type LMSDiscreteConfig = ConfigOf<typeof options>
+
+/** How many slopes the polynomial goes through. */
+const order = 4
+
+/** The linear multistep method (Adams–Bashforth with uneven steps) in σ, of Crowson's k-diffusion. */
+export class LMSDiscreteScheduler extends ConfiguredScheduler<typeof options> {
+  readonly #schedule: NoiseSchedule
+
+  constructor(given: Partial<LMSDiscreteConfig> = {}, carried: Carried = {}) {
+    super('LMSDiscreteScheduler', options, given, carried)
+    checkSigmaSpacing(this.settings)
+    this.#schedule = new NoiseSchedule(this.settings)
+  }
+
+  protected write(builder: ProgramBuilder, steps: number): void {
+    const config = this.settings
+    const { timesteps, sigmas } = explodingSteps(config, this.#schedule, steps)
+    const slopes = Array.from({ length: order }, () => builder.register())
+    scaleInitialNoise(builder, sigmas, config.timestep_spacing)
+    timesteps.forEach((timestep, i) => {
+      const sigma = sigmas[i] as number
+      const slope = (back: number) => slopes[(i - back) % order] as number
+      builder.call(timestep, inputScale(sigma))
+      // The slope is (x − x_0) / σ.
+      const [[, ofSample], [, ofOutput]] = predictedExplodingSample(config.prediction_type, sigma) as [
+        Term,
+        Term,
+      ]
+      builder.combine(slope(0), [
+        [SAMPLE, (1 - ofSample) / sigma],
+        [OUTPUT, -ofOutput / sigma],
+      ])
+      const past = sigmas.slice(Math.max(i + 1 - order, 0), i + 1).reverse()
+      builder.combine(SAMPLE, [
+        [SAMPLE, 1],
+        ...past.map((_, k): Term => [slope(k), integratedBasis(past, k, sigma, sigmas[i + 1] as number)]),
+      ])
+    })
+  }
+}
+
+/**
+ * The integral from `from` to `to` of the Lagrange polynomial that is 1 at nodes[k] and 0 at the other nodes. Two Gauss
+ * points are exact to the third degree, which at most it has.
+ */
+function integratedBasis(nodes: readonly number[], k: number, from: number, to: number): number {
+  const node = nodes[k] as number
+  const basis = (x: number) =>
+    nodes.reduce((product, other, j) => (j === k ? product : (product * (x - other)) / (node - other)), 1)
+  const middle = (from + to) / 2
+  const half = (to - from) / 2
+  return half * (basis(middle - half / Math.sqrt(3)) + basis(middle + half / Math.sqrt(3)))
+}

@@ -1,0 +1,108 @@
+import { type ConfigOf, choice, flag, nullable, number } from './config.js'
+import type { NoiseSchedule } from './noise_schedule.js'
+import { flowLevel, type NoiseLevel, preservingLevel } from './prediction.js'
+import {
+  flowSigmas,
+  linspace,
+  openTimesteps,
+  roundHalfEven,
+  type Spacing,
+  sigmaSpacing,
+  type sigmaSpacingOptions,
+} from './spacing.js'
+
+/** What the solvers of the DPM-Solver, DEIS and UniPC families share. */
+export const flowOptions = {
+  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction', 'flow_prediction']),
+  use_flow_sigmas: flag(false),
+  flow_shift: number(1, 0),
+  use_dynamic_shifting: flag(false),
+  time_shift_type: choice('exponential', ['exponential', 'linear']),
+}
+
+/**
+ * Networks that predict a variance beside the noise have twice the channels and are not run here; the names of fixed
+ * variances mean something to DDPM only.
+ */
+export const varianceOption = nullable(
+  choice('fixed_small', ['fixed_small', 'fixed_small_log', 'fixed_large', 'fixed_large_log']),
+)
+
+type StepsConfig = ConfigOf<typeof sigmaSpacingOptions> &
+  Pick<ConfigOf<typeof flowOptions>, 'use_flow_sigmas' | 'flow_shift'>
+
+/** What only some of the solvers have as options. */
+interface SolverSteps {
+  readonly spacing?: Spacing
+  readonly offset?: number
+  /** Timesteps with a λ below this are cut off. */
+  readonly lambdaMin?: number
+  /** Evenly spaced in λ: Lu et al. 2022. */
+  readonly luLambdas?: boolean
+  /** Round the timesteps that Karras's or Lu's rule gives; any others are truncated in the end. */
+  readonly wholeTimesteps?: boolean
+}
+
+/** The timesteps of the calls and σ at them, the end left out. */
+export function solverSteps(
+  config: StepsConfig,
+  schedule: NoiseSchedule,
+  steps: number,
+  {
+    spacing = 'linspace',
+    offset = 0,
+    lambdaMin = -Infinity,
+    luLambdas = false,
+    wholeTimesteps = true,
+  }: SolverSteps = {},
+): { timesteps: number[]; sigmas: number[] } {
+  const total = schedule.length
+  const max = schedule.sigmas.at(-1) as number
+  const min = schedule.sigmas[0] as number
+  const timestepsOf = (sigmas: number[], round: boolean) => {
+    const timesteps = sigmas.map((sigma) => schedule.timestepOf(sigma))
+    return { timesteps: round ? timesteps.map(roundHalfEven) : timesteps, sigmas }
+  }
+  if (luLambdas && !config.use_karras_sigmas) {
+    const sigmas = linspace(schedule.logSigmas.at(-1) as number, schedule.logSigmas[0] as number, steps).map(
+      Math.exp,
+    )
+    return timestepsOf(sigmas, wholeTimesteps)
+  }
+  const spread = sigmaSpacing(config)
+  if (spread) return timestepsOf(spread(max, min, steps), config.use_karras_sigmas && wholeTimesteps)
+  if (config.use_flow_sigmas) {
+    const sigmas = flowSigmas(total, config.flow_shift, steps)
+    return { timesteps: sigmas.map((sigma) => sigma * total), sigmas }
+  }
+  const clipped = schedule.sigmas.filter((sigma) => -Math.log(sigma) < lambdaMin).length
+  const timesteps = openTimesteps(spacing, total - clipped, total, steps, offset)
+  return { timesteps, sigmas: timesteps.map((timestep) => schedule.sigmaAt(timestep)) }
+}
+
+/** Whole timesteps for the network, and the noise levels of the σ and of the end. */
+export function solverLevels(
+  config: { readonly use_flow_sigmas: boolean },
+  { timesteps, sigmas }: { timesteps: number[]; sigmas: number[] },
+  end: number,
+): { timesteps: number[]; levels: NoiseLevel[] } {
+  const level = config.use_flow_sigmas ? flowLevel : preservingLevel
+  return {
+    timesteps: timesteps.map(Math.trunc),
+    levels: [...sigmas, end].map((sigma) => level(Math.fround(sigma))),
+  }
+}
+
+/** Something of the current step (0), of earlier steps (1, 2) or of the next (−1). */
+export type At<T> = (back: number) => T
+
+/**
+ * The order that the history allows: with very many steps, rounded timesteps repeat, and no slope can be drawn through
+ * two outputs at the same level.
+ */
+export function distinctOrder(order: number, level: At<NoiseLevel>): number {
+  for (let back = 1; back < order; back++) {
+    if (level(back).raw === level(back - 1).raw) return back
+  }
+  return order
+}

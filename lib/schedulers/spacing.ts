@@ -1,0 +1,183 @@
+import { invalidArgument } from '../errors.js'
+import { symmetricBetaQuantile } from './beta_distribution.js'
+import { choice, flag, integer } from './config.js'
+import type { NoiseSchedule } from './noise_schedule.js'
+
+/** How the steps of a run are spread over the training timesteps: Lin et al. 2023, table 2. */
+export type Spacing = 'linspace' | 'leading' | 'trailing'
+
+export function spacingOptions(spacing: Spacing) {
+  return {
+    timestep_spacing: choice<Spacing>(spacing, ['linspace', 'leading', 'trailing']),
+    steps_offset: integer(0, 0, 1_000_000),
+  }
+}
+
+/** Which rule, if any, spreads the σ instead of the timesteps. At most one may be on. */
+export const sigmaSpacingOptions = {
+  use_karras_sigmas: flag(false),
+  use_exponential_sigmas: flag(false),
+  use_beta_sigmas: flag(false),
+}
+
+/** `count` numbers from `start` to `stop`, both among them. */
+export function linspace(start: number, stop: number, count: number): number[] {
+  const step = (stop - start) / (count - 1)
+  return Array.from({ length: count }, (_, i) =>
+    i > 0 && i === count - 1 ? stop : i === 0 ? start : i * step + start,
+  )
+}
+
+/** Round half to even, as IEEE 754 and numpy do. */
+export function roundHalfEven(value: number): number {
+  const floor = Math.floor(value)
+  const rest = value - floor
+  if (rest !== 0.5) return rest < 0.5 ? floor : floor + 1
+  return floor % 2 === 0 ? floor : floor + 1
+}
+
+/** The table's value at a position between its entries; the first or last value outside it. */
+export function interpolate(table: Float32Array, position: number): number {
+  const last = table.length - 1
+  if (position <= 0) return table[0] as number
+  if (position >= last) return table[last] as number
+  const low = Math.floor(position)
+  const from = table[low] as number
+  return ((table[low + 1] as number) - from) * (position - low) + from
+}
+
+/**
+ * Falling timesteps over [0, total), one per step. "linspace" may fall between two timesteps; a network that wants
+ * whole ones has them rounded by its scheduler.
+ */
+export function spacedTimesteps(spacing: Spacing, total: number, steps: number, offset: number): number[] {
+  switch (spacing) {
+    case 'linspace':
+      return linspace(0, total - 1, steps).reverse()
+    case 'leading':
+      return leading(Math.floor(total / steps), steps, 0, offset)
+    case 'trailing':
+      return trailing(total, total, steps)
+  }
+}
+
+/**
+ * Falling whole timesteps over [0, last), for solvers that take one more point, the end, for granted: the grid has
+ * steps + 1 points and its last is left out. `total` is T; `last` is less where the noisiest timesteps are cut off.
+ */
+export function openTimesteps(
+  spacing: Spacing,
+  last: number,
+  total: number,
+  steps: number,
+  offset: number,
+): number[] {
+  switch (spacing) {
+    case 'linspace':
+      return linspace(0, last - 1, steps + 1)
+        .map(roundHalfEven)
+        .reverse()
+        .slice(0, -1)
+    case 'leading':
+      return leading(Math.floor(last / (steps + 1)), steps, 1, offset)
+    case 'trailing':
+      return trailing(last, total, steps)
+  }
+}
+
+function leading(stride: number, steps: number, first: number, offset: number): number[] {
+  return Array.from({ length: steps }, (_, i) => (steps - 1 - i + first) * stride + offset)
+}
+
+/** Every (total / steps)-th timestep down from last − 1. Fewer than `steps` where last < total. */
+function trailing(last: number, total: number, steps: number): number[] {
+  const stride = last - (last - total / steps)
+  const length = Math.ceil((last * steps) / total)
+  return Array.from({ length }, (_, i) => roundHalfEven(last - i * stride) - 1)
+}
+
+/** Karras et al. 2022, equation 5, ρ = 7. */
+export function karrasSigmas(max: number, min: number, steps: number): number[] {
+  const rho = 7
+  const from = max ** (1 / rho)
+  const to = min ** (1 / rho)
+  return linspace(0, 1, steps).map((ramp) => (from + ramp * (to - from)) ** rho)
+}
+
+/** Evenly spaced in log σ. */
+export function exponentialSigmas(max: number, min: number, steps: number): number[] {
+  return linspace(Math.log(max), Math.log(min), steps).map(Math.exp)
+}
+
+/** Lee et al. 2024, "Beta Sampling is All You Need", α = β = 0.6. */
+export function betaSigmas(max: number, min: number, steps: number): number[] {
+  return linspace(0, 1, steps).map((ramp) => min + symmetricBetaQuantile(1 - ramp, 0.6) * (max - min))
+}
+
+/** The σ of flow matching, where x = (1 − σ) x_0 + σ ε, shifted towards noise by `shift`; the end, σ = 0, left out. */
+export function flowSigmas(total: number, shift: number, steps: number): number[] {
+  return linspace(1, 1 / total, steps + 1)
+    .map((alpha) => 1 - alpha)
+    .map((sigma) => (shift * sigma) / (1 + (shift - 1) * sigma))
+    .reverse()
+    .slice(0, -1)
+}
+
+interface SigmaSpacingConfig {
+  readonly use_karras_sigmas: boolean
+  readonly use_exponential_sigmas: boolean
+  readonly use_beta_sigmas: boolean
+  /** Limits that replace a scheduler's own; some classes have them as options, others take them from another's config. */
+  readonly sigma_min?: unknown
+  readonly sigma_max?: unknown
+}
+
+/** The rule by which a config spreads its σ from max to min, or null where its timesteps decide. */
+export function sigmaSpacing(
+  config: SigmaSpacingConfig,
+): ((max: number, min: number, steps: number) => number[]) | null {
+  const { sigma_max, sigma_min } = config
+  const rule = config.use_karras_sigmas
+    ? karrasSigmas
+    : config.use_exponential_sigmas
+      ? exponentialSigmas
+      : config.use_beta_sigmas
+        ? betaSigmas
+        : null
+  if (rule === null) return null
+  return (max, min, steps) =>
+    rule(
+      typeof sigma_max === 'number' ? sigma_max : max,
+      typeof sigma_min === 'number' ? sigma_min : min,
+      steps,
+    )
+}
+
+/** At most one rule spreads the σ. */
+export function checkSigmaSpacing(config: SigmaSpacingConfig): void {
+  const chosen = Object.keys(sigmaSpacingOptions).filter(
+    (key) => config[key as keyof SigmaSpacingConfig] === true,
+  )
+  if (chosen.length > 1) throw invalidArgument(chosen[1] as string, `false where ${chosen[0]} is true`, true)
+}
+
+/**
+ * The float timesteps of the calls, and σ at them and, one more, 0 at the end: what the solvers in the variance-exploding
+ * scale share.
+ */
+export function explodingSteps(
+  config: SigmaSpacingConfig & { readonly timestep_spacing: Spacing; readonly steps_offset: number },
+  schedule: NoiseSchedule,
+  steps: number,
+): { timesteps: number[]; sigmas: number[] } {
+  let timesteps = spacedTimesteps(config.timestep_spacing, schedule.length, steps, config.steps_offset).map(
+    Math.fround,
+  )
+  let sigmas = timesteps.map((timestep) => schedule.sigmaAt(timestep))
+  const spread = sigmaSpacing(config)
+  if (spread) {
+    sigmas = spread(sigmas[0] as number, sigmas.at(-1) as number, steps)
+    timesteps = sigmas.map((sigma) => Math.fround(schedule.timestepOf(sigma)))
+  }
+  return { timesteps, sigmas: [...sigmas.map(Math.fround), 0] }
+}

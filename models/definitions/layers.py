@@ -1,0 +1,206 @@
+"""Layers that the networks share.
+
+Every activation is token-major: channels last in memory and in shape, (N, H, W, C) for images and (B, F, H, W, C) for
+video. Seen through `permute` that is PyTorch's channels_last layout, so convolution, attention and linear layers take
+turns on one memory without copies. Layers that say so overwrite their input; parameters are only ever read.
+"""
+
+from typing import Final, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Weights(nn.Module):
+    """A published `weight` (and `bias`) under its name; the operation stands where they are used.
+
+    One TorchScript type serves all shapes, which keeps the exported graphs small.
+    """
+
+    def __init__(self, *shape: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.register_parameter("bias", nn.Parameter(torch.empty(shape[0])) if bias else None)
+
+
+def uses_onednn(x: Tensor) -> bool:
+    """Whether to call oneDNN's linear layer by name: faster than the one F.linear takes, but without a derivative."""
+    return not x.is_cuda and x.dtype == torch.float32 and not torch.is_grad_enabled()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+    """x·Wᵀ + b for x (…, C) and W (O, C)."""
+    if uses_onednn(x):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """gelu(x·Wᵀ + b), the exact gelu."""
+    if uses_onednn(x):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
+    return torch.ops.aten.gelu_(F.linear(x, weight, bias))
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Optional[Tensor], stride: int, padding: int) -> Tensor:
+    """2-D convolution of (…, H, W, C) with a weight (O, C, k, k): (…, H', W', O)."""
+    y = F.conv2d(x.flatten(0, -4).permute(0, 3, 1, 2), weight, bias, [stride, stride], [padding, padding])
+    y = y.permute(0, 2, 3, 1).contiguous()
+    return y.view(x.shape[:-3] + y.shape[1:])
+
+
+def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Group norm of (N, …, C): statistics over all positions of an item and the channels of a group."""
+    planes = x.reshape(x.size(0), -1, 1, x.size(-1)).permute(0, 3, 1, 2)
+    return F.group_norm(planes, groups, weight, bias, eps).permute(0, 2, 3, 1).reshape(x.shape)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    return F.layer_norm(x, [x.size(-1)], weight, bias, eps)
+
+
+def tokens_per_chunk(x: Tensor, channels: int) -> int:
+    """How many tokens to take at a time through layers that are `channels` wide at their widest.
+
+    On the CPU: intermediate results that stay in the cache, and in memory that malloc hands out again, where whole ones
+    would be mapped, cleared and unmapped on every call. On a GPU: a bound on memory only.
+    """
+    if x.is_cuda:
+        return max(1024, (1 << 28) // channels)
+    return max(256, (1 << 20) // channels)
+
+
+class ResnetBlock(nn.Module):
+    """y = (shortcut(x) + conv2(SiLU(norm2(conv1(SiLU(norm1(x))) + time)))) / output_scale_factor."""
+
+    groups: Final[int]
+    eps: Final[float]
+    output_scale_factor: Final[float]
+
+    def __init__(
+        self, channels: int, out_channels: int, time_channels: int, groups: int, eps: float, output_scale_factor: float
+    ) -> None:
+        """time_channels: width of the time embedding; 0 for a network without one."""
+        super().__init__()
+        self.groups = groups
+        self.eps = eps
+        self.output_scale_factor = output_scale_factor
+        self.norm1 = Weights(channels)
+        self.conv1 = Weights(out_channels, channels, 3, 3)
+        self.time_emb_proj = Weights(out_channels, time_channels) if time_channels else None
+        self.norm2 = Weights(out_channels)
+        self.conv2 = Weights(out_channels, out_channels, 3, 3)
+        self.conv_shortcut = Weights(out_channels, channels, 1, 1) if channels != out_channels else None
+
+    def forward(self, x: Tensor, time: Optional[Tensor]) -> Tensor:
+        """x: (…, H, W, C), kept; time: SiLU of the time embedding (1, T), the same for all items."""
+        images = x.flatten(0, -4)
+        y = F.silu(group_norm(images, self.groups, self.norm1.weight, self.norm1.bias, self.eps), inplace=True)
+        bias = self.conv1.bias
+        if self.time_emb_proj is not None and time is not None:
+            bias = bias + F.linear(time, self.time_emb_proj.weight, self.time_emb_proj.bias).squeeze(0)
+        y = convolve(y, self.conv1.weight, bias, 1, 1)
+        y = F.silu(group_norm(y, self.groups, self.norm2.weight, self.norm2.bias, self.eps), inplace=True)
+        y = convolve(y, self.conv2.weight, self.conv2.bias, 1, 1)
+        if self.conv_shortcut is not None:
+            y.add_(linear(images, self.conv_shortcut.weight.flatten(1), self.conv_shortcut.bias))
+        else:
+            y.add_(images)
+        if self.output_scale_factor != 1.0:
+            y.div_(self.output_scale_factor)
+        return y.view(x.shape[:-1] + y.shape[-1:])
+
+
+class Downsample(nn.Module):
+    """Halves height and width: 3 × 3 convolution with stride 2.
+
+    padding 1: on all sides. padding 0: one row and column of zeros at the bottom and right only.
+    """
+
+    padding: Final[int]
+
+    def __init__(self, channels: int, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+        self.conv = Weights(channels, channels, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (…, H, W, C), kept."""
+        if self.padding == 0:
+            x = F.pad(x, [0, 0, 0, 1, 0, 1])
+        return convolve(x, self.conv.weight, self.conv.bias, 2, self.padding)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour upsampling to twice the size, cropped to (height, width), then a 3 × 3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = Weights(channels, channels, 3, 3)
+
+    def phases(self) -> Tensor:
+        """The kernels (4·C, C, 2, 2) that make rows 2i + p and columns 2j + q of the result from the input itself.
+
+        Of three neighbouring rows of the doubled image two are equal, so their weights add up: for p = 0 it is rows
+        (i - 1, i) with weights (w₀, w₁ + w₂), for p = 1 rows (i, i + 1) with (w₀ + w₁, w₂). Columns likewise.
+        """
+        above, at, below = self.conv.weight.unbind(2)
+        kernels: list[Tensor] = []
+        for rows in [torch.stack([above, at + below], 2), torch.stack([above + at, below], 2)]:
+            left, middle, right = rows.unbind(3)
+            kernels.append(torch.stack([left, middle + right], 3))
+            kernels.append(torch.stack([left + middle, right], 3))
+        return torch.cat(kernels)
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """x: (…, H, W, C), kept; height: 2·H or 2·H - 1; width: 2·W or 2·W - 1."""
+        h, w, c = x.size(-3), x.size(-2), x.size(-1)
+        images = x.flatten(0, -4)
+        if x.dtype == torch.float32 and height == 2 * h and width == 2 * w:
+            # Four 2 × 2 convolutions at the small size: 16 products instead of 36. Only where sums of weights are exact
+            # enough not to show.
+            phases = convolve(images, self.phases(), self.conv.bias.repeat(4), 1, 1).unflatten(3, [4, c])
+            y = torch.empty([images.size(0), h, 2, w, 2, c], dtype=x.dtype, device=x.device)
+            for p in range(2):
+                for q in range(2):
+                    y[:, :, p, :, q] = phases[:, p : p + h, q : q + w, 2 * p + q]
+            y = y.view(-1, height, width, c)
+        else:
+            images = images.reshape(-1, h, 1, w, 1, c).expand(-1, h, 2, w, 2, c).reshape(-1, 2 * h, 2 * w, c)
+            y = convolve(images[:, :height, :width].contiguous(), self.conv.weight, self.conv.bias, 1, 1)
+        return y.view(x.shape[:-3] + y.shape[-3:])
+
+
+class Attention(nn.Module):
+    """Multi-head attention, softmax(Q·Kᵀ/√d)·V, with an output projection."""
+
+    heads: Final[int]
+
+    def __init__(self, channels: int, source_channels: int, heads: int, bias: bool) -> None:
+        """source_channels: width of what keys and values are made from; bias: on queries, keys and values."""
+        super().__init__()
+        self.heads = heads
+        self.to_q = Weights(channels, channels, bias=bias)
+        self.to_k = Weights(channels, source_channels, bias=bias)
+        self.to_v = Weights(channels, source_channels, bias=bias)
+        self.to_out = nn.ModuleDict({"0": Weights(channels, channels)})
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """(N, T, heads·d) as (N, heads, T, d), a view."""
+        return x.view(x.size(0), x.size(1), self.heads, -1).transpose(1, 2)
+
+    def keys(self, source: Tensor) -> Tensor:
+        """source: (N, S, source_channels); gives (N, heads, S, d)."""
+        return self.split_heads(linear(source, self.to_k.weight, self.to_k.bias))
+
+    def values(self, source: Tensor) -> Tensor:
+        """source: (N, S, source_channels); gives (N, heads, S, d)."""
+        return self.split_heads(linear(source, self.to_v.weight, self.to_v.bias))
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """x: (N, T, channels), kept; keys, values: (N, heads, S, d)."""
+        queries = self.split_heads(linear(x, self.to_q.weight, self.to_q.bias))
+        y = F.scaled_dot_product_attention(queries, keys, values)
+        y = y.transpose(1, 2).reshape(x.shape)
+        return linear(y, self.to_out["0"].weight, self.to_out["0"].bias)

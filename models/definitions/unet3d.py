@@ -1,0 +1,511 @@
+"""The video UNet of ModelScope text-to-video (Wang et al. 2023, https://arxiv.org/abs/2308.06571).
+
+A spatial UNet with cross-attention to the text, and after each of its layers one that mixes the frames: a temporal
+convolution after each resnet, a temporal transformer after each spatial one.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .configuration import UnsupportedConfiguration, read_configuration, require, require_class, require_groups
+from .layers import (
+    Attention,
+    Downsample,
+    ResnetBlock,
+    Upsample,
+    Weights,
+    convolve,
+    group_norm,
+    layer_norm,
+    linear,
+    linear_gelu,
+    tokens_per_chunk,
+)
+
+@dataclass(frozen=True)
+class UNet3DConfiguration:
+    """The keys of unet/config.json that determine the graph, with diffusers' defaults."""
+
+    in_channels: int = 4
+    out_channels: int = 4
+    down_block_types: tuple[str, ...] = (
+        "CrossAttnDownBlock3D",
+        "CrossAttnDownBlock3D",
+        "CrossAttnDownBlock3D",
+        "DownBlock3D",
+    )
+    up_block_types: tuple[str, ...] = ("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D")
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    downsample_padding: int = 1
+    mid_block_scale_factor: float = 1.0
+    act_fn: str = "silu"
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    cross_attention_dim: int = 1024
+    attention_head_dim: int = 64
+    num_attention_heads: None = None
+    time_cond_proj_dim: None = None
+
+    @staticmethod
+    def from_config(config: Mapping[str, Any]) -> "UNet3DConfiguration":
+        """Raises UnsupportedConfiguration, naming the key."""
+        require_class("unet", config, "_class_name", "UNet3DConditionModel")
+        configuration = read_configuration(UNet3DConfiguration, "unet", config)
+        require("unet", "act_fn", configuration.act_fn, ("silu", "swish"))
+        require("unet", "downsample_padding", configuration.downsample_padding, (1,))
+        for kind in configuration.down_block_types:
+            require("unet", "down_block_types", kind, ("CrossAttnDownBlock3D", "DownBlock3D"))
+        for kind in configuration.up_block_types:
+            require("unet", "up_block_types", kind, ("CrossAttnUpBlock3D", "UpBlock3D"))
+        widths = configuration.block_out_channels
+        if len(configuration.down_block_types) != len(widths):
+            raise UnsupportedConfiguration(
+                "unet", "down_block_types", f"{len(widths)} types", configuration.down_block_types
+            )
+        if len(configuration.up_block_types) != len(widths):
+            raise UnsupportedConfiguration("unet", "up_block_types", f"{len(widths)} types", configuration.up_block_types)
+        require_groups("unet", widths, configuration.norm_num_groups)
+        if not 1 <= configuration.attention_head_dim <= min(widths):
+            raise UnsupportedConfiguration(
+                "unet", "attention_head_dim", f"between 1 and {min(widths)}", configuration.attention_head_dim
+            )
+        return configuration
+
+
+class Gate(nn.Module):
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.proj = Weights(2 * out_channels, channels)
+
+
+class FeedForward(nn.Module):
+    """Gated linear units (Shazeer 2020, https://arxiv.org/abs/2002.05202): W₃((W₁x + b₁) · gelu(W₂x + b₂)) + b₃.
+
+    W₁ over W₂ is `net.0.proj`, W₃ is `net.2`; the inner width is four times the outer.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleDict({"0": Gate(channels, 4 * channels), "2": Weights(channels, 4 * channels)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (…, C), kept."""
+        weight, bias = self.net["0"].proj.weight, self.net["0"].proj.bias
+        inner = weight.size(0) // 2
+        hidden = linear(x, weight[:inner], bias[:inner])
+        hidden.mul_(linear_gelu(x, weight[inner:], bias[inner:]))
+        return linear(hidden, self.net["2"].weight, self.net["2"].bias)
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, attention to `source_channels` wide tokens, feed-forward, each on a layer norm with residual."""
+
+    def __init__(self, channels: int, source_channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = Weights(channels)
+        self.attn1 = Attention(channels, channels, heads, False)
+        self.norm2 = Weights(channels)
+        self.attn2 = Attention(channels, source_channels, heads, False)
+        self.norm3 = Weights(channels)
+        self.ff = FeedForward(channels)
+
+    def attend_to_itself(self, x: Tensor) -> None:
+        """x: (N, T, C), overwritten."""
+        y = layer_norm(x, self.norm1.weight, self.norm1.bias)
+        x.add_(self.attn1(y, self.attn1.keys(y), self.attn1.values(y)))
+
+    def attend_to_itself_again(self, x: Tensor) -> None:
+        """x: (N, T, C), overwritten."""
+        y = layer_norm(x, self.norm2.weight, self.norm2.bias)
+        x.add_(self.attn2(y, self.attn2.keys(y), self.attn2.values(y)))
+
+    def attend_to_source(self, x: Tensor, keys: Tensor, values: Tensor) -> None:
+        """x: (N, T, C), overwritten; keys, values: (N, heads, S, d)."""
+        y = layer_norm(x, self.norm2.weight, self.norm2.bias)
+        x.add_(self.attn2(y, keys, values))
+
+    def feed_forward(self, x: Tensor) -> None:
+        """x: (…, C), overwritten."""
+        x.add_(self.ff(layer_norm(x, self.norm3.weight, self.norm3.bias)))
+
+
+class Transformer(nn.Module):
+    """What spatial and temporal transformers have in common: their parameters."""
+
+    groups: Final[int]
+    eps: Final[float]
+
+    def __init__(self, channels: int, source_channels: int, heads: int, head_dim: int, groups: int) -> None:
+        """source_channels: width of the text, or 0 where the second attention is to the tokens themselves."""
+        super().__init__()
+        inner = heads * head_dim
+        self.groups = groups
+        self.eps = 1e-6  # fixed, whatever norm_eps is
+        self.norm = Weights(channels)
+        self.proj_in = Weights(inner, channels)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(inner, source_channels or inner, heads)])
+        self.proj_out = Weights(channels, inner)
+
+
+class SpatialTransformer(Transformer):
+    """Attention within each frame, then from all positions to the text."""
+
+    def keys(self, text: Tensor) -> Tensor:
+        """text: (G, L, D); gives (G, heads, L, d)."""
+        return self.transformer_blocks[0].attn2.keys(text).contiguous()
+
+    def values(self, text: Tensor) -> Tensor:
+        """text: (G, L, D); gives (G, heads, L, d)."""
+        return self.transformer_blocks[0].attn2.values(text).contiguous()
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """x: (B, F, H, W, C), overwritten; keys, values: (G, heads, L, d). Gives (G, F, H, W, C).
+
+        With G = 2·B the items are doubled where the text comes in: up to there both halves are equal.
+        """
+        block = self.transformer_blocks[0]
+        frames = x.view(x.size(0) * x.size(1), -1, x.size(-1))
+        y = group_norm(frames, self.groups, self.norm.weight, self.norm.bias, self.eps)
+        y = linear(y, self.proj_in.weight, self.proj_in.bias)
+        block.attend_to_itself(y)
+        if keys.size(0) != x.size(0):
+            x = torch.cat([x, x])
+            y = torch.cat([y, y])
+        block.attend_to_source(y.view(keys.size(0), -1, y.size(-1)), keys, values)
+        tokens = y.view(-1, y.size(-1))
+        output = x.view(-1, x.size(-1))
+        step = tokens_per_chunk(x, 4 * tokens.size(1))
+        for start in range(0, tokens.size(0), step):
+            chunk = tokens[start : start + step]
+            block.feed_forward(chunk)
+            output[start : start + step].add_(linear(chunk, self.proj_out.weight, self.proj_out.bias))
+        return x
+
+
+class TemporalTransformer(Transformer):
+    """Attention between the frames, for each position by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, F, H, W, C), overwritten."""
+        block = self.transformer_blocks[0]
+        video = x.view(x.size(0), x.size(1), -1, x.size(-1))
+        normed = group_norm(video, self.groups, self.norm.weight, self.norm.bias, self.eps)
+        # 32768: attention on a GPU fails from 65536 sequences on.
+        step = min(32768, max(1, tokens_per_chunk(x, 4 * self.proj_in.weight.size(0)) // x.size(1)))
+        for item in range(video.size(0)):
+            for start in range(0, video.size(2), step):
+                # (F, P, C) to (P, F, C): the positions are the batch.
+                y = normed[item, :, start : start + step].transpose(0, 1).contiguous()
+                y = linear(y, self.proj_in.weight, self.proj_in.bias)
+                block.attend_to_itself(y)
+                block.attend_to_itself_again(y)
+                block.feed_forward(y)
+                y = linear(y, self.proj_out.weight, self.proj_out.bias)
+                video[item, :, start : start + step].add_(y.transpose(0, 1))
+        return x
+
+
+class TemporalConvolution(nn.Module):
+    """Group norm, SiLU and a convolution over three frames. Published as a sequence, with a gap for the dropout."""
+
+    groups: Final[int]
+    eps: Final[float]
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.eps = 1e-5  # fixed, whatever norm_eps is
+        self.conv1 = nn.ModuleDict({"0": Weights(channels), "2": Weights(channels, channels, 3, 1, 1)})
+        self.conv2 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1)})
+        self.conv3 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1)})
+        self.conv4 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1)})
+
+    def step(self, x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """x: (B, F, H·W, C), kept; weight: (C, C, 3, 1, 1). The 3-D convolution as a 2-D one over (F, H·W)."""
+        y = F.silu(group_norm(x, self.groups, norm_weight, norm_bias, self.eps), inplace=True)
+        y = F.conv2d(y.permute(0, 3, 1, 2), weight.squeeze(4), bias, [1, 1], [1, 0])
+        return y.permute(0, 2, 3, 1).contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, F, H, W, C), overwritten."""
+        video = x.view(x.size(0), x.size(1), -1, x.size(-1))
+        norm, convolution = self.conv1["0"], self.conv1["2"]
+        y = self.step(video, norm.weight, norm.bias, convolution.weight, convolution.bias)
+        norm, convolution = self.conv2["0"], self.conv2["3"]
+        y = self.step(y, norm.weight, norm.bias, convolution.weight, convolution.bias)
+        norm, convolution = self.conv3["0"], self.conv3["3"]
+        y = self.step(y, norm.weight, norm.bias, convolution.weight, convolution.bias)
+        norm, convolution = self.conv4["0"], self.conv4["3"]
+        y = self.step(y, norm.weight, norm.bias, convolution.weight, convolution.bias)
+        return x.add_(y.view(x.shape))
+
+
+@dataclass(frozen=True)
+class Widths:
+    """What the layers of all blocks are built from, beside their own widths."""
+
+    time: int
+    text: int
+    head: int
+    groups: int
+    eps: float
+
+    def resnet(self, channels: int, out_channels: int, scale: float = 1.0) -> ResnetBlock:
+        return ResnetBlock(channels, out_channels, self.time, self.groups, self.eps, scale)
+
+    def spatial_transformer(self, channels: int) -> SpatialTransformer:
+        return SpatialTransformer(channels, self.text, channels // self.head, self.head, self.groups)
+
+    def temporal_transformer(self, channels: int) -> TemporalTransformer:
+        return TemporalTransformer(channels, 0, channels // self.head, self.head, self.groups)
+
+
+class Block(nn.Module):
+    """Layers of resnet, temporal convolution and, where the type says so, spatial and temporal transformer.
+
+    context: the keys and values of the text for all layers of the network; this block's begin at `first_context`.
+    """
+
+    first_context: Final[int]
+
+    def __init__(self, first_context: int) -> None:
+        super().__init__()
+        self.first_context = first_context
+        self.resnets = nn.ModuleList()
+        self.temp_convs = nn.ModuleList()
+        self.attentions = nn.ModuleList()
+        self.temp_attentions = nn.ModuleList()
+
+    def prepare(self, text: Tensor) -> list[Tensor]:
+        """Keys and values (G, heads, L, d) of text (G, L, D) for each of this block's spatial transformers."""
+        context: list[Tensor] = []
+        for attention in self.attentions:
+            context.append(attention.keys(text))
+            context.append(attention.values(text))
+        return context
+
+
+class DownBlock(Block):
+    def __init__(
+        self, widths: Widths, channels: int, out_channels: int, layers: int, downsample: bool, first_context: int
+    ) -> None:
+        super().__init__(first_context)
+        for layer in range(layers):
+            self.resnets.append(widths.resnet(channels if layer == 0 else out_channels, out_channels))
+            self.temp_convs.append(TemporalConvolution(out_channels, widths.groups))
+        self.downsamplers = nn.ModuleList([Downsample(out_channels, 1)] if downsample else [])
+
+    def forward(self, x: Tensor, time: Tensor, context: list[Tensor], skips: list[Tensor]) -> Tensor:
+        """x: (B, F, H, W, C), kept; time: (1, T); appends its results to `skips`."""
+        for resnet, convolution in zip(self.resnets, self.temp_convs):
+            x = convolution(resnet(x, time))
+            skips.append(x)
+        for downsampler in self.downsamplers:
+            x = downsampler(x)
+            skips.append(x)
+        return x
+
+
+class CrossAttentionDownBlock(DownBlock):
+    def __init__(
+        self, widths: Widths, channels: int, out_channels: int, layers: int, downsample: bool, first_context: int
+    ) -> None:
+        super().__init__(widths, channels, out_channels, layers, downsample, first_context)
+        for _ in range(layers):
+            self.attentions.append(widths.spatial_transformer(out_channels))
+            self.temp_attentions.append(widths.temporal_transformer(out_channels))
+
+    def forward(self, x: Tensor, time: Tensor, context: list[Tensor], skips: list[Tensor]) -> Tensor:
+        """x: (B, F, H, W, C), kept; time: (1, T); appends its results to `skips`. Gives (G, F, H', W', C')."""
+        index = self.first_context
+        for resnet, convolution, attention, temporal in zip(
+            self.resnets, self.temp_convs, self.attentions, self.temp_attentions
+        ):
+            x = convolution(resnet(x, time))
+            x = temporal(attention(x, context[index], context[index + 1]))
+            skips.append(x)
+            index += 2
+        for downsampler in self.downsamplers:
+            x = downsampler(x)
+            skips.append(x)
+        return x
+
+
+class MidBlock(Block):
+    def __init__(self, widths: Widths, channels: int, scale: float, first_context: int) -> None:
+        super().__init__(first_context)
+        for _ in range(2):
+            self.resnets.append(widths.resnet(channels, channels, scale))
+            self.temp_convs.append(TemporalConvolution(channels, widths.groups))
+        self.attentions.append(widths.spatial_transformer(channels))
+        self.temp_attentions.append(widths.temporal_transformer(channels))
+
+    def forward(self, x: Tensor, time: Tensor, context: list[Tensor]) -> Tensor:
+        """x: (B, F, H, W, C), kept; time: (1, T). Gives (G, F, H, W, C)."""
+        x = self.temp_convs[0](self.resnets[0](x, time))
+        x = self.attentions[0](x, context[self.first_context], context[self.first_context + 1])
+        x = self.temp_attentions[0](x)
+        return self.temp_convs[1](self.resnets[1](x, time))
+
+
+def join(x: Tensor, skip: Tensor) -> Tensor:
+    """Concatenates channels of x (G, F, H, W, C) and skip (G or B, F, H, W, C'), both kept."""
+    if skip.size(0) == x.size(0):
+        return torch.cat([x, skip], -1)
+    pairs = x.unflatten(0, [2, -1])
+    return torch.cat([pairs, skip.unsqueeze(0).expand(pairs.shape[:-1] + skip.shape[-1:])], -1).flatten(0, 1)
+
+
+class UpBlock(Block):
+    def __init__(
+        self, widths: Widths, channels: int, skip_channels: list[int], out_channels: int, upsample: bool, first_context: int
+    ) -> None:
+        """skip_channels: of the results of the way down that this block takes, in that order."""
+        super().__init__(first_context)
+        for layer, skip in enumerate(skip_channels):
+            self.resnets.append(widths.resnet((channels if layer == 0 else out_channels) + skip, out_channels))
+            self.temp_convs.append(TemporalConvolution(out_channels, widths.groups))
+        self.upsamplers = nn.ModuleList([Upsample(out_channels)] if upsample else [])
+
+    def forward(self, x: Tensor, time: Tensor, context: list[Tensor], skips: list[Tensor]) -> Tensor:
+        """x: (G, F, H, W, C), kept; time: (1, T); takes from the end of `skips`."""
+        for resnet, convolution in zip(self.resnets, self.temp_convs):
+            x = convolution(resnet(join(x, skips.pop()), time))
+        for upsampler in self.upsamplers:
+            x = upsampler(x, skips[-1].size(2), skips[-1].size(3))
+        return x
+
+
+class CrossAttentionUpBlock(UpBlock):
+    def __init__(
+        self, widths: Widths, channels: int, skip_channels: list[int], out_channels: int, upsample: bool, first_context: int
+    ) -> None:
+        super().__init__(widths, channels, skip_channels, out_channels, upsample, first_context)
+        for _ in skip_channels:
+            self.attentions.append(widths.spatial_transformer(out_channels))
+            self.temp_attentions.append(widths.temporal_transformer(out_channels))
+
+    def forward(self, x: Tensor, time: Tensor, context: list[Tensor], skips: list[Tensor]) -> Tensor:
+        """x: (G, F, H, W, C), kept; time: (1, T); takes from the end of `skips`."""
+        index = self.first_context
+        for resnet, convolution, attention, temporal in zip(
+            self.resnets, self.temp_convs, self.attentions, self.temp_attentions
+        ):
+            x = convolution(resnet(join(x, skips.pop()), time))
+            x = temporal(attention(x, context[index], context[index + 1]))
+            index += 2
+        for upsampler in self.upsamplers:
+            x = upsampler(x, skips[-1].size(2), skips[-1].size(3))
+        return x
+
+
+class TimeEmbedding(nn.Module):
+    def __init__(self, channels: int, time_channels: int) -> None:
+        super().__init__()
+        self.linear_1 = Weights(time_channels, channels)
+        self.linear_2 = Weights(time_channels, time_channels)
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        """SiLU, which every resnet applies, of the embedding (1, T) of a timestep (scalar float32).
+
+        The sinusoids (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762) are float32 whatever the weights are:
+        cos and sin of timestep · 10000^(-i / (C/2)), cosines first, one zero after them where C is odd.
+        """
+        channels = self.linear_1.weight.size(1)
+        half = channels // 2
+        steps = torch.arange(half, dtype=torch.float32, device=timestep.device)
+        angles = timestep.float().reshape(1, 1) * torch.exp(steps * (-math.log(10000.0)) / half)
+        x = F.pad(torch.cat([angles.cos(), angles.sin()], 1), [0, channels - 2 * half])
+        x = F.linear(x.to(self.linear_1.weight.dtype), self.linear_1.weight, self.linear_1.bias)
+        return F.silu(F.linear(F.silu(x), self.linear_2.weight, self.linear_2.bias))
+
+
+class UNet3DConditionModel(nn.Module):
+    """Predicts the noise in a video's latents from the timestep and the text.
+
+    Call `prepare` once per prompt and `forward` once per step with what it gave.
+    """
+
+    groups: Final[int]
+    eps: Final[float]
+
+    def __init__(self, configuration: UNet3DConfiguration) -> None:
+        super().__init__()
+        outs = configuration.block_out_channels
+        layers = configuration.layers_per_block
+        self.groups = configuration.norm_num_groups
+        self.eps = configuration.norm_eps
+        widths = Widths(
+            time=4 * outs[0],
+            text=configuration.cross_attention_dim,
+            head=configuration.attention_head_dim,
+            groups=self.groups,
+            eps=self.eps,
+        )
+        self.conv_in = Weights(outs[0], configuration.in_channels, 3, 3)
+        self.time_embedding = TimeEmbedding(outs[0], widths.time)
+        self.transformer_in = TemporalTransformer(outs[0], 0, 8, widths.head, self.groups)
+
+        context = 0
+        skip_channels = [outs[0]]
+        self.down_blocks = nn.ModuleList()
+        for index, (kind, width) in enumerate(zip(configuration.down_block_types, outs)):
+            down = CrossAttentionDownBlock if kind == "CrossAttnDownBlock3D" else DownBlock
+            last = index == len(outs) - 1
+            self.down_blocks.append(down(widths, skip_channels[-1], width, layers, not last, context))
+            context += 2 * len(self.down_blocks[-1].attentions)
+            skip_channels += [width] * (layers if last else layers + 1)
+
+        self.mid_block = MidBlock(widths, outs[-1], configuration.mid_block_scale_factor, context)
+        context += 2
+
+        channels = outs[-1]
+        self.up_blocks = nn.ModuleList()
+        for index, (kind, width) in enumerate(zip(configuration.up_block_types, reversed(outs))):
+            up = CrossAttentionUpBlock if kind == "CrossAttnUpBlock3D" else UpBlock
+            taken = [skip_channels.pop() for _ in range(layers + 1)]
+            self.up_blocks.append(up(widths, channels, taken, width, index < len(outs) - 1, context))
+            context += 2 * len(self.up_blocks[-1].attentions)
+            channels = width
+
+        self.conv_norm_out = Weights(outs[0])
+        self.conv_out = Weights(configuration.out_channels, outs[0], 3, 3)
+
+    @torch.jit.export
+    def prepare(self, text: Tensor) -> list[Tensor]:
+        """text: hidden states (G, L, D) of the prompts, for guidance all negative ones first.
+
+        Gives keys and values (G, heads, L, d) of every layer that attends to the text, shared by all steps and frames.
+        """
+        context: list[Tensor] = []
+        for block in self.down_blocks:
+            context.extend(block.prepare(text))
+        context.extend(self.mid_block.prepare(text))
+        for block in self.up_blocks:
+            context.extend(block.prepare(text))
+        return context
+
+    def forward(self, sample: Tensor, timestep: Tensor, context: list[Tensor]) -> Tensor:
+        """sample: latents (B, 4, F, h, w); timestep: scalar float32; context: from `prepare`, for G = B or 2·B items.
+
+        Gives (G, 4, F, h, w). With G = 2·B (classifier-free guidance) items i and B + i share sample i.
+        """
+        time = self.time_embedding(timestep)
+        x = convolve(sample.permute(0, 2, 3, 4, 1).contiguous(), self.conv_in.weight, self.conv_in.bias, 1, 1)
+        x = self.transformer_in(x)
+        skips = [x]
+        for block in self.down_blocks:
+            x = block(x, time, context, skips)
+        x = self.mid_block(x, time, context)
+        for block in self.up_blocks:
+            x = block(x, time, context, skips)
+        frames = x.flatten(0, 1)
+        y = group_norm(frames, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps)
+        y = convolve(F.silu(y, inplace=True), self.conv_out.weight, self.conv_out.bias, 1, 1)
+        return y.view(x.shape[:-1] + y.shape[-1:]).permute(0, 4, 1, 2, 3).contiguous()

@@ -1,0 +1,217 @@
+"""Scripts the networks of a checkpoint's architecture into TorchScript graphs without weights.
+
+A graph is an archive whose parameters are placeholders: one element, expanded to the published shape. It says what to
+compute; the weights are bound to it by name when it is loaded. Archives are the same byte for byte on every machine.
+
+    python models/export.py CHECKPOINT_FOLDER                  # for a checkpoint of your own: CHECKPOINT_FOLDER/graphs
+    python models/export.py CHECKPOINT_FOLDER --output models/graphs --name modelscope-1.7b
+    python models/export.py --check models/graphs              # are these the graphs that the sources export?
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any, Callable, Mapping, Optional, Sequence
+
+import torch
+from torch import nn
+
+from definitions.autoencoder_kl import AutoencoderKL, AutoencoderKLConfiguration
+from definitions.clip_text import CLIPTextConfiguration, CLIPTextModel
+from definitions.configuration import UnsupportedConfiguration
+from definitions.unet3d import UNet3DConditionModel, UNet3DConfiguration
+
+TORCH = "2.13.0"
+"""The version whose archives the manifest's checksums are of."""
+
+ALIGNMENT = 64
+"""Of every record's data in an archive, in bytes, so that it can be mapped into memory."""
+
+CONSTANTS = re.compile(rb"(?:^  \w+ : Final\[.*\n)+", re.MULTILINE)
+"""Consecutive declarations of constants in the code of an archive."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    configuration: Any
+    network: Callable[[Any], nn.Module]
+
+
+COMPONENTS: Mapping[str, Component] = {
+    "text_encoder": Component(CLIPTextConfiguration, CLIPTextModel),
+    "unet": Component(UNet3DConfiguration, UNet3DConditionModel),
+    "vae": Component(AutoencoderKLConfiguration, AutoencoderKL),
+}
+
+
+def plain(configuration: Any) -> dict[str, Any]:
+    """A configuration as JSON has it."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(configuration).items()}
+
+
+def replace_parameters_with_placeholders(network: nn.Module) -> None:
+    """Gives each parameter a view of one shared element, of stride 0: nothing of its size is ever allocated."""
+    element = torch.zeros(())
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(element.expand(parameter.shape), requires_grad=False))
+
+
+def script(component: str, configuration: Any) -> bytes:
+    """The archive of a component's graph. The same bytes every time only as a process's first (see script_all)."""
+    with torch.device("meta"):
+        network = COMPONENTS[component].network(configuration).eval()
+    replace_parameters_with_placeholders(network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(network)
+        buffer = io.BytesIO()
+        torch.jit.save(scripted, buffer)
+    return canonical_archive(buffer.getvalue())
+
+
+def script_all(graphs: Sequence[tuple[str, Any]]) -> list[bytes]:
+    """The archives of several (component, configuration), each from a process of its own.
+
+    Names of scripted classes count up within a process, so that an earlier graph would show in a later one.
+    """
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        return pool.starmap(script, graphs, chunksize=1)
+
+
+def canonical_archive(archive: bytes) -> bytes:
+    """Rewrites a TorchScript archive without what differs from machine to machine and from run to run.
+
+    Dropped: records of source locations (paths of this machine) and the serialization id. Times are fixed, records are
+    stored in name order, uncompressed, and their data is aligned. Classes declare their constants in the order of their
+    names, where torch has that of a Python set.
+    """
+    output = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as target:
+        for name in sorted(source.namelist()):
+            if name.endswith(".debug_pkl") or name.endswith("/.data/serialization_id"):
+                continue
+            record = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            record.create_system = 3
+            # The local header is 30 bytes, the name and the extra field, whose own header is 4 bytes: 'FB', length.
+            data_start = output.tell() + 30 + len(name.encode()) + 4
+            padding = -data_start % ALIGNMENT
+            record.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
+            data = source.read(name)
+            if name.endswith(".py"):
+                data = CONSTANTS.sub(lambda run: b"".join(sorted(run.group().splitlines(keepends=True))), data)
+            target.writestr(record, data)
+    return output.getvalue()
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / "manifest.json"
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    return {"graphs": []}
+
+
+def export(checkpoint: Path, output: Path, name: Optional[str]) -> None:
+    """Writes the graphs of a checkpoint's components into `output`, and what they are into `output`/manifest.json.
+
+    An architecture that the manifest has already, under another name, is not written again.
+    """
+    configurations = {
+        component: parts.configuration.from_config(json.loads((checkpoint / component / "config.json").read_text()))
+        for component, parts in COMPONENTS.items()
+    }
+    graphs: list[dict[str, Any]] = read_manifest(output)["graphs"]
+    fresh: list[dict[str, Any]] = []
+    for component, configuration in configurations.items():
+        file = f"{name}/{component}.pt" if name else f"{component}.pt"
+        architecture = plain(configuration)
+        graphs = [graph for graph in graphs if graph["file"] != file]
+        same = [graph for graph in graphs if graph["component"] == component and graph["architecture"] == architecture]
+        if same:
+            print(f"{file}: same as {same[0]['file']}")
+        else:
+            fresh.append({"component": component, "file": file, "sha256": "", "architecture": architecture})
+    archives = script_all([(graph["component"], configurations[graph["component"]]) for graph in fresh])
+    for graph, archive in zip(fresh, archives):
+        write(output / graph["file"], archive)
+        graph["sha256"] = hashlib.sha256(archive).hexdigest()
+        print(f"{graph['file']}: {len(archive) // 1024} kB")
+    manifest = {
+        "torch": TORCH,
+        "defaults": {component: plain(parts.configuration()) for component, parts in COMPONENTS.items()},
+        "graphs": sorted(graphs + fresh, key=lambda graph: str(graph["file"])),
+    }
+    write(output / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+
+def check(directory: Path) -> bool:
+    """Whether the graphs in `directory` are what these sources export for the architectures in its manifest."""
+    manifest = read_manifest(directory)
+    same = bool(manifest["graphs"])
+    if not same:
+        print(f"{directory}: no graphs in manifest.json")
+    defaults = {component: plain(parts.configuration()) for component, parts in COMPONENTS.items()}
+    if same and manifest["defaults"] != defaults:
+        same = False
+        print(f"{directory}/manifest.json: other defaults than the sources have")
+    graphs = manifest["graphs"]
+    archives = script_all(
+        [(graph["component"], COMPONENTS[graph["component"]].configuration.from_config(graph["architecture"])) for graph in graphs]
+    )
+    for graph, archive in zip(graphs, archives):
+        path = directory / graph["file"]
+        committed = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
+        agrees = committed == graph["sha256"] == hashlib.sha256(archive).hexdigest()
+        print(f"{path}: {'as exported' if agrees else 'differs'}")
+        same = same and agrees
+    return same
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Script a checkpoint's networks into TorchScript graphs without weights.")
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="folder with unet, vae and text_encoder/config.json")
+    parser.add_argument("--output", type=Path, help="folder for the graphs and manifest.json [CHECKPOINT/graphs]")
+    parser.add_argument("--name", help="subfolder of the output for this architecture")
+    parser.add_argument("--check", type=Path, nargs="+", metavar="DIR", help="compare the graphs in DIR to a new export")
+    arguments = parser.parse_args()
+    if (arguments.checkpoint is None) == (arguments.check is None):
+        parser.error("give a checkpoint folder, or --check and folders of graphs")
+    if torch.__version__.split("+")[0] != TORCH:
+        print(f"export.py needs torch {TORCH}; this is {torch.__version__}", file=sys.stderr)
+        return 2
+    if arguments.check:
+        return 0 if all([check(directory) for directory in arguments.check]) else 1
+    try:
+        export(arguments.checkpoint, arguments.output or arguments.checkpoint / "graphs", arguments.name)
+    except (OSError, json.JSONDecodeError, UnsupportedConfiguration) as error:
+        print(f"export.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+#include "core_library.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+
+#include <mutex>
+#include <stdexcept>
+
+namespace {
+
+struct OpenedCore {
+  std::mutex mutex;
+  std::string path;
+  const torchreel_core* table = nullptr;
+};
+
+// Shared by all environments of the process and never destroyed. The libraries stay open: job threads run in
+// them.
+OpenedCore& opened() {
+  static auto* const core = new OpenedCore;
+  return *core;
+}
+
+void* open_library(const std::string& path) {
+  if (void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE)) return library;
+  throw std::runtime_error(::dlerror());
+}
+
+}  // namespace
+
+const torchreel_core& open_core(const std::vector<std::string>& libraries, const std::string& core) {
+  OpenedCore& state = opened();
+  std::lock_guard lock(state.mutex);
+  if (state.table) {
+    if (state.path == core) return *state.table;
+    throw std::runtime_error("this process has already loaded " + state.path);
+  }
+  // libgomp reads this when it is loaded. Its default is to spin while it waits, which starves JavaScript's
+  // thread and, on a machine with other work, libtorch itself. The user's own setting wins.
+  ::setenv("OMP_WAIT_POLICY", "PASSIVE", /*overwrite=*/0);
+  for (const std::string& library : libraries) open_library(library);
+  auto table =
+      reinterpret_cast<const torchreel_core* (*)()>(::dlsym(open_library(core), "torchreel_core_table"));
+  if (!table) throw std::runtime_error(core + " is no torchreel core");
+  if (table()->abi != TORCHREEL_CORE_ABI) {
+    throw std::runtime_error(core + " has ABI " + std::to_string(table()->abi) + ", this addon needs " +
+                             std::to_string(TORCHREEL_CORE_ABI));
+  }
+  state.table = table();
+  state.path = core;
+  return *state.table;
+}
+
+const torchreel_core& opened_core() {
+  OpenedCore& state = opened();
+  std::lock_guard lock(state.mutex);
+  if (!state.table) throw std::runtime_error("the core is not loaded yet");
+  return *state.table;
+}

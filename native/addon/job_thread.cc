@@ -1,0 +1,165 @@
+#include "job_thread.h"
+
+#include <utility>
+#include <vector>
+
+#include "arguments.h"
+
+namespace {
+
+constexpr torchreel_error aborted{"ABORTED", "the job was cancelled"};
+
+}  // namespace
+
+// From the job thread to the JavaScript thread.
+struct JobThread::Message {
+  enum class Kind { report, settled, ended } kind;
+  uint32_t id = 0;
+  Job* job = nullptr;
+  Report report;
+  bool failed = false;
+  torchreel_error error{};
+};
+
+JobThread::JobThread(Napi::Env env, std::function<void()> finish) : env_(env), finish_(std::move(finish)) {
+  events_ = Events::New(env, "torchreel job", /*maxQueueSize=*/0, /*initialThreadCount=*/1, this);
+  events_.Unref(env);  // an idle pipeline does not keep the process alive
+  // Environment hooks run last in, first out: this one before the thread-safe function's own.
+  napi_add_env_cleanup_hook(env_, on_environment_end, this);
+  thread_ = std::thread([this] { run(); });
+}
+
+JobThread::~JobThread() {
+  napi_remove_env_cleanup_hook(env_, on_environment_end, this);
+  stop();
+}
+
+void JobThread::on_environment_end(void* thread) { static_cast<JobThread*>(thread)->stop(); }
+
+void JobThread::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    closing_ = true;
+    queue_.clear();
+  }
+  for (auto& [id, job] : jobs_) job->cancelled = true;
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+Napi::Promise JobThread::post(Napi::Env env, uint32_t id, std::unique_ptr<Job> job) {
+  Napi::Promise promise = job->deferred.Promise();
+  {
+    std::lock_guard lock(mutex_);
+    if (closing_) {
+      job->deferred.Reject(core_error(env, aborted).Value());
+      return promise;
+    }
+    queue_.push_back(id);
+    runnable_[id] = job.get();
+  }
+  jobs_[id] = std::move(job);
+  events_.Ref(env);
+  wake_.notify_one();
+  return promise;
+}
+
+void JobThread::cancel(Napi::Env env, uint32_t id) {
+  auto job = jobs_.find(id);
+  if (job == jobs_.end()) return;
+  job->second->cancelled = true;
+  bool queued;
+  {
+    std::lock_guard lock(mutex_);
+    queued = std::erase(queue_, id) > 0;
+    if (queued) runnable_.erase(id);
+  }
+  if (queued) settled(env, id, &aborted);
+}
+
+Napi::Promise JobThread::close(Napi::Env env) {
+  if (!closed_) {
+    closed_ = std::make_unique<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
+    std::vector<uint32_t> ids;
+    for (auto& [id, job] : jobs_) ids.push_back(id);
+    for (uint32_t id : ids) cancel(env, id);
+    events_.Ref(env);
+    {
+      std::lock_guard lock(mutex_);
+      closing_ = true;
+      announce_end_ = true;
+    }
+    wake_.notify_all();
+  }
+  return closed_->Promise();
+}
+
+void JobThread::report(Job& job, Report report) {
+  auto message = std::make_unique<Message>();
+  message->kind = Message::Kind::report;
+  message->job = &job;
+  message->report = std::move(report);
+  send(std::move(message));
+}
+
+void JobThread::run() {
+  while (true) {
+    uint32_t id;
+    Job* job;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [&] { return closing_ || !queue_.empty(); });
+      if (queue_.empty()) break;
+      id = queue_.front();
+      queue_.pop_front();
+      job = runnable_.at(id);
+      runnable_.erase(id);
+    }
+    auto message = std::make_unique<Message>();
+    message->kind = Message::Kind::settled;
+    message->id = id;
+    message->error = aborted;
+    message->failed = job->cancelled || job->work(*job, &message->error) != 0;
+    send(std::move(message));
+  }
+  finish_();
+  if (announce_end_) {
+    auto message = std::make_unique<Message>();
+    message->kind = Message::Kind::ended;
+    send(std::move(message));
+  }
+  events_.Release();
+}
+
+void JobThread::send(std::unique_ptr<Message> message) {
+  // Once the environment is going the call is refused and the message goes with this scope.
+  if (events_.NonBlockingCall(message.get()) == napi_ok) message.release();
+}
+
+void JobThread::settled(Napi::Env env, uint32_t id, const torchreel_error* error) {
+  auto job = std::move(jobs_.at(id));
+  jobs_.erase(id);
+  if (jobs_.empty() && !closed_) events_.Unref(env);
+  if (error) {
+    job->deferred.Reject(core_error(env, *error).Value());
+  } else {
+    job->deferred.Resolve(env.Undefined());
+  }
+}
+
+void JobThread::deliver(Napi::Env env, Napi::Function, JobThread* thread, Message* raw) {
+  std::unique_ptr<Message> message(raw);
+  if (static_cast<napi_env>(env) == nullptr) return;  // the environment is gone
+  switch (message->kind) {
+    case Message::Kind::report:
+      if (!message->job->listener.IsEmpty()) message->job->listener.Call({message->report(env)});
+      break;
+    case Message::Kind::settled:
+      thread->settled(env, message->id, message->failed ? &message->error : nullptr);
+      break;
+    case Message::Kind::ended:
+      if (thread->thread_.joinable()) thread->thread_.join();
+      if (thread->closed_) thread->closed_->Resolve(env.Undefined());
+      break;
+  }
+}

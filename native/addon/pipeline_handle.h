@@ -1,0 +1,28 @@
+// A pipeline as JavaScript holds it: the core's pipeline and the thread that all its jobs run on.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "job_thread.h"
+#include "torchreel_core.h"
+
+class PipelineHandle {
+ public:
+  static const napi_type_tag type_tag;
+
+  explicit PipelineHandle(Napi::Env env);
+
+  // Jobs; their promises reject with an Error that has the core's code.
+  Napi::Promise open(Napi::Env env, uint32_t id, const Napi::Object& options);
+  Napi::Promise generate(Napi::Env env, uint32_t id, const Napi::Object& request,
+                         const Napi::Function& listener);
+
+  JobThread& thread() { return thread_; }
+
+ private:
+  const torchreel_core& core_;
+  torchreel_pipeline* pipeline_ = nullptr;  // job thread only
+  JobThread thread_;                        // last: it ends before what its jobs use
+};

@@ -1,0 +1,42 @@
+// Tokens to frames: encode, denoise, decode. Everything of a pipeline happens on the one thread that calls
+// it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "network.h"
+#include "torchreel_core.h"
+
+namespace torchreel {
+
+class Program;
+
+// The device of that name. Throws ERR_INVALID_ARGUMENT for no name of a device, ERR_DEVICE_UNAVAILABLE where
+// the machine or this libtorch has none.
+at::Device device_named(const std::string& name);
+
+class Pipeline {
+ public:
+  explicit Pipeline(const torchreel_pipeline_options& options);
+
+  void generate(const torchreel_request& request, const torchreel_listener& listener);
+
+ private:
+  // (P, L, D) embeddings of the prompts, after those of the negative prompts where there are any
+  at::Tensor encode(const torchreel_request& request);
+  // (B, C, F, h, w) float32 denoised latents, on the device
+  at::Tensor denoise(const torchreel_request& request, const Program& program, const at::Tensor& text,
+                     const torchreel_listener& listener);
+  // Hands over rgb24 frames, `decode_chunk` at a time
+  void decode(const torchreel_request& request, const at::Tensor& latents,
+              const torchreel_listener& listener);
+
+  at::Device device_;
+  at::ScalarType dtype_;
+  bool offload_;
+  double scaling_factor_;
+  int64_t latent_channels_;
+  Network text_encoder_, unet_, vae_;
+};
+
+}  // namespace torchreel

@@ -1,0 +1,126 @@
+// The C ABI over the engine: every function here only turns types and guards.
+#include "torchreel_core.h"
+
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/randn.h>
+#include <c10/core/InferenceMode.h>
+
+#include <cstring>
+#include <memory>
+
+#include "error.h"
+#include "exit.h"
+#include "noise.h"
+#include "pipeline.h"
+#include "program.h"
+
+struct torchreel_pipeline {
+  explicit torchreel_pipeline(const torchreel_pipeline_options& options) : pipeline(options) {}
+  torchreel::Pipeline pipeline;
+};
+
+struct torchreel_generator {
+  at::Generator generator;
+};
+
+namespace torchreel {
+namespace {
+
+int device_check(const char* device, torchreel_error* error) {
+  return guarded(error, [&] { device_named(device); });
+}
+
+int pipeline_open(const torchreel_pipeline_options* options, torchreel_pipeline** pipeline,
+                  torchreel_error* error) {
+  return guarded(error, [&] {
+    c10::InferenceMode inference;
+    BusyScope busy;
+    *pipeline = std::make_unique<torchreel_pipeline>(*options).release();
+  });
+}
+
+int pipeline_generate(torchreel_pipeline* pipeline, const torchreel_request* request,
+                      const torchreel_listener* listener, torchreel_error* error) {
+  return guarded(error, [&] {
+    c10::InferenceMode inference;
+    BusyScope busy;
+    pipeline->pipeline.generate(*request, *listener);
+  });
+}
+
+void pipeline_close(torchreel_pipeline* pipeline) { std::unique_ptr<torchreel_pipeline>{pipeline}.reset(); }
+
+int generator_new(uint64_t seed, torchreel_generator** generator, torchreel_error* error) {
+  return guarded(error, [&] {
+    *generator = std::make_unique<torchreel_generator>(torchreel_generator{cpu_generator(seed)}).release();
+  });
+}
+
+int generator_randn(torchreel_generator* generator, const int64_t* shape, size_t rank, float* out,
+                    torchreel_error* error) {
+  return guarded(error, [&] {
+    at::Tensor numbers = at::randn({shape, rank}, generator->generator, at::TensorOptions(at::kFloat));
+    std::memcpy(out, numbers.const_data_ptr<float>(), numbers.nbytes());
+  });
+}
+
+void generator_free(torchreel_generator* generator) {
+  std::unique_ptr<torchreel_generator>{generator}.reset();
+}
+
+int run_program(const double* code, size_t code_length, const float* sample, const int64_t shape[4],
+                torchreel_model model, void* context, torchreel_generator* generator, float* samples,
+                torchreel_error* error) {
+  return guarded(error, [&] {
+    c10::InferenceMode inference;
+    Program program({code, code_length});
+    if (program.draws_noise() && !generator)
+      throw invalid_argument("the program draws noise and needs a generator");
+
+    // (N, C, h, w) frames outside, one video (1, C, N, h, w) inside
+    at::IntArrayRef sizes(shape, 4);
+    auto as_video = [](const at::Tensor& frames) { return frames.transpose(0, 1).unsqueeze(0).contiguous(); };
+    auto as_frames = [](const at::Tensor& video) { return video.squeeze(0).transpose(0, 1).contiguous(); };
+
+    at::Tensor start = at::from_blob(const_cast<float*>(sample), sizes, at::kFloat);
+    Program::Hooks hooks;
+    hooks.network = [&](const at::Tensor& input, double timestep, int64_t call) {
+      at::Tensor frames = as_frames(input);
+      at::Tensor output = at::empty_like(frames);
+      if (model(context, frames.const_data_ptr<float>(), timestep, call, output.mutable_data_ptr<float>())) {
+        throw Error("ABORTED", "the model stopped the program");
+      }
+      return as_video(output);
+    };
+    hooks.noise = [&] {
+      return as_video(at::randn(sizes, generator->generator, at::TensorOptions(at::kFloat)));
+    };
+    hooks.after_call = [&](const at::Tensor& video, int64_t call) {
+      at::Tensor frames = as_frames(video);
+      std::memcpy(samples + call * frames.numel(), frames.const_data_ptr<float>(), frames.nbytes());
+    };
+    program.run(as_video(start), hooks);
+  });
+}
+
+constexpr torchreel_core table{
+    .abi = TORCHREEL_CORE_ABI,
+    .libtorch = TORCHREEL_LIBTORCH_MINOR,
+    .leave_at_exit = leave_at_exit,
+    .device_check = device_check,
+    .pipeline_open = pipeline_open,
+    .pipeline_generate = pipeline_generate,
+    .pipeline_close = pipeline_close,
+    .generator_new = generator_new,
+    .generator_randn = generator_randn,
+    .generator_free = generator_free,
+    .run_program = run_program,
+};
+
+}  // namespace
+}  // namespace torchreel
+
+extern "C" __attribute__((visibility("default"))) const torchreel_core* torchreel_core_table(void) {
+  return &torchreel::table;
+}

@@ -1,0 +1,110 @@
+// The C ABI between the addon and the engine. The addon links no libtorch and opens the core built for the
+// libtorch it finds; a C ABI keeps the C++ runtimes and exceptions of the two apart. Every call may be made
+// from any thread; calls on one pipeline must not overlap. Nothing here throws: a call returns 0, or fills
+// `error` and returns 1.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TORCHREEL_CORE_ABI 1
+
+typedef struct torchreel_error {
+  char code[40];  // "ERR_…" as in lib/errors.ts, or "ABORTED" when the listener asked to stop
+  char message[4056];
+} torchreel_error;
+
+typedef struct torchreel_network_files {
+  const char* graph;           // TorchScript archive without weights
+  const char* const* weights;  // safetensors files, `weight_count` of them
+  size_t weight_count;
+} torchreel_network_files;
+
+typedef struct torchreel_pipeline_options {
+  torchreel_network_files text_encoder, unet, vae;
+  const char* device;       // "cpu", "cuda", "cuda:1"
+  const char* dtype;        // "float32", "float16", "bfloat16"
+  const char* offload;      // "none", "model"
+  double scaling_factor;    // latents are divided by it before decoding
+  int64_t latent_channels;  // C
+} torchreel_pipeline_options;
+
+// One job: B videos of F frames. All pointers belong to the caller and stay valid during the call.
+typedef struct torchreel_request {
+  int64_t videos;                  // B
+  int64_t tokens_per_prompt;       // L
+  const int32_t* tokens;           // (B, L)
+  const int32_t* negative_tokens;  // (B, L); NULL: no guidance, the network runs on the prompts alone
+  int64_t clip_skip;               // for the prompts only, as the reference does
+  int64_t frames, latent_height, latent_width;
+  const double* program;  // see lib/program.ts
+  size_t program_length;
+  const double* guidance;  // one scale per CALL of the program; ignored without negative tokens
+  size_t guidance_length;
+  const uint64_t* seeds;  // one for all videos, or one per video
+  size_t seed_count;
+  int64_t decode_chunk;  // frames decoded at a time
+  int32_t threads;       // 0: libtorch's choice
+} torchreel_request;
+
+enum torchreel_stage { TORCHREEL_ENCODE = 0, TORCHREEL_DENOISE = 1, TORCHREEL_DECODE = 2 };
+
+// Called on the thread of the call. `cancelled` is asked before every stage, step and chunk of frames.
+typedef struct torchreel_listener {
+  void* context;
+  int (*cancelled)(void* context);
+  void (*progress)(void* context, int stage, int64_t step, int64_t steps);
+  // latents (B, C, F, h, w) float32, contiguous
+  void (*latents)(void* context, const float* data, const int64_t shape[5]);
+  // rgb24 frames `first` … `first + count` of the B·F, each (height, width, 3)
+  void (*frames)(void* context, int64_t first, int64_t count, int64_t height, int64_t width,
+                 const uint8_t* data);
+} torchreel_listener;
+
+// The network of `run_program`: fills `output` from `input`, both of the sample's size. Returns 0, or 1 to
+// stop.
+typedef int (*torchreel_model)(void* context, const float* input, double timestep, int64_t call,
+                               float* output);
+
+typedef struct torchreel_pipeline torchreel_pipeline;
+typedef struct torchreel_generator torchreel_generator;
+
+typedef struct torchreel_core {
+  uint32_t abi;
+  const char* libtorch;  // the minor version that the core was compiled for, "2.13"
+
+  // To be called when the process is about to exit: a job that then still runs ends with the process at once,
+  // instead of running on while static destructors take libtorch away beneath it.
+  void (*leave_at_exit)(void);
+
+  int (*device_check)(const char* device, torchreel_error* error);
+
+  int (*pipeline_open)(const torchreel_pipeline_options* options, torchreel_pipeline** pipeline,
+                       torchreel_error* error);
+  int (*pipeline_generate)(torchreel_pipeline* pipeline, const torchreel_request* request,
+                           const torchreel_listener* listener, torchreel_error* error);
+  void (*pipeline_close)(torchreel_pipeline* pipeline);
+
+  // libtorch's CPU generator: float32 standard normal numbers in the order of torch.randn
+  int (*generator_new)(uint64_t seed, torchreel_generator** generator, torchreel_error* error);
+  int (*generator_randn)(torchreel_generator* generator, const int64_t* shape, size_t rank, float* out,
+                         torchreel_error* error);
+  void (*generator_free)(torchreel_generator* generator);
+
+  // Runs a program over `sample` (N, C, h, w) with `model` as the network. `samples` takes the sample after
+  // each CALL: calls × N·C·h·w numbers. `generator` may be NULL where the program draws no noise.
+  int (*run_program)(const double* program, size_t program_length, const float* sample,
+                     const int64_t shape[4], torchreel_model model, void* context,
+                     torchreel_generator* generator, float* samples, torchreel_error* error);
+} torchreel_core;
+
+// The only symbol of the core library.
+const torchreel_core* torchreel_core_table(void);
+
+#ifdef __cplusplus
+}
+#endif

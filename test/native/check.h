@@ -1,0 +1,28 @@
+// What the core's tests need of a test framework.
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+
+#include "error.h"
+
+inline void check(bool holds, const std::string& what) {
+  if (holds) return;
+  std::fprintf(stderr, "failed: %s\n", what.c_str());
+  std::exit(1);
+}
+
+// `work` throws a torchreel::Error with `code` whose message holds `words`.
+inline void check_throws(const std::string& code, const std::string& words,
+                         const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const torchreel::Error& error) {
+    bool holds = error.code() == code && std::string(error.what()).find(words) != std::string::npos;
+    check(holds, "expected " + code + " with '" + words + "', got " + error.code() + ": " + error.what());
+    return;
+  }
+  check(false, "expected " + code + " with '" + words + "', nothing was thrown");
+}
