@@ -13,7 +13,13 @@ export interface Tokens {
 }
 
 /** A special token in tokenizer_config.json and special_tokens_map.json: its text, or an object that holds it. */
-type SpecialToken = string | { content: string }
+type SpecialToken = string | { content: string; normalized?: boolean }
+
+/** `normalized`: whether it is looked for after the prompt's white space and case are settled, or before. */
+function described(token: SpecialToken): { content: string; normalized: boolean } {
+  if (typeof token === 'string') return { content: token, normalized: false }
+  return { content: token.content, normalized: token.normalized ?? false }
+}
 
 /** CLIP's byte-pair encoding, from the vocab.json and merges.txt of a checkpoint. */
 export class Tokenizer {
@@ -50,41 +56,35 @@ export class Tokenizer {
     const special = (await readJson(file('special_tokens_map.json'), {})) as Record<string, SpecialToken>
     const merges = await readMerges(file('merges.txt'))
 
-    const text = (name: string): string => {
-      const token = special[name] ?? config[name] ?? '<|endoftext|>'
-      return typeof token === 'string' ? token : token.content
-    }
+    const token = (name: string) => described(special[name] ?? config[name] ?? '<|endoftext|>')
     const id = (name: string): number => {
-      const value = vocabulary[text(name)]
+      const value = vocabulary[token(name).content]
       if (Number.isInteger(value)) return value as number
-      throw new TorchreelError('ERR_MODEL_CORRUPT', `${file('vocab.json')} lacks the ${name} ${text(name)}`, {
-        path: file('vocab.json'),
-      })
+      throw new TorchreelError(
+        'ERR_MODEL_CORRUPT',
+        `${file('vocab.json')} lacks the ${name} ${token(name).content}`,
+        { path: file('vocab.json') },
+      )
     }
     const modelLength = Number(config.model_max_length ?? positions)
     const length = Math.min(positions, Number.isFinite(modelLength) ? modelLength : positions)
 
-    const specials = [...new Set([text('bos_token'), text('eos_token')])]
+    const names = ['bos_token', 'eos_token', 'unk_token', 'pad_token']
+    const specials = new Map(names.map((name) => [id(name), token(name)]))
     const tokenizer = new BytePairTokenizer(
       {
         version: '1.0',
-        added_tokens: specials.map((content) => ({
-          id: vocabulary[content],
+        // Special tokens stand for themselves wherever a prompt holds them: a literal "!" is the padding's id.
+        added_tokens: Array.from(specials, ([id, { content, normalized }]) => ({
+          id,
           content,
           special: true,
-          normalized: true,
+          normalized,
           lstrip: false,
           rstrip: false,
           single_word: false,
         })),
-        normalizer: {
-          type: 'Sequence',
-          normalizers: [
-            { type: 'NFC' },
-            { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' },
-            { type: 'Lowercase' },
-          ],
-        },
+        normalizer: null,
         pre_tokenizer: {
           type: 'Sequence',
           pretokenizers: [
@@ -92,12 +92,12 @@ export class Tokenizer {
               type: 'Split',
               pattern: {
                 Regex:
-                  "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+",
+                  "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\p{White_Space}\\p{L}\\p{N}]+",
               },
               behavior: 'Removed',
               invert: true,
             },
-            { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
+            { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
           ],
         },
         post_processor: null,
@@ -106,7 +106,7 @@ export class Tokenizer {
           type: 'BPE',
           vocab: vocabulary,
           merges,
-          unk_token: text('unk_token'),
+          unk_token: token('unk_token').content,
           continuing_subword_prefix: '',
           end_of_word_suffix: '</w>',
           fuse_unk: false,
@@ -118,12 +118,21 @@ export class Tokenizer {
   }
 
   encode(prompt: string): Tokens {
-    const { ids } = this.#tokenizer.encode(prompt, { add_special_tokens: false })
+    const { ids } = this.#tokenizer.encode(normalize(prompt), { add_special_tokens: false })
     const kept = ids.slice(0, this.length - 2)
     const row = new Int32Array(this.length).fill(this.#padding)
     row.set([this.#start, ...kept, this.#end])
     return { ids: row, cut: ids.length - kept.length }
   }
+}
+
+/**
+ * Unicode's composed form, single spaces, lower case. As the reference does it and JavaScript's own ways do not: white
+ * space by the Unicode property (U+0085 is, U+FEFF is not), and each character lowered alone (a final Σ is no ς).
+ */
+function normalize(prompt: string): string {
+  const spaced = prompt.normalize('NFC').replace(/\p{White_Space}+/gu, ' ')
+  return Array.from(spaced, (character) => character.toLowerCase()).join('')
 }
 
 async function readMerges(file: string): Promise<string[]> {

@@ -20,6 +20,9 @@ export interface ProgramOptions {
   eta?: number
 }
 
+/** The written values that another class's config hands on. */
+export type Carried = Readonly<Record<string, unknown>>
+
 /** What the schedulers here share: a checked config, and the checks of `program`. */
 export abstract class ConfiguredScheduler<O extends Options> implements Scheduler {
   /** Every option and its value, and values that only another class has a use for. */
@@ -27,12 +30,11 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
   /** The values this class has a use for. */
   protected readonly settings: ConfigOf<O>
 
-  /** `carried`: written values of another config; see {@link ConfiguredScheduler.fromConfig}. */
   protected constructor(
     readonly name: string,
     options: O,
     given: object,
-    carried: Readonly<Record<string, unknown>>,
+    carried: Carried,
   ) {
     this.config = makeConfig(name, options, given, carried)
     this.settings = pickSettings(options, this.config)
@@ -49,7 +51,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
   static fromConfig<S, G extends object>(
     this: new (
       given?: G,
-      carried?: Readonly<Record<string, unknown>>,
+      carried?: Carried,
     ) => S,
     config: object,
     overrides?: G,
@@ -80,6 +82,3 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
 
   protected abstract write(builder: ProgramBuilder, steps: number, eta: number): void
 }
-
-/** Values another class's config hands on. */
-export type Carried = Readonly<Record<string, unknown>>

@@ -1,12 +1,19 @@
 import { invalidArgument } from '../errors.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
-import { type ConfigOf, choice, flag, integer, list, nullable, number } from './config.js'
+import { type ConfigOf, choice, flag, integer, list, nullable, number, type Option } from './config.js'
 import { writeConvertedOutput } from './dpmsolver.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { type NoiseLevel, thresholdingOptions } from './prediction.js'
 import { type Carried, ConfiguredScheduler } from './scheduler.js'
 import { distinctOrder, flowOptions, solverLevels, solverSteps } from './solver_steps.js'
 import { checkSigmaSpacing, linspace, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from './spacing.js'
+
+/** A predictor of one's own is another scheduler object, which no config file can hold. */
+const noPredictor: Option<null> = {
+  default: null,
+  expected: 'null',
+  read: (given) => (given === null ? null : undefined),
+}
 
 const options = {
   ...noiseScheduleOptions(),
@@ -19,7 +26,7 @@ const options = {
   solver_type: choice('bh2', ['bh1', 'bh2'], { midpoint: 'bh2', heun: 'bh2', logrho: 'bh2' }),
   lower_order_final: flag(true),
   disable_corrector: list(integer(0, 0, 1_000_000)),
-  solver_p: nullable<never>({ default: undefined as never, expected: 'nothing else', read: () => undefined }),
+  solver_p: noPredictor,
   final_sigmas_type: choice('zero', ['zero', 'sigma_min']),
   rescale_betas_zero_snr: flag(false),
   sigma_min: nullable(number(0, 0)),
