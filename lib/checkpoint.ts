@@ -65,26 +65,25 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   }
   checkPipelineClass(index, root)
 
-  const warnings: string[] = []
-  const weights = async (component: Component) => findWeights(root, component, options.variant, warnings)
   const graphs = await findGraphs(root, configs, options.trustGraph === true)
+  const warnings: string[] = []
   const files = async (component: Component): Promise<NetworkFiles> => ({
-    graph: graphs[component],
-    weights: await weights(component),
+    graph: graphs[component].file,
+    weights: await findWeights(root, component, options.variant, warnings),
   })
 
-  const { text_encoder: text, unet, vae } = configs
-  const vaeScale = 2 ** (list(vae, 'block_out_channels', 'vae').length - 1)
-  const sampleSize = unet.sample_size
+  // The graph's architecture is the config with its defaults filled in.
+  const vaeScale = 2 ** ((graphs.vae.architecture.block_out_channels as number[]).length - 1)
+  const { sample_size: sampleSize } = configs.unet
   return {
     folder: root,
     files: { text_encoder: await files('text_encoder'), unet: await files('unet'), vae: await files('vae') },
     tokenizerFolder: path.join(root, 'tokenizer'),
     schedulerConfig: await config('scheduler', 'scheduler_config.json'),
-    positions: positive(text, 'max_position_embeddings', 'text_encoder', 77),
-    textLayers: positive(text, 'num_hidden_layers', 'text_encoder', 12),
-    latentChannels: positive(unet, 'in_channels', 'unet', 4),
-    scalingFactor: positive(vae, 'scaling_factor', 'vae', 0.18215),
+    positions: graphs.text_encoder.architecture.max_position_embeddings as number,
+    textLayers: graphs.text_encoder.architecture.num_hidden_layers as number,
+    latentChannels: graphs.unet.architecture.in_channels as number,
+    scalingFactor: positive('vae/config.json', 'scaling_factor', configs.vae.scaling_factor ?? 0.18215),
     vaeScale,
     size: typeof sampleSize === 'number' && sampleSize > 0 ? sampleSize * vaeScale : undefined,
     warnings,
@@ -109,27 +108,13 @@ function checkPipelineClass(index: Record<string, unknown>, root: string): void 
   )
 }
 
-function badConfig(component: string, key: string, value: unknown): TorchreelError {
-  return new TorchreelError(
-    'ERR_MODEL_CORRUPT',
-    `${component}/config.json has ${key} ${JSON.stringify(value)}`,
-    {
-      parameter: key,
-      received: value,
-    },
-  )
-}
-
-function positive(config: Record<string, unknown>, key: string, component: string, standard: number): number {
-  const value = config[key] ?? standard
+function positive(file: string, key: string, value: unknown): number {
   if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
-  throw badConfig(component, key, value)
-}
-
-function list(config: Record<string, unknown>, key: string, component: string): unknown[] {
-  const value = config[key]
-  if (Array.isArray(value) && value.length > 0 && value.length <= 8) return value
-  throw badConfig(component, key, value)
+  throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} has ${key} ${JSON.stringify(value)}`, {
+    parameter: key,
+    expected: 'a positive number',
+    received: value,
+  })
 }
 
 // ---- weights --------------------------------------------------------------------------------------------------------
@@ -190,11 +175,19 @@ async function weightFiles(folder: string, base: string, variant?: string): Prom
 
 // ---- graphs ---------------------------------------------------------------------------------------------------------
 
+/** A TorchScript archive, and the values of all config keys that it was made from. */
+interface Graph {
+  readonly component: Component
+  readonly file: string
+  readonly sha256: string
+  readonly architecture: Readonly<Record<string, unknown>>
+}
+
 /** What `models/export.py` writes beside the graphs. */
 interface GraphManifest {
   /** Values of config keys that a config.json leaves out. */
-  defaults: Record<Component, Record<string, unknown>>
-  graphs: { component: Component; file: string; sha256: string; architecture: Record<string, unknown> }[]
+  readonly defaults: Record<Component, Record<string, unknown>>
+  readonly graphs: readonly Graph[]
 }
 
 const packageGraphs = fileURLToPath(new URL('../models/graphs', import.meta.url))
@@ -207,7 +200,7 @@ async function findGraphs(
   root: string,
   configs: Record<Component, Record<string, unknown>>,
   trustGraph: boolean,
-): Promise<Record<Component, string>> {
+): Promise<Record<Component, Graph>> {
   const own = path.join(root, 'graphs')
   const folders = trustGraph && existsSync(own) ? [packageGraphs, own] : [packageGraphs]
   const manifests = await Promise.all(
@@ -216,7 +209,7 @@ async function findGraphs(
       manifest: (await readJson(path.join(folder, 'manifest.json'))) as unknown as GraphManifest,
     })),
   )
-  const find = async (component: Component): Promise<string> => {
+  const find = async (component: Component): Promise<Graph> => {
     for (const { folder, manifest } of manifests) {
       const graph = manifest.graphs.find(
         (candidate) =>
@@ -232,7 +225,8 @@ async function findGraphs(
   return { text_encoder: await find('text_encoder'), unet: await find('unet'), vae: await find('vae') }
 }
 
-async function pinned(folder: string, graph: GraphManifest['graphs'][number]): Promise<string> {
+/** The graph with its path, if the file is the one that the manifest names. */
+async function pinned(folder: string, graph: Graph): Promise<Graph> {
   if (!/^[\w.-]+(\/[\w.-]+)?\.pt$/.test(graph.file) || graph.file.includes('..')) {
     throw new TorchreelError(
       'ERR_UNSAFE_PATH',
@@ -250,7 +244,7 @@ async function pinned(folder: string, graph: GraphManifest['graphs'][number]): P
     })
   }
   const sha256 = createHash('sha256').update(content).digest('hex')
-  if (sha256 === graph.sha256) return file
+  if (sha256 === graph.sha256) return { ...graph, file }
   throw new TorchreelError('ERR_MODEL_UNTRUSTED', `the graph ${file} is not the one its manifest names`, {
     path: file,
     expected: graph.sha256,

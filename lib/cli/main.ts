@@ -39,7 +39,7 @@ function commandLine(): Command {
     .description('Make a video of a text: the ModelScope text-to-video model, without Python.')
     .version(version)
     .argument('<prompt>', 'what the video shows')
-    .requiredOption('-m, --model <folder>', 'the checkpoint, a folder in the published layout')
+    .option('-m, --model <folder>', 'the checkpoint, a folder in the published layout')
     .option('-o, --output <file>', '.mp4, .webm, .gif, or frame_%04d.png', 'torchreel.mp4')
     .option('--steps <n>', 'denoising steps (default: 25)', numeric)
     .option('--frames <n>', 'frames of the video (default: 16)', numeric)

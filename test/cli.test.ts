@@ -1,0 +1,140 @@
+// The command line, as a shell sees it: exit codes, stdout for results, stderr for the rest.
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { after, test } from 'node:test'
+import { startNode } from './support/child.js'
+import { repository, tinyCheckpoint } from './support/fixtures.js'
+
+const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-cli-'))
+after(() => rmSync(folder, { recursive: true }))
+const start = (...parameters: string[]) => startNode([`${repository}dist/cli/main.js`, ...parameters])
+const run = (...parameters: string[]) => start(...parameters).ended
+const model = ['--model', tinyCheckpoint]
+const small = [...model, '--steps', '2', '--frames', '3']
+
+test('a prompt becomes an mp4; stdout says where it is', async () => {
+  const output = path.join(folder, 'one.mp4')
+  const { code, stdout, stderr } = await run('a panda', ...small, '--seed', '7', '-o', output)
+  assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: `${output} (seed 7)\n`, stderr: '' })
+  assert.equal(readFileSync(output).toString('latin1', 4, 8), 'ftyp')
+})
+
+test('--json tells everything of the result', async () => {
+  const output = path.join(folder, 'two.gif')
+  const sizes = [
+    '--width',
+    '48',
+    '--height',
+    '40',
+    '--fps',
+    '4',
+    '--scheduler',
+    'euler',
+    '--guidance-scale',
+    '5',
+  ]
+  const { code, stdout } = await run(
+    'a panda',
+    ...small,
+    ...sizes,
+    '--seed',
+    '1',
+    '--json',
+    '--quiet',
+    '-o',
+    output,
+  )
+  assert.equal(code, 0)
+  const result = JSON.parse(stdout)
+  const { width, height, frameCount, fps, seed, scheduler, device, dtype } = result
+  assert.deepEqual(
+    { output: result.output, width, height, frameCount, fps, seed, scheduler, device, dtype },
+    {
+      ...{ output, width: 48, height: 40, frameCount: 3, fps: 4, seed: 1 },
+      ...{ scheduler: 'EulerDiscreteScheduler', device: result.device, dtype: result.dtype },
+    },
+  )
+  assert.ok(result.timings.total > 0)
+})
+
+test('--help has examples and exit codes, and nothing runs', async () => {
+  const { code, stdout } = await run('--help')
+  assert.equal(code, 0)
+  for (const words of ['Examples:', '--guidance-scale', '--trust-graph', 'Exit codes:', 'setup']) {
+    assert.ok(stdout.includes(words), words)
+  }
+})
+
+test('--version', async () => {
+  const { version } = JSON.parse(readFileSync(`${repository}package.json`, 'utf8')) as { version: string }
+  assert.equal((await run('--version')).stdout, `${version}\n`)
+})
+
+for (const [name, parameters, words] of [
+  ['no prompt', [], /missing required argument/],
+  ['an unknown option', ['a', ...model, '--step', '3'], /--steps/],
+  ['a number that is none', ['a', ...model, '--steps', 'many'], /number/],
+  ['steps out of range', ['a', ...model, '--steps', '0'], /steps must be.*ERR_INVALID_ARGUMENT/],
+  ['an unknown scheduler', ['a', ...model, '--scheduler', 'eular'], /euler/],
+  ['no model', ['a'], /model/],
+  ['an unknown file type', ['a', ...model, '-o', path.join(folder, 'x.avi')], /\.mp4/],
+] as [string, string[], RegExp][]) {
+  test(`wrong usage is exit code 2: ${name}`, async () => {
+    const { code, stdout, stderr } = await run(...parameters)
+    assert.deepEqual({ code, stdout }, { code: 2, stdout: '' }, stderr)
+    assert.match(stderr, words)
+    assert.doesNotMatch(stderr, /\n {4}at /)
+  })
+}
+
+test('a failure is exit code 1 with its code', async () => {
+  const { code, stderr } = await run(
+    'a',
+    '--model',
+    path.join(folder, 'nowhere'),
+    '-o',
+    path.join(folder, 'x.mp4'),
+  )
+  assert.equal(code, 1)
+  assert.match(stderr, /ERR_MODEL_NOT_FOUND/)
+})
+
+test('65, 73: what cannot be saved fails before the model is loaded', async () => {
+  const output = path.join(folder, 'there.mp4')
+  writeFileSync(output, 'mine')
+  const there = await run('a', ...small, '-o', output)
+  assert.equal(there.code, 1)
+  assert.match(there.stderr, /ERR_OUTPUT_EXISTS/)
+  assert.equal(readFileSync(output, 'utf8'), 'mine')
+
+  const command = [`${repository}dist/cli/main.js`, 'a', ...small, '-o', path.join(folder, 'y.mp4')]
+  const none = await startNode(command, { ...process.env, FFMPEG_PATH: path.join(folder, 'no-ffmpeg') }).ended
+  assert.equal(none.code, 1)
+  assert.match(none.stderr, /ERR_ENCODER_NOT_FOUND/)
+})
+
+test('--overwrite replaces', async () => {
+  const output = path.join(folder, 'again.mp4')
+  writeFileSync(output, 'mine')
+  assert.equal((await run('a', ...small, '--overwrite', '-o', output)).code, 0)
+  assert.notEqual(readFileSync(output, 'latin1'), 'mine')
+})
+
+test('25: SIGINT ends with 130 and leaves nothing behind', async () => {
+  const own = mkdtempSync(path.join(folder, 'interrupted-'))
+  const output = path.join(own, 'long.mp4')
+  const { child, ended } = start('a', ...model, '--steps', '1000', '--frames', '16', '-o', output)
+  setTimeout(() => child.kill('SIGINT'), 1500)
+  const { code, signal, stdout } = await ended
+  assert.deepEqual({ code, signal, stdout }, { code: 130, signal: null, stdout: '' })
+  assert.ok(!existsSync(output))
+  assert.deepEqual(readdirSync(own), [])
+})
+
+test('setup prints the folder of the libtorch that is there', async () => {
+  const { code, stdout, stderr } = await run('setup')
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
+  assert.ok(existsSync(path.join(stdout.trim(), 'lib', 'libtorch_cpu.so')))
+})

@@ -1,0 +1,88 @@
+// What keeps the addon or libtorch from loading is said with what was tried and what to type.
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { after, test } from 'node:test'
+import { findLibtorch } from '#dist/libtorch.js'
+import { startNode } from './support/child.js'
+import { repository, tinyCheckpoint } from './support/fixtures.js'
+
+const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-load-'))
+after(() => rmSync(folder, { recursive: true }))
+const { folder: libtorch, version } = findLibtorch()
+
+/** Loads the small checkpoint in a fresh process and gives the code and message of the error. */
+async function loadError(environment: NodeJS.ProcessEnv, options: object = {}): Promise<string> {
+  const program = `
+    import { TextToVideoPipeline } from 'torchreel'
+    const loading = TextToVideoPipeline.fromPretrained(${JSON.stringify(tinyCheckpoint)}, ${JSON.stringify(options)})
+    await loading.catch((error) => console.log(error.name, error.code, error.message))`
+  const { ended } = startNode(['--input-type=module', '-e', program], { ...process.env, ...environment })
+  const { code, signal, stdout, stderr } = await ended
+  assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: '' })
+  return stdout
+}
+
+/** A folder that looks like a libtorch: links to the real one, except for what is changed. */
+function fakeLibtorch(name: string, versionText: string, change: (lib: string) => void): string {
+  const fake = path.join(folder, name)
+  const lib = path.join(fake, 'lib')
+  mkdirSync(lib, { recursive: true })
+  writeFileSync(path.join(fake, 'build-version'), versionText)
+  for (const library of ['libc10.so', 'libtorch_cpu.so'])
+    symlinkSync(path.join(libtorch, 'lib', library), path.join(lib, library))
+  change(lib)
+  return fake
+}
+
+test('31: no libtorch anywhere: every place that was looked at, and the command that gets it', async () => {
+  const cache = path.join(folder, 'empty')
+  const text = await loadError({ TORCHREEL_LIBTORCH: '', XDG_CACHE_HOME: cache })
+  assert.match(text, /^TorchreelError ERR_LIBTORCH_NOT_FOUND .*TORCHREEL_LIBTORCH.*npx torchreel setup/)
+  assert.ok(text.includes(cache))
+})
+
+test('31: TORCHREEL_LIBTORCH and the option name a folder without libtorch', async () => {
+  for (const text of [
+    await loadError({ TORCHREEL_LIBTORCH: folder }),
+    await loadError({}, { libtorch: folder }),
+  ]) {
+    assert.match(text, /ERR_INVALID_ARGUMENT .*lib\/libtorch_cpu\.so/)
+    assert.ok(text.includes(folder))
+  }
+})
+
+test('31: a libtorch of another minor version', async () => {
+  const fake = fakeLibtorch('old', '1.13.1+cpu', () => {})
+  const text = await loadError({ TORCHREEL_LIBTORCH: fake })
+  assert.match(text, /ERR_NATIVE_LOAD .*1\.13\.1\+cpu.*is built for \d+\.\d+.*npx torchreel setup/)
+})
+
+test('31: a libtorch with a broken library: the loader’s own words', async () => {
+  const fake = fakeLibtorch('broken', version, (lib) => {
+    rmSync(path.join(lib, 'libtorch_cpu.so'))
+    writeFileSync(path.join(lib, 'libtorch_cpu.so'), 'no library')
+  })
+  const text = await loadError({ TORCHREEL_LIBTORCH: fake })
+  assert.match(text, /ERR_NATIVE_LOAD .*libtorch_cpu\.so/)
+})
+
+test('31: no addon: where it was looked for, and how to build it', async () => {
+  const text = await loadError({ TORCHREEL_PREBUILD: folder })
+  assert.match(text, /ERR_NATIVE_LOAD .*build\/Release.*npm run build/)
+})
+
+test('TORCHREEL_LIBTORCH takes a folder that holds a torch package', async () => {
+  const holder = path.join(folder, 'holder')
+  mkdirSync(holder)
+  symlinkSync(libtorch, path.join(holder, 'torch'))
+  assert.equal(await loadError({ TORCHREEL_LIBTORCH: holder }), '')
+})
+
+test('require() gives the same package as import', async () => {
+  const program = `console.log(typeof require('torchreel').generate)`
+  const { ended } = startNode(['--no-warnings', '-e', program])
+  assert.ok(repository)
+  assert.equal((await ended).stdout, 'function\n')
+})
