@@ -7,6 +7,7 @@ export type TorchreelErrorCode =
   | 'ERR_MODEL_INCOMPATIBLE'
   | 'ERR_MODEL_UNTRUSTED'
   | 'ERR_UNSAFE_PATH'
+  | 'ERR_DOWNLOAD_FAILED'
   | 'ERR_OUT_OF_MEMORY'
   | 'ERR_DEVICE_UNAVAILABLE'
   | 'ERR_DEVICE_LOST'
@@ -31,6 +32,8 @@ export interface TorchreelErrorDetails {
   received?: unknown
   /** The file or folder concerned. */
   path?: string
+  /** The address that was asked for. */
+  url?: string
   /** ffmpeg's exit code. */
   exitCode?: number | null
   /** The signal that ended ffmpeg. */
@@ -51,6 +54,7 @@ export class TorchreelError extends Error {
   declare readonly expected?: string
   declare readonly received?: unknown
   declare readonly path?: string
+  declare readonly url?: string
   declare readonly exitCode?: number | null
   declare readonly signal?: string | null
   declare readonly stderrTail?: string

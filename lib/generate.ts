@@ -1,7 +1,7 @@
 import { invalidArgument } from './errors.js'
 import { checkGenerateOptions, type GenerateOptions, type PipelineOptions } from './options.js'
 import { TextToVideoPipeline } from './pipeline.js'
-import type { Video } from './video.js'
+import type { Video } from './video/video.js'
 
 /** {@link generate}'s options: the pipeline's and the video's in one. */
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {

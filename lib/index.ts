@@ -1,5 +1,4 @@
 export { TorchreelError, type TorchreelErrorCode, type TorchreelErrorDetails } from './errors.js'
-export { type Ffmpeg, findFfmpeg } from './ffmpeg.js'
 export { generate, type OneCallOptions } from './generate.js'
 export { Generator } from './generator.js'
 export { type Model, type NoiseSource, runProgram, type Sample } from './interpreter.js'
@@ -7,11 +6,12 @@ export type { GenerateOptions, PipelineOptions, Progress } from './options.js'
 export { TextToVideoPipeline } from './pipeline.js'
 export { type DenoisingProgram, ProgramBuilder, type Term } from './program.js'
 export * from './schedulers/index.js'
+export type { PixelFormat, VideoCodec } from './video/encode_options.js'
+export { type ExportToVideoOptions, exportToVideo, type ImageFrame } from './video/export_to_video.js'
+export { type Ffmpeg, findFfmpeg } from './video/ffmpeg.js'
 export {
+  type ContactSheetOptions,
   checkSave,
-  type ExportToVideoOptions,
-  exportToVideo,
-  type ImageFrame,
   type Latents,
   Video,
   type VideoContents,
@@ -19,4 +19,4 @@ export {
   type VideoFacts,
   type VideoFormat,
   type VideoSaveOptions,
-} from './video.js'
+} from './video/video.js'

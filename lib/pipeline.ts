@@ -20,7 +20,7 @@ import {
 import type { DenoisingProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { Tokenizer } from './tokenizer.js'
-import { Video } from './video.js'
+import { Video } from './video/video.js'
 
 /**
  * Text to video with one checkpoint. The way of the data is `generate`'s: prompt → tokens, steps → denoising program,

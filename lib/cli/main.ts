@@ -6,7 +6,7 @@ import { TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
 import { schedulerNames } from '../schedulers/index.js'
 import { setupLibtorch } from '../setup.js'
-import { checkSave, type Video } from '../video.js'
+import { checkSave, type Video } from '../video/video.js'
 import { ProgressBar } from './progress_bar.js'
 
 const usageError = 2

@@ -1,9 +1,9 @@
 // A process that saves a video with the ffmpeg named on its command line, to be killed or to leave in the middle.
-// argv: the video module, the ffmpeg, the target, 'exit' to call process.exit when ffmpeg has started
+// argv: the torchreel module, the ffmpeg, the target, 'exit' to call process.exit when ffmpeg has started
 import { existsSync } from 'node:fs'
 
 const [module, ffmpeg, target, ending] = process.argv.slice(2) as [string, string, string, string | undefined]
-const { Video } = (await import(module)) as typeof import('../../dist/video.js')
+const { Video } = (await import(module)) as typeof import('torchreel')
 const saving = new Video({ width: 16, height: 16, fps: 8, data: new Uint8Array(16 * 16 * 3 * 4) }).save(
   target,
   { ffmpeg },

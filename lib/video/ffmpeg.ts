@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import { delimiter, dirname, join, resolve, sep } from 'node:path'
 import { PassThrough, type Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
-import { TorchreelError } from './errors.js'
+import { TorchreelError } from '../errors.js'
 
 /** An ffmpeg that was found and has answered. */
 export interface Ffmpeg {

@@ -3,7 +3,7 @@ import { readFileSync, rmSync } from 'node:fs'
 import { link, lstat, mkdir, open, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
-import { TorchreelError } from './errors.js'
+import { TorchreelError } from '../errors.js'
 
 /** A file being written: its temporary file lies beside the target. */
 interface Pending {
