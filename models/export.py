@@ -20,8 +20,9 @@ import sys
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,7 +57,10 @@ COMPONENTS: Mapping[str, Component] = {
 
 def plain(configuration: Any) -> dict[str, Any]:
     """A configuration as JSON has it."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(configuration).items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(configuration).items()
+    }
 
 
 def replace_parameters_with_placeholders(network: nn.Module) -> None:
@@ -69,11 +73,12 @@ def replace_parameters_with_placeholders(network: nn.Module) -> None:
 
 def script(component: str, configuration: Any) -> bytes:
     """The archive of a component's graph. The same bytes every time only as a process's first (see script_all)."""
-    with torch.device("meta"):
-        network = COMPONENTS[component].network(configuration).eval()
-    replace_parameters_with_placeholders(network)
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Failed to initialize NumPy")
         warnings.simplefilter("ignore", DeprecationWarning)
+        with torch.device("meta"):
+            network = COMPONENTS[component].network(configuration).eval()
+        replace_parameters_with_placeholders(network)
         scripted = torch.jit.script(network)
         buffer = io.BytesIO()
         torch.jit.save(scripted, buffer)
@@ -135,7 +140,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return {"graphs": []}
 
 
-def export(checkpoint: Path, output: Path, name: Optional[str]) -> None:
+def export(checkpoint: Path, output: Path, name: str | None) -> None:
     """Writes the graphs of a checkpoint's components into `output`, and what they are into `output`/manifest.json.
 
     An architecture that the manifest has already, under another name, is not written again.
@@ -180,7 +185,10 @@ def check(directory: Path) -> bool:
         print(f"{directory}/manifest.json: other defaults than the sources have")
     graphs = manifest["graphs"]
     archives = script_all(
-        [(graph["component"], COMPONENTS[graph["component"]].configuration.from_config(graph["architecture"])) for graph in graphs]
+        [
+            (graph["component"], COMPONENTS[graph["component"]].configuration.from_config(graph["architecture"]))
+            for graph in graphs
+        ]
     )
     for graph, archive in zip(graphs, archives):
         path = directory / graph["file"]
@@ -192,11 +200,15 @@ def check(directory: Path) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Script a checkpoint's networks into TorchScript graphs without weights.")
+    parser = argparse.ArgumentParser(
+        description="Script a checkpoint's networks into TorchScript graphs without weights."
+    )
     parser.add_argument("checkpoint", type=Path, nargs="?", help="folder with unet, vae and text_encoder/config.json")
     parser.add_argument("--output", type=Path, help="folder for the graphs and manifest.json [CHECKPOINT/graphs]")
     parser.add_argument("--name", help="subfolder of the output for this architecture")
-    parser.add_argument("--check", type=Path, nargs="+", metavar="DIR", help="compare the graphs in DIR to a new export")
+    parser.add_argument(
+        "--check", type=Path, nargs="+", metavar="DIR", help="compare the graphs in DIR to a new export"
+    )
     arguments = parser.parse_args()
     if (arguments.checkpoint is None) == (arguments.check is None):
         parser.error("give a checkpoint folder, or --check and folders of graphs")

@@ -15,8 +15,8 @@ import shutil
 import struct
 import sys
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +24,11 @@ from torch import Tensor
 from definitions.configuration import UnsupportedConfiguration
 from export import COMPONENTS
 
-FILES: Mapping[str, str] = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+FILES: Mapping[str, str] = {
+    "text_encoder": "model",
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+}
 VARIANTS: Mapping[str, tuple[torch.dtype, str]] = {"float32": (torch.float32, ""), "float16": (torch.float16, ".fp16")}
 TYPES: Mapping[torch.dtype, str] = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64"}
 OLD_VAE_NAMES: Mapping[str, str] = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -76,7 +80,9 @@ def write_safetensors(
         partial.unlink(missing_ok=True)
 
 
-def write_component(folder: Path, output: Path, component: str, dtypes: Sequence[str], seed: int, old_names: bool) -> None:
+def write_component(
+    folder: Path, output: Path, component: str, dtypes: Sequence[str], seed: int, old_names: bool
+) -> None:
     parts = COMPONENTS[component]
     config = json.loads((folder / component / "config.json").read_text())
     configuration = parts.configuration.from_config(config)
@@ -115,9 +121,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write a checkpoint of random weights.")
     parser.add_argument("configs", type=Path, metavar="CONFIG_FOLDER")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--dtype", nargs="+", choices=list(VARIANTS), default=["float32"], help="one file each [float32]")
+    parser.add_argument(
+        "--dtype", nargs="+", choices=list(VARIANTS), default=["float32"], help="one file each [float32]"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--old-vae-names", action="store_true", help="name the VAE's attention as published: query, key …")
+    parser.add_argument(
+        "--old-vae-names", action="store_true", help="name the VAE's attention as published: query, key …"
+    )
     arguments = parser.parse_args()
     try:
         for component in COMPONENTS:

@@ -1,7 +1,8 @@
 """The variational autoencoder of latent diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Mapping
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -148,7 +149,9 @@ class Encoder(nn.Module):
         for block in self.down_blocks:
             x = block(x)
         x = self.mid_block(x)
-        x = F.silu(group_norm(x, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps), inplace=True)
+        x = F.silu(
+            group_norm(x, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps), inplace=True
+        )
         return convolve(x, self.conv_out.weight, self.conv_out.bias, 1, 1)
 
 
@@ -165,7 +168,11 @@ class Decoder(nn.Module):
         self.mid_block = MidBlock(widths[0], self.groups, configuration.mid_block_add_attention)
         self.up_blocks = nn.ModuleList(
             UpBlock(
-                widths[max(index - 1, 0)], width, configuration.layers_per_block + 1, self.groups, index < len(widths) - 1
+                widths[max(index - 1, 0)],
+                width,
+                configuration.layers_per_block + 1,
+                self.groups,
+                index < len(widths) - 1,
             )
             for index, width in enumerate(widths)
         )
@@ -178,8 +185,15 @@ class Decoder(nn.Module):
         x = self.mid_block(x)
         for block in self.up_blocks:
             x = block(x)
-        x = F.silu(group_norm(x, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps), inplace=True)
+        x = F.silu(
+            group_norm(x, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps), inplace=True
+        )
         return convolve(x, self.conv_out.weight, self.conv_out.bias, 1, 1)
+
+
+def images_at_a_time(x: Tensor) -> int:
+    """One on the CPU, where the results of its layers then fit the cache better; on a GPU all that are given."""
+    return x.size(0) if x.is_cuda else 1
 
 
 class AutoencoderKL(nn.Module):
@@ -199,22 +213,23 @@ class AutoencoderKL(nn.Module):
 
         The log variance is clamped to [-30, 20].
         """
-        x = self.encoder(images.permute(0, 2, 3, 1).contiguous())
-        if self.quant_conv is not None:
-            x = linear(x, self.quant_conv.weight.flatten(1), self.quant_conv.bias)
-        mean, logvar = x.permute(0, 3, 1, 2).contiguous().chunk(2, 1)
+        x = images.permute(0, 2, 3, 1).contiguous()
+        moments: list[Tensor] = []
+        for batch in x.split(images_at_a_time(x)):
+            y = self.encoder(batch)
+            if self.quant_conv is not None:
+                y = linear(y, self.quant_conv.weight.flatten(1), self.quant_conv.bias)
+            moments.append(y.permute(0, 3, 1, 2))
+        mean, logvar = torch.cat(moments).contiguous().chunk(2, 1)
         return mean, logvar.clamp(-30.0, 20.0)
 
     @torch.jit.export
     def decode(self, latents: Tensor) -> Tensor:
         """latents: (N, 4, h, w), already divided by the scaling factor; gives images (N, 3, H, W) around [-1, 1]."""
         x = latents.permute(0, 2, 3, 1).contiguous()
-        if self.post_quant_conv is not None:
-            x = linear(x, self.post_quant_conv.weight.flatten(1), self.post_quant_conv.bias)
-        if x.is_cuda or x.size(0) == 1:
-            return self.decoder(x).permute(0, 3, 1, 2).contiguous()
-        # On the CPU one image at a time: the results of its layers fit the cache better.
         images: list[Tensor] = []
-        for index in range(x.size(0)):
-            images.append(self.decoder(x[index : index + 1]).permute(0, 3, 1, 2))
+        for batch in x.split(images_at_a_time(x)):
+            if self.post_quant_conv is not None:
+                batch = linear(batch, self.post_quant_conv.weight.flatten(1), self.post_quant_conv.bias)
+            images.append(self.decoder(batch).permute(0, 3, 1, 2))
         return torch.cat(images).contiguous()

@@ -1,7 +1,8 @@
 """The text encoder of CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020): token ids to hidden states."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Mapping
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F

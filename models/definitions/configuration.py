@@ -1,7 +1,8 @@
 """Reads a published config.json into a typed dataclass, whose fields are the keys that determine the graph."""
 
 import dataclasses
-from typing import Any, Mapping, Type, TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 Configuration = TypeVar("Configuration")
 
@@ -18,7 +19,7 @@ class UnsupportedConfiguration(ValueError):
         self.key = key
 
 
-def read_configuration(kind: Type[Configuration], component: str, config: Mapping[str, Any]) -> Configuration:
+def read_configuration(kind: type[Configuration], component: str, config: Mapping[str, Any]) -> Configuration:
     """Fills `kind` from `config`; absent keys take the field's default, other keys are ignored.
 
     Raises UnsupportedConfiguration where a value's type is not its default's (int stands for float too).

@@ -5,7 +5,7 @@ video. Seen through `permute` that is PyTorch's channels_last layout, so convolu
 turns on one memory without copies. Layers that say so overwrite their input; parameters are only ever read.
 """
 
-from typing import Final, Optional
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,30 @@ from torch import Tensor, nn
 
 
 class Weights(nn.Module):
-    """A published `weight` (and `bias`) under its name; the operation stands where they are used.
+    """A published weight and bias under their names; the operation stands where they are used.
 
     One TorchScript type serves all shapes, which keeps the exported graphs small.
     """
 
-    def __init__(self, *shape: int, bias: bool = True) -> None:
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, *shape: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
-        self.register_parameter("bias", nn.Parameter(torch.empty(shape[0])) if bias else None)
+        self.bias = nn.Parameter(torch.empty(shape[0]))
+
+
+class UnbiasedWeights(nn.Module):
+    """A published weight that comes without a bias."""
+
+    weight: Tensor
+    bias: None
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = None
 
 
 def uses_onednn(x: Tensor) -> bool:
@@ -29,7 +44,7 @@ def uses_onednn(x: Tensor) -> bool:
     return not x.is_cuda and x.dtype == torch.float32 and not torch.is_grad_enabled()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x·Wᵀ + b for x (…, C) and W (O, C)."""
     if uses_onednn(x):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
@@ -43,7 +58,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.ops.aten.gelu_(F.linear(x, weight, bias))
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Optional[Tensor], stride: int, padding: int) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """2-D convolution of (…, H, W, C) with a weight (O, C, k, k): (…, H', W', O)."""
     y = F.conv2d(x.flatten(0, -4).permute(0, 3, 1, 2), weight, bias, [stride, stride], [padding, padding])
     y = y.permute(0, 2, 3, 1).contiguous()
@@ -93,7 +108,7 @@ class ResnetBlock(nn.Module):
         self.conv2 = Weights(out_channels, out_channels, 3, 3)
         self.conv_shortcut = Weights(out_channels, channels, 1, 1) if channels != out_channels else None
 
-    def forward(self, x: Tensor, time: Optional[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
         """x: (…, H, W, C), kept; time: SiLU of the time embedding (1, T), the same for all items."""
         images = x.flatten(0, -4)
         y = F.silu(group_norm(images, self.groups, self.norm1.weight, self.norm1.bias, self.eps), inplace=True)
@@ -145,21 +160,22 @@ class Upsample(nn.Module):
         Of three neighbouring rows of the doubled image two are equal, so their weights add up: for p = 0 it is rows
         (i - 1, i) with weights (w₀, w₁ + w₂), for p = 1 rows (i, i + 1) with (w₀ + w₁, w₂). Columns likewise.
         """
-        above, at, below = self.conv.weight.unbind(2)
+        above, at, below = self.conv.weight.permute(0, 2, 3, 1).contiguous().unbind(1)
         kernels: list[Tensor] = []
-        for rows in [torch.stack([above, at + below], 2), torch.stack([above + at, below], 2)]:
-            left, middle, right = rows.unbind(3)
-            kernels.append(torch.stack([left, middle + right], 3))
-            kernels.append(torch.stack([left + middle, right], 3))
-        return torch.cat(kernels)
+        for rows in [torch.stack([above, at + below], 1), torch.stack([above + at, below], 1)]:
+            left, middle, right = rows.unbind(2)
+            kernels.append(torch.stack([left, middle + right], 2))
+            kernels.append(torch.stack([left + middle, right], 2))
+        return torch.cat(kernels).permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """x: (…, H, W, C), kept; height: 2·H or 2·H - 1; width: 2·W or 2·W - 1."""
         h, w, c = x.size(-3), x.size(-2), x.size(-1)
         images = x.flatten(0, -4)
-        if x.dtype == torch.float32 and height == 2 * h and width == 2 * w:
+        positions = images.size(0) * h * w
+        if x.dtype == torch.float32 and positions >= 1024 and height == 2 * h and width == 2 * w:
             # Four 2 × 2 convolutions at the small size: 16 products instead of 36. Only where sums of weights are exact
-            # enough not to show.
+            # enough not to show, and where there are enough positions to pay for the sums.
             phases = convolve(images, self.phases(), self.conv.bias.repeat(4), 1, 1).unflatten(3, [4, c])
             y = torch.empty([images.size(0), h, 2, w, 2, c], dtype=x.dtype, device=x.device)
             for p in range(2):
@@ -181,9 +197,10 @@ class Attention(nn.Module):
         """source_channels: width of what keys and values are made from; bias: on queries, keys and values."""
         super().__init__()
         self.heads = heads
-        self.to_q = Weights(channels, channels, bias=bias)
-        self.to_k = Weights(channels, source_channels, bias=bias)
-        self.to_v = Weights(channels, source_channels, bias=bias)
+        kind = Weights if bias else UnbiasedWeights
+        self.to_q = kind(channels, channels)
+        self.to_k = kind(channels, source_channels)
+        self.to_v = kind(channels, source_channels)
         self.to_out = nn.ModuleDict({"0": Weights(channels, channels)})
 
     def split_heads(self, x: Tensor) -> Tensor:

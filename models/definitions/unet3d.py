@@ -5,27 +5,18 @@ convolution after each resnet, a temporal transformer after each spatial one.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Mapping
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration import UnsupportedConfiguration, read_configuration, require, require_class, require_groups
-from .layers import (
-    Attention,
-    Downsample,
-    ResnetBlock,
-    Upsample,
-    Weights,
-    convolve,
-    group_norm,
-    layer_norm,
-    linear,
-    linear_gelu,
-    tokens_per_chunk,
-)
+from .layers import Downsample, ResnetBlock, Upsample, Weights, convolve, group_norm
+from .transformer import SpatialTransformer, TemporalTransformer
+
 
 @dataclass(frozen=True)
 class UNet3DConfiguration:
@@ -69,146 +60,15 @@ class UNet3DConfiguration:
                 "unet", "down_block_types", f"{len(widths)} types", configuration.down_block_types
             )
         if len(configuration.up_block_types) != len(widths):
-            raise UnsupportedConfiguration("unet", "up_block_types", f"{len(widths)} types", configuration.up_block_types)
+            raise UnsupportedConfiguration(
+                "unet", "up_block_types", f"{len(widths)} types", configuration.up_block_types
+            )
         require_groups("unet", widths, configuration.norm_num_groups)
         if not 1 <= configuration.attention_head_dim <= min(widths):
             raise UnsupportedConfiguration(
                 "unet", "attention_head_dim", f"between 1 and {min(widths)}", configuration.attention_head_dim
             )
         return configuration
-
-
-class Gate(nn.Module):
-    def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.proj = Weights(2 * out_channels, channels)
-
-
-class FeedForward(nn.Module):
-    """Gated linear units (Shazeer 2020, https://arxiv.org/abs/2002.05202): W₃((W₁x + b₁) · gelu(W₂x + b₂)) + b₃.
-
-    W₁ over W₂ is `net.0.proj`, W₃ is `net.2`; the inner width is four times the outer.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.net = nn.ModuleDict({"0": Gate(channels, 4 * channels), "2": Weights(channels, 4 * channels)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (…, C), kept."""
-        weight, bias = self.net["0"].proj.weight, self.net["0"].proj.bias
-        inner = weight.size(0) // 2
-        hidden = linear(x, weight[:inner], bias[:inner])
-        hidden.mul_(linear_gelu(x, weight[inner:], bias[inner:]))
-        return linear(hidden, self.net["2"].weight, self.net["2"].bias)
-
-
-class TransformerBlock(nn.Module):
-    """Self-attention, attention to `source_channels` wide tokens, feed-forward, each on a layer norm with residual."""
-
-    def __init__(self, channels: int, source_channels: int, heads: int) -> None:
-        super().__init__()
-        self.norm1 = Weights(channels)
-        self.attn1 = Attention(channels, channels, heads, False)
-        self.norm2 = Weights(channels)
-        self.attn2 = Attention(channels, source_channels, heads, False)
-        self.norm3 = Weights(channels)
-        self.ff = FeedForward(channels)
-
-    def attend_to_itself(self, x: Tensor) -> None:
-        """x: (N, T, C), overwritten."""
-        y = layer_norm(x, self.norm1.weight, self.norm1.bias)
-        x.add_(self.attn1(y, self.attn1.keys(y), self.attn1.values(y)))
-
-    def attend_to_itself_again(self, x: Tensor) -> None:
-        """x: (N, T, C), overwritten."""
-        y = layer_norm(x, self.norm2.weight, self.norm2.bias)
-        x.add_(self.attn2(y, self.attn2.keys(y), self.attn2.values(y)))
-
-    def attend_to_source(self, x: Tensor, keys: Tensor, values: Tensor) -> None:
-        """x: (N, T, C), overwritten; keys, values: (N, heads, S, d)."""
-        y = layer_norm(x, self.norm2.weight, self.norm2.bias)
-        x.add_(self.attn2(y, keys, values))
-
-    def feed_forward(self, x: Tensor) -> None:
-        """x: (…, C), overwritten."""
-        x.add_(self.ff(layer_norm(x, self.norm3.weight, self.norm3.bias)))
-
-
-class Transformer(nn.Module):
-    """What spatial and temporal transformers have in common: their parameters."""
-
-    groups: Final[int]
-    eps: Final[float]
-
-    def __init__(self, channels: int, source_channels: int, heads: int, head_dim: int, groups: int) -> None:
-        """source_channels: width of the text, or 0 where the second attention is to the tokens themselves."""
-        super().__init__()
-        inner = heads * head_dim
-        self.groups = groups
-        self.eps = 1e-6  # fixed, whatever norm_eps is
-        self.norm = Weights(channels)
-        self.proj_in = Weights(inner, channels)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(inner, source_channels or inner, heads)])
-        self.proj_out = Weights(channels, inner)
-
-
-class SpatialTransformer(Transformer):
-    """Attention within each frame, then from all positions to the text."""
-
-    def keys(self, text: Tensor) -> Tensor:
-        """text: (G, L, D); gives (G, heads, L, d)."""
-        return self.transformer_blocks[0].attn2.keys(text).contiguous()
-
-    def values(self, text: Tensor) -> Tensor:
-        """text: (G, L, D); gives (G, heads, L, d)."""
-        return self.transformer_blocks[0].attn2.values(text).contiguous()
-
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """x: (B, F, H, W, C), overwritten; keys, values: (G, heads, L, d). Gives (G, F, H, W, C).
-
-        With G = 2·B the items are doubled where the text comes in: up to there both halves are equal.
-        """
-        block = self.transformer_blocks[0]
-        frames = x.view(x.size(0) * x.size(1), -1, x.size(-1))
-        y = group_norm(frames, self.groups, self.norm.weight, self.norm.bias, self.eps)
-        y = linear(y, self.proj_in.weight, self.proj_in.bias)
-        block.attend_to_itself(y)
-        if keys.size(0) != x.size(0):
-            x = torch.cat([x, x])
-            y = torch.cat([y, y])
-        block.attend_to_source(y.view(keys.size(0), -1, y.size(-1)), keys, values)
-        tokens = y.view(-1, y.size(-1))
-        output = x.view(-1, x.size(-1))
-        step = tokens_per_chunk(x, 4 * tokens.size(1))
-        for start in range(0, tokens.size(0), step):
-            chunk = tokens[start : start + step]
-            block.feed_forward(chunk)
-            output[start : start + step].add_(linear(chunk, self.proj_out.weight, self.proj_out.bias))
-        return x
-
-
-class TemporalTransformer(Transformer):
-    """Attention between the frames, for each position by itself."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, F, H, W, C), overwritten."""
-        block = self.transformer_blocks[0]
-        video = x.view(x.size(0), x.size(1), -1, x.size(-1))
-        normed = group_norm(video, self.groups, self.norm.weight, self.norm.bias, self.eps)
-        # 32768: attention on a GPU fails from 65536 sequences on.
-        step = min(32768, max(1, tokens_per_chunk(x, 4 * self.proj_in.weight.size(0)) // x.size(1)))
-        for item in range(video.size(0)):
-            for start in range(0, video.size(2), step):
-                # (F, P, C) to (P, F, C): the positions are the batch.
-                y = normed[item, :, start : start + step].transpose(0, 1).contiguous()
-                y = linear(y, self.proj_in.weight, self.proj_in.bias)
-                block.attend_to_itself(y)
-                block.attend_to_itself_again(y)
-                block.feed_forward(y)
-                y = linear(y, self.proj_out.weight, self.proj_out.bias)
-                video[item, :, start : start + step].add_(y.transpose(0, 1))
-        return x
 
 
 class TemporalConvolution(nn.Module):
@@ -364,7 +224,13 @@ def join(x: Tensor, skip: Tensor) -> Tensor:
 
 class UpBlock(Block):
     def __init__(
-        self, widths: Widths, channels: int, skip_channels: list[int], out_channels: int, upsample: bool, first_context: int
+        self,
+        widths: Widths,
+        channels: int,
+        skip_channels: list[int],
+        out_channels: int,
+        upsample: bool,
+        first_context: int,
     ) -> None:
         """skip_channels: of the results of the way down that this block takes, in that order."""
         super().__init__(first_context)
@@ -384,7 +250,13 @@ class UpBlock(Block):
 
 class CrossAttentionUpBlock(UpBlock):
     def __init__(
-        self, widths: Widths, channels: int, skip_channels: list[int], out_channels: int, upsample: bool, first_context: int
+        self,
+        widths: Widths,
+        channels: int,
+        skip_channels: list[int],
+        out_channels: int,
+        upsample: bool,
+        first_context: int,
     ) -> None:
         super().__init__(widths, channels, skip_channels, out_channels, upsample, first_context)
         for _ in skip_channels:
