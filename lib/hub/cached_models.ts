@@ -1,0 +1,89 @@
+import { readdir, stat } from 'node:fs/promises'
+import path from 'node:path'
+import { readCheckpoint } from '../checkpoint.js'
+import { TorchreelError, type TorchreelErrorCode } from '../errors.js'
+import { readJson } from '../json.js'
+import { CachedRepository } from './cache.js'
+import { hubCacheFolder } from './environment.js'
+import { pipelineClasses } from './files.js'
+
+/** A text-to-video model in the Hugging Face cache. */
+export interface CachedModel {
+  /** `owner/name`. */
+  readonly model: string
+  readonly commit: string
+  /** The branches and tags that stand for this commit. */
+  readonly revisions: readonly string[]
+  readonly folder: string
+  /** Bytes of its files. */
+  readonly bytes: number
+  /** The variants that torchreel can run; '' is the one without a name. */
+  readonly variants: readonly string[]
+  /** Why it runs none. */
+  readonly problem: { readonly code: TorchreelErrorCode; readonly message: string } | undefined
+}
+
+/**
+ * The text-to-video models in the cache, and whether torchreel can run them: files whole, weights in safetensors, graphs
+ * known for the architecture.
+ *
+ * @param cacheDir as for `pullModel`
+ */
+export async function listModels(cacheDir = hubCacheFolder()): Promise<CachedModel[]> {
+  const models: CachedModel[] = []
+  for (const name of (await readdir(cacheDir).catch((): string[] => [])).sort()) {
+    const id = /^models--(.+?)--(.+)$/.exec(name)
+    if (!id) continue
+    const repository = new CachedRepository(`${id[1]}/${id[2]}`, path.resolve(cacheDir))
+    for (const commit of (await readdir(repository.snapshot('')).catch((): string[] => [])).sort()) {
+      const found = await inspect(repository, commit)
+      if (found) models.push(found)
+    }
+  }
+  return models
+}
+
+async function inspect(repository: CachedRepository, commit: string): Promise<CachedModel | undefined> {
+  const folder = repository.snapshot(commit)
+  const index = await readJson(path.join(folder, 'model_index.json')).catch(
+    (): Record<string, unknown> => ({}),
+  )
+  if (!pipelineClasses.includes(index._class_name)) return undefined
+
+  const files = await repository.files(commit)
+  const sizes = await Promise.all(
+    files.map(async (file) => {
+      const status = await stat(path.join(folder, file))
+      return status.isFile() ? status.size : 0
+    }),
+  )
+  const variants: string[] = []
+  let problem: CachedModel['problem']
+  for (const variant of variantsIn(files)) {
+    try {
+      await repository.checkWhole(commit, variant || undefined)
+      await readCheckpoint(folder, { variant: variant || undefined })
+      variants.push(variant)
+    } catch (error) {
+      if (!(error instanceof TorchreelError)) throw error
+      problem ??= { code: error.code, message: error.message }
+    }
+  }
+  return {
+    model: repository.id,
+    commit,
+    revisions: await repository.revisionsOf(commit),
+    folder,
+    bytes: sizes.reduce((sum, size) => sum + size, 0),
+    variants,
+    problem: variants.length > 0 ? undefined : problem,
+  }
+}
+
+/** What the UNet's files are called after: `diffusion_pytorch_model.fp16.safetensors` → fp16. At least ''. */
+function variantsIn(files: string[]): string[] {
+  const named = /^unet\/diffusion_pytorch_model(?:\.safetensors\.index)?\.(\w+)\.(?:safetensors|json)$/
+  const plain = /^unet\/diffusion_pytorch_model\.safetensors(?:\.index\.json)?$/
+  const variants = files.flatMap((file) => (plain.test(file) ? [''] : (named.exec(file)?.[1] ?? [])))
+  return variants.length > 0 ? [...new Set(variants)].sort() : ['']
+}

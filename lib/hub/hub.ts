@@ -1,0 +1,134 @@
+import { stat } from 'node:fs/promises'
+import path from 'node:path'
+import { invalidArgument, TorchreelError } from '../errors.js'
+import { CachedRepository } from './cache.js'
+import { endpoint, findToken, hubCacheFolder, isOffline } from './environment.js'
+import { checkFileName } from './files.js'
+import { type PulledModel, type PullOptions, pullRevision } from './pull.js'
+
+export type { DownloadProgress, DownloadStart, PulledModel } from './pull.js'
+
+/** Where a model on Hugging Face comes from and goes to. */
+export interface HubOptions extends Omit<PullOptions, 'token'> {
+  /** A branch, a tag or a commit. @defaultValue 'main' */
+  revision?: string | undefined
+  /** Which weight files: 'fp16' gets `*.fp16.safetensors`. @defaultValue those without, else fp16 */
+  variant?: string | undefined
+  /** @defaultValue `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`: the one that Python shares */
+  cacheDir?: string | undefined
+  /** For gated and private models; false sends none. @defaultValue `HF_TOKEN`, else what `hf auth login` stored */
+  token?: string | false | undefined
+  /** Only look in the cache. @defaultValue `HF_HUB_OFFLINE` */
+  localFilesOnly?: boolean | undefined
+}
+
+/**
+ * The folder of a model: a folder itself, or for `owner/name` its snapshot in the Hugging Face cache, downloaded first if
+ * it is not there whole. What is there is used as it is; {@link pullModel} asks for newer.
+ *
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_MODEL_NOT_FOUND`, and whatever {@link pullModel} throws
+ */
+export async function resolveModel(model: string, options: HubOptions = {}): Promise<string> {
+  if (typeof model !== 'string' || model === '' || model.includes('\0')) {
+    throw invalidArgument('model', "a checkpoint's folder or a model on Hugging Face, owner/name", model)
+  }
+  if (await isFolder(model)) return path.resolve(model)
+  if (!isModelId(model)) {
+    throw new TorchreelError(
+      'ERR_MODEL_NOT_FOUND',
+      `there is no model folder ${path.resolve(model)}, and ${JSON.stringify(model)} is no name of a model on ` +
+        'Hugging Face, owner/name',
+      { path: path.resolve(model) },
+    )
+  }
+  const { repository, revision, variant } = place(model, options)
+  try {
+    return await repository.wholeSnapshot(revision, variant)
+  } catch (error) {
+    const offline = isOffline()
+    if (!(error instanceof TorchreelError)) throw error
+    if (!offline && options.localFilesOnly !== true) return (await pullModel(model, options)).folder
+    const why = offline ? 'HF_HUB_OFFLINE is set' : 'localFilesOnly is true'
+    throw new TorchreelError(error.code, `${error.message}; nothing is downloaded, since ${why}`, {
+      path: repository.folder,
+      cause: error,
+    })
+  }
+}
+
+/** The snapshot of `owner/name` in the cache, if it is there whole. */
+export async function cachedModel(
+  model: string,
+  options: Pick<HubOptions, 'revision' | 'variant' | 'cacheDir'> = {},
+): Promise<string | undefined> {
+  const { repository, revision, variant } = place(checkModelId(model), options)
+  return repository.wholeSnapshot(revision, variant).catch((error) => {
+    if (error instanceof TorchreelError) return undefined
+    throw error
+  })
+}
+
+/**
+ * Brings the cache up to what a revision is on Hugging Face now: gets the files that a checkpoint needs and that are
+ * not there, goes on with what was broken off, checks each by its hash. Safe in several processes at once.
+ *
+ * @throws TorchreelError `ERR_DOWNLOAD_FAILED`, `ERR_MODEL_NOT_FOUND` (also gated and private), `ERR_MODEL_UNTRUSTED`
+ * (pickles only), `ERR_MODEL_INCOMPATIBLE` (another kind of model), `ERR_UNSAFE_PATH`, `ERR_INVALID_ARGUMENT`
+ */
+export async function pullModel(model: string, options: HubOptions = {}): Promise<PulledModel> {
+  const { repository, revision, variant } = place(checkModelId(model), options)
+  if (isOffline()) {
+    throw new TorchreelError(
+      'ERR_DOWNLOAD_FAILED',
+      `${model} is not downloaded, since HF_HUB_OFFLINE is set`,
+      {
+        url: endpoint().href,
+      },
+    )
+  }
+  return pullRevision(repository, revision, variant, { ...options, token: await findToken(options.token) })
+}
+
+// ---- names and options ----------------------------------------------------------------------------------------------
+
+function isModelId(model: string): boolean {
+  return model.length <= 96 && /^\w[\w.-]*\/\w[\w.-]*$/.test(model) && !/--|\.\.|[.-](?=\/|$)/.test(model)
+}
+
+function checkModelId(model: string): string {
+  if (typeof model === 'string' && isModelId(model)) return model
+  throw invalidArgument('model', 'the name of a model on Hugging Face, owner/name', model)
+}
+
+/** Where in the cache a model is, its options checked. */
+function place(model: string, { revision = 'main', variant, cacheDir }: HubOptions) {
+  if (typeof revision !== 'string' || !/^[\w./-]+$/.test(revision) || !isSafe(revision)) {
+    throw invalidArgument('revision', 'a branch, a tag or a commit', revision)
+  }
+  if (variant !== undefined && !/^\w+$/.test(variant))
+    throw invalidArgument('variant', "a word such as 'fp16'", variant)
+  if (
+    cacheDir !== undefined &&
+    (typeof cacheDir !== 'string' || cacheDir === '' || cacheDir.includes('\0'))
+  ) {
+    throw invalidArgument('cacheDir', 'a folder', cacheDir)
+  }
+  const folder = cacheDir === undefined ? hubCacheFolder() : path.resolve(cacheDir)
+  return { repository: new CachedRepository(model, folder), revision, variant }
+}
+
+function isSafe(name: string): boolean {
+  try {
+    checkFileName(name)
+    return true
+  } catch {
+    return false
+  }
+}
+
+async function isFolder(folder: string): Promise<boolean> {
+  return stat(folder).then(
+    (status) => status.isDirectory(),
+    () => false,
+  )
+}

@@ -1,0 +1,309 @@
+import { existsSync } from 'node:fs'
+import { stat, statfs } from 'node:fs/promises'
+import path from 'node:path'
+import { TorchreelError } from '../errors.js'
+import { readJson } from '../json.js'
+import { type CachedRepository, isCommit } from './cache.js'
+import { download, type Patience, partialBytes, patience, persist } from './download.js'
+import { endpoint } from './environment.js'
+import { checkFileName, pipelineClasses, selectFiles, shardsOf } from './files.js'
+import { bodyOf, get, Interruption, Refusal } from './http.js'
+
+/** How far a download is. */
+export interface DownloadProgress {
+  /** The file that is being got, such as `unet/diffusion_pytorch_model.safetensors`. */
+  readonly file: string
+  /** Bytes of all files that are there. */
+  readonly bytes: number
+  /** Bytes of all files. Weights in several files count from when their list has come. */
+  readonly totalBytes: number
+}
+
+/** What is about to be downloaded. */
+export interface DownloadStart {
+  /** Such as `ali-vilab/text-to-video-ms-1.7b`. */
+  readonly model: string
+  readonly commit: string
+  /** The licence that the model card names, such as `cc-by-nc-4.0`; undefined where it names none. */
+  readonly license: string | undefined
+  /** Bytes that are missing. */
+  readonly bytes: number
+}
+
+/** A model in the cache. */
+export interface PulledModel {
+  /** The snapshot: a checkpoint in the published layout. */
+  readonly folder: string
+  readonly commit: string
+  readonly license: string | undefined
+}
+
+/** How a model is got. */
+export interface PullOptions {
+  token?: string | undefined
+  /** Aborts a download; the call rejects with `signal.reason`. What has come is kept and gone on from next time. */
+  signal?: AbortSignal | undefined
+  /** Called as bytes come, ten times a second at most. What it throws ends the download. */
+  onProgress?: ((progress: DownloadProgress) => void) | undefined
+  /** Called once when a download begins, with the licence of the weights. */
+  onDownload?: ((start: DownloadStart) => void) | undefined
+  /** @internal */
+  patience?: Patience | undefined
+}
+
+/** Gets what one revision of a model needs and the cache lacks, and names the revision in the cache. */
+export async function pullRevision(
+  repository: CachedRepository,
+  revision: string,
+  variant: string | undefined,
+  options: PullOptions,
+): Promise<PulledModel> {
+  const pull = new Pull(repository, revision, variant, options)
+  try {
+    return await pull.run()
+  } catch (error) {
+    options.signal?.throwIfAborted()
+    if (error instanceof Refusal) throw refused(repository.id, revision, error, options.token !== undefined)
+    if (error instanceof Interruption || (error instanceof Error && 'syscall' in error)) {
+      throw failure(pull.page, `${repository.id} could not be downloaded: ${error.message}`, error)
+    }
+    throw error
+  }
+}
+
+/** What the server says of a file. */
+interface RemoteFile {
+  readonly size: number
+  readonly hash: string
+}
+
+interface RemoteModel {
+  readonly commit: string
+  readonly license: string | undefined
+  readonly files: ReadonlyMap<string, RemoteFile>
+}
+
+class Pull {
+  /** The model's address. */
+  readonly page: URL
+  readonly #repository: CachedRepository
+  readonly #revision: string
+  readonly #variant: string | undefined
+  readonly #options: PullOptions
+  readonly #patience: Patience
+  #bytes = 0
+  #totalBytes = 0
+  #reported = 0
+
+  constructor(
+    repository: CachedRepository,
+    revision: string,
+    variant: string | undefined,
+    options: PullOptions,
+  ) {
+    this.page = new URL(`${endpoint().href.replace(/\/$/, '')}/${repository.id}`)
+    this.#repository = repository
+    this.#revision = revision
+    this.#variant = variant
+    this.#options = options
+    this.#patience = options.patience ?? patience
+  }
+
+  async run(): Promise<PulledModel> {
+    const remote = await this.#describe()
+    const { commit, license } = remote
+    const repository = this.#repository
+    const snapshot = repository.snapshot(commit)
+    const { plain, weights, indexes } = selectFiles(repository.id, [...remote.files.keys()], this.#variant)
+
+    const missing = await this.#count(remote, [...plain, ...indexes, ...weights])
+    if (missing > 0) {
+      this.#options.onDownload?.({ model: repository.id, commit, license, bytes: missing })
+      await this.#checkSpace(missing)
+    }
+    await this.#getAll(remote, plain)
+    // Seven gigabytes of another kind of model stay where they are.
+    const { _class_name: kind } = await readJson(path.join(snapshot, 'model_index.json'))
+    if (!pipelineClasses.includes(kind)) {
+      throw new TorchreelError(
+        'ERR_MODEL_INCOMPATIBLE',
+        `${repository.id} is a ${String(kind)}; torchreel runs ${pipelineClasses.join(' and ')}`,
+        { expected: pipelineClasses.join(' or '), received: kind },
+      )
+    }
+    await this.#getAll(remote, indexes)
+    const shards: string[] = []
+    for (const index of indexes) shards.push(...shardsOf(index, await readJson(path.join(snapshot, index))))
+    await this.#checkSpace(await this.#count(remote, shards))
+    await this.#getAll(remote, [...shards, ...weights])
+    await repository.setCommit(this.#revision, commit)
+    return { folder: snapshot, commit, license }
+  }
+
+  /** Asks for the revision's commit and files. */
+  async #describe(): Promise<RemoteModel> {
+    const { href } = endpoint()
+    const revision = encodeURIComponent(this.#revision)
+    const api = new URL(
+      `${href.replace(/\/$/, '')}/api/models/${this.#repository.id}/revision/${revision}?blobs=true`,
+    )
+    const { signal } = this.#options
+    const text = await persist(() => this.#text(api), this.#patience, signal)
+    try {
+      return readModelInfo(JSON.parse(text))
+    } catch (error) {
+      if (error instanceof TorchreelError) throw error
+      throw failure(api, `${api.origin} did not answer with a model's description`, error)
+    }
+  }
+
+  async #text(url: URL): Promise<string> {
+    const { signal } = this.#options
+    const response = await get(url, { token: this.#options.token, signal, stallMs: this.#patience.stallMs })
+    const chunks: Buffer[] = []
+    let length = 0
+    for await (const chunk of bodyOf(response, url, signal)) {
+      chunks.push(chunk)
+      length += chunk.length
+      if (length > 2 ** 25) throw failure(url, `${url.origin} answers without an end`)
+    }
+    return Buffer.concat(chunks).toString()
+  }
+
+  /** Adds files to the totals. Returns how many bytes of them are not there. */
+  async #count(remote: RemoteModel, names: string[]): Promise<number> {
+    let missing = 0
+    for (const name of names) {
+      const { size, hash } = this.#remoteFile(remote, name)
+      this.#totalBytes += size
+      if (await this.#isThere(remote, name)) continue
+      if (await isWhole(this.#repository.blob(hash), size)) continue
+      missing += size - Math.min(size, await partialBytes(this.#repository.blob(hash)))
+    }
+    return missing
+  }
+
+  async #checkSpace(needed: number): Promise<void> {
+    let folder = this.#repository.folder
+    while (!existsSync(folder)) folder = path.dirname(folder)
+    const { bavail, bsize } = await statfs(folder)
+    if (needed <= bavail * bsize) return
+    const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`
+    throw new TorchreelError(
+      'ERR_DOWNLOAD_FAILED',
+      `${this.#repository.id} takes ${gigabytes(needed)}, and ${folder} has ${gigabytes(bavail * bsize)} left; ` +
+        'cacheDir or HF_HUB_CACHE names another place',
+      { path: folder, url: this.page.href },
+    )
+  }
+
+  async #getAll(remote: RemoteModel, names: string[]): Promise<void> {
+    const { commit } = remote
+    for (const name of names) {
+      const { size, hash } = this.#remoteFile(remote, name)
+      if (!(await this.#isThere(remote, name))) {
+        await download({
+          url: new URL(
+            `${this.page.href}/resolve/${commit}/${name.split('/').map(encodeURIComponent).join('/')}`,
+          ),
+          file: this.#repository.blob(hash),
+          size,
+          hash,
+          token: this.#options.token,
+          signal: this.#options.signal,
+          patience: this.#patience,
+          onBytes: (bytes) => this.#report(name, bytes, false),
+        })
+        await this.#repository.link(commit, name, hash)
+      }
+      this.#report(name, size, true)
+      this.#bytes += size
+    }
+  }
+
+  async #isThere(remote: RemoteModel, name: string): Promise<boolean> {
+    const { size } = this.#remoteFile(remote, name)
+    return isWhole(path.join(this.#repository.snapshot(remote.commit), name), size)
+  }
+
+  #remoteFile({ files }: RemoteModel, name: string): RemoteFile {
+    const file = files.get(name)
+    if (file) return file
+    throw new TorchreelError(
+      'ERR_MODEL_CORRUPT',
+      `${this.#repository.id} lists ${name}, which it does not have`,
+    )
+  }
+
+  #report(file: string, bytes: number, always: boolean): void {
+    const now = performance.now()
+    if (!always && now - this.#reported < 100) return
+    this.#reported = now
+    this.#options.onProgress?.({ file, bytes: this.#bytes + bytes, totalBytes: this.#totalBytes })
+  }
+}
+
+/** Reads `GET /api/models/ID/revision/REVISION?blobs=true`. Throws whatever comes when it is not what it should be. */
+function readModelInfo(info: {
+  sha: unknown
+  cardData?: { license?: unknown; license_name?: unknown }
+  tags?: unknown[]
+  siblings: {
+    rfilename: unknown
+    size: unknown
+    blobId: unknown
+    lfs?: { sha256?: unknown; oid?: unknown }
+  }[]
+}): RemoteModel {
+  if (typeof info.sha !== 'string' || !isCommit(info.sha)) throw new TypeError('it names no commit')
+  const files = new Map<string, RemoteFile>()
+  for (const { rfilename: name, size, blobId, lfs } of info.siblings) {
+    checkFileName(name)
+    // An LFS file goes by the sha256 of its content, any other by the hash of its git blob.
+    const hash = lfs ? (lfs.sha256 ?? lfs.oid) : blobId
+    if (!Number.isSafeInteger(size) || (size as number) < 0) throw new TypeError(`${name} has no size`)
+    if (typeof hash !== 'string' || !(lfs ? /^[0-9a-f]{64}$/ : /^[0-9a-f]{40}$/).test(hash)) {
+      throw new TypeError(`${name} has no hash`)
+    }
+    files.set(name, { size: size as number, hash })
+  }
+  const tag = info.tags?.find((one) => typeof one === 'string' && one.startsWith('license:')) as
+    | string
+    | undefined
+  const { license, license_name: licenseName } = info.cardData ?? {}
+  const named = license === 'other' && licenseName ? licenseName : (license ?? tag?.slice('license:'.length))
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a server's words are shown on a terminal
+  return { commit: info.sha, license: named?.toString().replace(/[\u0000-\u001f\u007f-\u009f]/g, ' '), files }
+}
+
+/** Why the server said no, and what to do. */
+function refused(
+  model: string,
+  revision: string,
+  { status, code }: Refusal,
+  hasToken: boolean,
+): TorchreelError {
+  const page = `${endpoint().origin}/${model}`
+  const access = hasToken
+    ? 'The token that was sent does not give access to it'
+    : 'Give a token that has access: the option token, HF_TOKEN, or `hf auth login`'
+  let reason: string
+  if (code === 'RevisionNotFound') reason = `${model} has no revision ${revision}`
+  else if (code === 'GatedRepo') reason = `${model} is gated: accept its conditions at ${page}. ${access}`
+  else if (status === 404 || code === 'RepoNotFound')
+    reason = `there is no model ${page}, or it is private. ${access}`
+  else if (status === 401 || status === 403) reason = `${page} needs access rights (${status}). ${access}`
+  else return failure(new URL(page), `${page} was refused with ${status}`)
+  return new TorchreelError('ERR_MODEL_NOT_FOUND', reason, { url: page, received: status })
+}
+
+function failure(url: URL, message: string, cause?: unknown): TorchreelError {
+  return new TorchreelError('ERR_DOWNLOAD_FAILED', message, { url: url.href, cause })
+}
+
+async function isWhole(file: string, size: number): Promise<boolean> {
+  return stat(file).then(
+    (status) => status.size === size,
+    () => false,
+  )
+}

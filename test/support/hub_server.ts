@@ -1,0 +1,140 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import http from 'node:http'
+import https from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import { join } from 'node:path'
+
+/** Answers a request for a file in its own way; returns whether it did. */
+export type Misbehaviour = (
+  request: http.IncomingMessage,
+  response: http.ServerResponse,
+  file: { name: string; content: Buffer; first: number },
+) => boolean | undefined
+
+export interface ServedRequest {
+  readonly path: string
+  readonly range: string | undefined
+  readonly token: string | undefined
+  readonly host: string | undefined
+}
+
+/** The part of the Hugging Face Hub that a download talks to, for one model, on this machine. */
+export class HubServer {
+  commit = 'c'.repeat(40)
+  readonly files = new Map<string, Buffer>()
+  /** Put into the model's description. */
+  description: Record<string, unknown> = { cardData: { license: 'cc-by-nc-4.0' } }
+  /** Takes the place of what is said of the files. */
+  siblings: unknown[] | undefined
+  /** Set to answer the question for the model's description in another way. */
+  describe: ((response: http.ServerResponse) => void) | undefined
+  misbehave: Misbehaviour = () => false
+  readonly requests: ServedRequest[] = []
+  readonly model = 'owner/tiny'
+  readonly #server: http.Server
+  readonly #sockets = new Set<Socket>()
+
+  private constructor(tls: boolean) {
+    const handle = (request: http.IncomingMessage, response: http.ServerResponse) =>
+      this.#handle(request, response)
+    const fixtures = new URL('../../../test/fixtures/tls/', import.meta.url)
+    const pem = (name: string) => readFileSync(new URL(name, fixtures))
+    this.#server = tls
+      ? https.createServer({ key: pem('key.pem'), cert: pem('cert.pem') }, handle)
+      : http.createServer(handle)
+    this.#server.on('connection', (socket) => {
+      this.#sockets.add(socket)
+      socket.on('close', () => this.#sockets.delete(socket))
+    })
+  }
+
+  /** @param folder the checkpoint that is served */
+  static async start(folder?: string, tls = false): Promise<HubServer> {
+    const server = new HubServer(tls)
+    for (const name of folder ? readdirSync(folder, { recursive: true, encoding: 'utf8' }) : []) {
+      const file = join(folder as string, name)
+      if (statSync(file).isFile()) server.files.set(name, readFileSync(file))
+    }
+    server.#server.listen(0, '127.0.0.1')
+    await once(server.#server, 'listening')
+    return server
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  /** Requests for the content of files. */
+  get downloads(): ServedRequest[] {
+    return this.requests.filter((request) => request.path.includes('/resolve/'))
+  }
+
+  /** The names of the files that were asked for, in that order. */
+  get asked(): string[] {
+    return this.downloads.map((request) => request.path.split(`/resolve/${this.commit}/`)[1] as string)
+  }
+
+  close(): void {
+    this.#server.close()
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  #handle(request: http.IncomingMessage, response: http.ServerResponse): void {
+    const path = decodeURIComponent((request.url as string).split('?')[0] as string)
+    const { range, authorization, host } = request.headers
+    this.requests.push({ path, range, token: authorization?.replace('Bearer ', ''), host })
+    if (path.startsWith('/api/')) {
+      if (this.describe) this.describe(response)
+      else response.end(JSON.stringify(this.#description()))
+      return
+    }
+    const name = /\/resolve\/[^/]+\/(.*)/.exec(path)?.[1] ?? ''
+    const content = this.files.get(name)
+    if (!content) {
+      response.writeHead(404, { 'x-error-code': 'EntryNotFound' }).end()
+      return
+    }
+    const first = Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0)
+    if (this.misbehave(request, response, { name, content, first })) return
+    sendFile(response, content, first)
+  }
+
+  #description(): object {
+    const siblings = [...this.files].map(([rfilename, content]) => {
+      const blobId = createHash('sha1').update(`blob ${content.length}\0`).update(content).digest('hex')
+      const sha256 = createHash('sha256').update(content).digest('hex')
+      const lfs = rfilename.endsWith('.safetensors') && {
+        lfs: { sha256, size: content.length, pointerSize: 130 },
+      }
+      return { rfilename, size: content.length, blobId, ...lfs }
+    })
+    return { id: this.model, sha: this.commit, siblings: this.siblings ?? siblings, ...this.description }
+  }
+}
+
+/** The right answer, from a byte on. */
+export function sendFile(response: http.ServerResponse, content: Buffer, first = 0): void {
+  const rest = content.subarray(first)
+  response.writeHead(first > 0 ? 206 : 200, {
+    'content-length': rest.length,
+    ...(first > 0 && { 'content-range': `bytes ${first}-${content.length - 1}/${content.length}` }),
+  })
+  response.end(rest)
+}
+
+/** The head of the right answer and only so many bytes of its body; the connection stays open. */
+export function sendPart(
+  response: http.ServerResponse,
+  content: Buffer,
+  first: number,
+  bytes: number,
+  sent?: () => void,
+): void {
+  response.writeHead(first > 0 ? 206 : 200, {
+    'content-length': content.length - first,
+    ...(first > 0 && { 'content-range': `bytes ${first}-${content.length - 1}/${content.length}` }),
+  })
+  response.write(content.subarray(first, first + bytes), sent)
+}
