@@ -7,17 +7,8 @@ import { pipeline } from 'node:stream/promises'
 import { TorchreelError } from './errors.js'
 import { cachedLibtorchFolder, cacheFolder, librariesOf, libtorchIn, libtorchVersion } from './libtorch.js'
 
-/** The Python packages that torch imports. They make `models/export.py` run on the same folder. */
-const pythonPackages = [
-  'typing-extensions',
-  'filelock',
-  'sympy',
-  'mpmath',
-  'networkx',
-  'jinja2',
-  'markupsafe',
-  'fsspec',
-]
+/** The one package that torch needs to be imported: it makes `models/export.py` run on the same folder. */
+const pythonPackage = 'typing-extensions'
 
 const archive = `https://download.pytorch.org/libtorch/cpu/libtorch-shared-with-deps-${libtorchVersion}%2Bcpu.zip`
 
@@ -68,10 +59,10 @@ export async function setupLibtorch(log: Log): Promise<string> {
   )
 }
 
-/** `pip install --target`: obeys the user's indexes and mirrors; nothing but torch and its pure-Python imports. */
+/** `pip install --target`: obeys the user's indexes and mirrors; nothing but torch and what imports it. */
 async function getWheel(folder: string, log: Log): Promise<void> {
   log(`getting torch ${libtorchVersion} with pip (about 200 MB)`)
-  const packages = [`torch==${libtorchVersion}`, ...pythonPackages]
+  const packages = [`torch==${libtorchVersion}`, pythonPackage]
   await run('python3', [
     '-m',
     'pip',
