@@ -20,6 +20,8 @@ import {
 import type { DenoisingProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { Tokenizer } from './tokenizer.js'
+import { version } from './version.js'
+import type { Latents, VideoFacts } from './video/facts.js'
 import { Video } from './video/video.js'
 
 /**
@@ -119,15 +121,18 @@ export class TextToVideoPipeline implements AsyncDisposable {
 
     const collector = new Collector(checked)
     await this.#native.generate(request, (event) => collector.take(event), checked.signal)
-    const videos = checked.prompts.map((_, index) =>
-      collector.video(index, {
+    const facts: VideoFacts = {
+      ...{
         seed,
+        steps: checked.steps,
+        guidanceScale: checked.guidanceScale,
         scheduler: scheduler.name,
-        model: path.basename(this.model),
         warnings,
-        pipeline: this,
-      }),
-    )
+      },
+      ...{ model: path.basename(this.model), torchreel: version },
+      ...{ libtorch: this.libtorch, device: this.device, dtype: this.dtype },
+    }
+    const videos = checked.prompts.map((_, index) => collector.video(index, facts))
     return typeof prompt === 'string' ? (videos[0] as Video) : videos
   }
 
@@ -206,7 +211,7 @@ class Collector {
   readonly #stageStarts = new Map<Stage, number>()
   readonly #timings: Record<string, number> = {}
   #pixels: Uint8Array | undefined
-  #latents: { data: Float32Array; shape: number[] } | undefined
+  #latents: Latents | undefined
 
   constructor(options: CheckedGenerateOptions) {
     this.#options = options
@@ -238,39 +243,22 @@ class Collector {
     })
   }
 
-  video(
-    index: number,
-    facts: {
-      seed: number
-      scheduler: string
-      model: string
-      warnings: string[]
-      pipeline: TextToVideoPipeline
-    },
-  ): Video {
-    const { frames, width, height, fps, prompts, returnLatents } = this.#options
-    const { seed, scheduler, model, warnings, pipeline } = facts
+  video(index: number, facts: VideoFacts): Video {
+    const { frames, width, height, fps, prompts, negativePrompts, returnLatents } = this.#options
     const pixels = this.#pixels as Uint8Array
     const length = pixels.length / prompts.length
     return new Video({
-      width,
-      height,
-      fps,
-      data: pixels.subarray(index * length, (index + 1) * length),
-      seed,
-      scheduler,
-      model,
-      warnings,
-      device: pipeline.device,
-      dtype: pipeline.dtype,
-      libtorch: pipeline.libtorch,
+      ...{ width, height, fps, data: pixels.subarray(index * length, (index + 1) * length) },
+      ...facts,
+      prompt: prompts[index],
+      negativePrompt: negativePrompts[index],
       timings: { ...this.#timings, total: performance.now() - this.#started },
       latents: returnLatents ? this.#latentsOf(index, frames) : undefined,
     })
   }
 
-  #latentsOf(index: number, frames: number): { data: Float32Array; shape: number[] } {
-    const { data, shape } = this.#latents as { data: Float32Array; shape: number[] }
+  #latentsOf(index: number, frames: number): Latents {
+    const { data, shape } = this.#latents as Latents
     const [, channels, , height, width] = shape as [number, number, number, number, number]
     const length = channels * frames * height * width
     return {

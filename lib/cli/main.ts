@@ -1,16 +1,15 @@
 #!/usr/bin/env node
-import { createRequire } from 'node:module'
 import { constants } from 'node:os'
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
 import { schedulerNames } from '../schedulers/index.js'
 import { setupLibtorch } from '../setup.js'
-import { checkSave, type Video } from '../video/video.js'
+import { version } from '../version.js'
+import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
 import { ProgressBar } from './progress_bar.js'
 
 const usageError = 2
-const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
 
 const examples = `
 Examples:
@@ -21,9 +20,12 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`
 
-interface CommandLineOptions extends Omit<OneCallOptions, 'signal' | 'onProgress'> {
+interface CommandLineOptions
+  extends Omit<OneCallOptions, 'signal' | 'onProgress'>,
+    Omit<VideoSaveOptions, 'signal' | 'ffmpegArguments'> {
   output: string
-  overwrite?: boolean
+  contactSheet?: string
+  ffmpegArgument?: string[]
   json?: boolean
   quiet?: boolean
 }
@@ -40,7 +42,7 @@ function commandLine(): Command {
     .version(version)
     .argument('<prompt>', 'what the video shows')
     .option('-m, --model <folder>', 'the checkpoint, a folder in the published layout')
-    .option('-o, --output <file>', '.mp4, .webm, .gif, or frame_%04d.png', 'torchreel.mp4')
+    .option('-o, --output <file>', '.mp4, .webm, .gif, .webp, .apng, frame_%04d.png', 'torchreel.mp4')
     .option('--steps <n>', 'denoising steps (default: 25)', numeric)
     .option('--frames <n>', 'frames of the video (default: 16)', numeric)
     .option('--width <pixels>', "width (default: the model's own)", numeric)
@@ -60,7 +62,17 @@ function commandLine(): Command {
     .option('--libtorch <folder>', 'the libtorch to load')
     .option('--trust-graph', "run the TorchScript graphs in the checkpoint's graphs/")
     .option('--overwrite', 'replace the output file if it exists')
-    .addOption(new Option('--json', 'print the result as JSON'))
+    .option('--crf <n>', 'rate factor of mp4 and webm: lower is better and larger', numeric)
+    .option('--bitrate <n>', 'bits per second, in place of a rate factor', numeric)
+    .option('--quality <n>', 'quality of a webp, 0 to 100', numeric)
+    .option('--codec <name>', 'of a webm: vp9, vp8 or av1')
+    .option('--pixel-format <name>', 'yuv420p, yuv422p or yuv444p')
+    .option('--ffmpeg <file>', 'the ffmpeg to use')
+    .option('--ffmpeg-argument <argument...>', "more of ffmpeg's encoder settings, as pairs")
+    .option('--no-metadata', "do not write how the video was made into the file's comment")
+    .option('--sidecar', 'write how the video was made as JSON beside it')
+    .option('--contact-sheet <file>', 'write all frames as one .png, too')
+    .option('--json', 'print the result as JSON')
     .option('--quiet', 'no progress')
     .addHelpText('after', examples)
     .showSuggestionAfterError()
@@ -77,56 +89,31 @@ function commandLine(): Command {
 }
 
 async function makeVideo(prompt: string, options: CommandLineOptions): Promise<void> {
-  const { output, overwrite = false, json = false, quiet = false, ...call } = options
+  const { output, contactSheet, overwrite, sidecar, metadata, ffmpeg, ffmpegArgument, ...rest } = options
+  const { crf, bitrate, quality, codec, pixelFormat, json = false, quiet = false, ...call } = rest
+  const signal = interruptSignal()
+  const anySave: VideoSaveOptions = { overwrite, metadata, signal }
+  const save: VideoSaveOptions = {
+    ...{ ...anySave, sidecar, ffmpeg, ffmpegArguments: ffmpegArgument },
+    ...{ crf, bitrate, quality, codec, pixelFormat },
+  }
   // A save that cannot work fails now, not after minutes.
-  await checkSave(output, { fps: call.fps, frameCount: call.frames }, { overwrite })
+  await checkSave(output, { fps: call.fps, frameCount: call.frames }, save)
+  if (contactSheet) await checkSave(contactSheet, { frameCount: 1 }, anySave)
 
   const bar = new ProgressBar(process.stderr, quiet)
-  const signal = interruptSignal()
   let video: Video
   let saved: string
   try {
     video = await generate(prompt, { ...call, signal, onProgress: (progress) => bar.update(progress) })
-    saved = await video.save(output, { overwrite, signal })
+    saved = await video.save(output, save)
+    if (contactSheet) await video.contactSheet().save(contactSheet, anySave)
   } finally {
     bar.clear()
   }
   for (const warning of video.warnings) process.stderr.write(`torchreel: ${warning}\n`)
-  process.stdout.write(
-    json ? `${JSON.stringify(described(video, saved), null, 2)}\n` : `${saved} (seed ${video.seed})\n`,
-  )
-}
-
-function described(video: Video, output: string): object {
-  const {
-    width,
-    height,
-    frameCount,
-    fps,
-    seed,
-    model,
-    scheduler,
-    device,
-    dtype,
-    libtorch,
-    timings,
-    warnings,
-  } = video
-  return {
-    output,
-    width,
-    height,
-    frameCount,
-    fps,
-    seed,
-    model,
-    scheduler,
-    device,
-    dtype,
-    libtorch,
-    timings,
-    warnings,
-  }
+  const result = { output: saved, ...video.toJSON() }
+  process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : `${saved} (seed ${video.seed})\n`)
 }
 
 /** Aborts on Ctrl-C. A job that does not stop soon is left with the process; files in the making are removed. */
