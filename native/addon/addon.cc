@@ -49,6 +49,12 @@ Napi::Value generate(const Napi::CallbackInfo& info) {
                            function_argument(info[3], "listener"));
 }
 
+Napi::Value encode(const Napi::CallbackInfo& info) {
+  auto& pipeline = handle_argument<PipelineHandle>(info[0], "pipeline");
+  return pipeline.encode(info.Env(), job_argument(info[1]), integer_argument(info[2], "prompts"),
+                         object_argument(info[3], "text"), function_argument(info[4], "listener"));
+}
+
 void cancel(const Napi::CallbackInfo& info) {
   handle_argument<PipelineHandle>(info[0], "pipeline").thread().cancel(info.Env(), job_argument(info[1]));
 }
@@ -74,6 +80,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("createPipeline", Napi::Function::New(env, create_pipeline, "createPipeline"));
   exports.Set("openPipeline", Napi::Function::New(env, open_pipeline, "openPipeline"));
   exports.Set("generate", Napi::Function::New(env, generate, "generate"));
+  exports.Set("encode", Napi::Function::New(env, encode, "encode"));
   exports.Set("cancel", Napi::Function::New(env, cancel, "cancel"));
   exports.Set("closePipeline", Napi::Function::New(env, close_pipeline, "closePipeline"));
   exports.Set("createGenerator", Napi::Function::New(env, create_generator, "createGenerator"));

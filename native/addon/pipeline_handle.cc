@@ -50,60 +50,116 @@ struct PipelineOptions {
   int64_t latent_channels;
 };
 
+// Prompts: { tokens: Int32Array, clipSkip } or { embeddings: Float32Array, size: D }, of `prompts` rows.
+struct Text {
+  Text() = default;
+  Text(const Napi::Object& text, int64_t prompts) {
+    if (Napi::Value given = text.Get("embeddings"); !given.IsUndefined()) {
+      embeddings = float32_argument(given, "embeddings");
+      embedding_size = integer_argument(text.Get("size"), "size");
+    } else {
+      tokens = int32_argument(text.Get("tokens"), "tokens");
+      clip_skip = integer_argument(text.Get("clipSkip"), "clipSkip");
+    }
+    int64_t row = prompts * (embeddings.empty() ? 1 : embedding_size);
+    int64_t numbers = static_cast<int64_t>(embeddings.empty() ? tokens.size() : embeddings.size());
+    if (clip_skip < 0 || row <= 0 || numbers == 0 || numbers % row != 0) {
+      throw coded_error(text.Env(), "ERR_INVALID_ARGUMENT", "the text's sizes do not fit each other");
+    }
+    tokens_per_prompt = numbers / row;
+  }
+
+  torchreel_text view() const {
+    return {tokens.empty() ? nullptr : tokens.data(), tokens_per_prompt, clip_skip,
+            embeddings.empty() ? nullptr : embeddings.data(), embedding_size};
+  }
+
+  std::vector<int32_t> tokens;
+  std::vector<float> embeddings;
+  int64_t tokens_per_prompt = 0, clip_skip = 0, embedding_size = 0;
+};
+
 struct Request {
   explicit Request(const Napi::Object& request)
       : videos(integer_argument(request.Get("videos"), "videos")),
-        tokens(int32_argument(request.Get("tokens"), "tokens")),
-        clip_skip(integer_argument(request.Get("clipSkip"), "clipSkip")),
+        prompts(object_argument(request.Get("prompts"), "prompts"), videos),
         frames(integer_argument(request.Get("frames"), "frames")),
         latent_height(integer_argument(request.Get("latentHeight"), "latentHeight")),
         latent_width(integer_argument(request.Get("latentWidth"), "latentWidth")),
         program(float64_argument(request.Get("program"), "program")),
         guidance(float64_argument(request.Get("guidance"), "guidance")),
+        window(integer_argument(request.Get("window"), "window")),
+        window_overlap(integer_argument(request.Get("windowOverlap"), "windowOverlap")),
+        latents_every(integer_argument(request.Get("latentsEvery"), "latentsEvery")),
         decode_chunk(integer_argument(request.Get("decodeChunk"), "decodeChunk")),
         threads(static_cast<int32_t>(integer_argument(request.Get("threads"), "threads"))) {
-    if (Napi::Value negative = request.Get("negativeTokens"); !negative.IsUndefined()) {
-      negative_tokens = int32_argument(negative, "negativeTokens");
+    if (Napi::Value negative = request.Get("negativePrompts"); !negative.IsUndefined()) {
+      negative_prompts = Text(object_argument(negative, "negativePrompts"), videos);
     }
+    if (Napi::Value start = request.Get("latents"); !start.IsUndefined())
+      latents = float32_argument(start, "latents");
     for (int64_t seed : integers_argument(request.Get("seeds"), "seeds"))
       seeds.push_back(static_cast<uint64_t>(seed));
-
-    bool sizes = videos > 0 && frames > 0 && latent_height > 0 && latent_width > 0 && clip_skip >= 0;
-    bool rows = sizes && !tokens.empty() && tokens.size() % static_cast<size_t>(videos) == 0;
-    if (!rows || (negative_tokens && negative_tokens->size() != tokens.size())) {
-      throw coded_error(request.Env(), "ERR_INVALID_ARGUMENT", "the request's sizes do not fit each other");
+    if (videos < 1 || frames < 1 || latent_height < 1 || latent_width < 1 || window < 0 ||
+        window_overlap < 0) {
+      throw coded_error(request.Env(), "ERR_INVALID_ARGUMENT", "the request's sizes must be positive");
     }
   }
 
   torchreel_request view() const {
     return {
         .videos = videos,
-        .tokens_per_prompt = static_cast<int64_t>(tokens.size()) / videos,
-        .tokens = tokens.data(),
-        .negative_tokens = negative_tokens ? negative_tokens->data() : nullptr,
-        .clip_skip = clip_skip,
+        .prompts = prompts.view(),
+        .negative_prompts = negative_prompts.view(),
         .frames = frames,
         .latent_height = latent_height,
         .latent_width = latent_width,
+        .latents = latents.empty() ? nullptr : latents.data(),
         .program = program.data(),
         .program_length = program.size(),
         .guidance = guidance.data(),
         .guidance_length = guidance.size(),
         .seeds = seeds.data(),
         .seed_count = seeds.size(),
+        .window = window,
+        .window_overlap = window_overlap,
+        .latents_every = latents_every,
         .decode_chunk = decode_chunk,
         .threads = threads,
     };
   }
 
   int64_t videos;
-  std::vector<int32_t> tokens;
-  std::optional<std::vector<int32_t>> negative_tokens;
-  int64_t clip_skip, frames, latent_height, latent_width;
+  Text prompts, negative_prompts;
+  int64_t frames, latent_height, latent_width;
+  std::vector<float> latents;
   std::vector<double> program, guidance;
   std::vector<uint64_t> seeds;
-  int64_t decode_chunk;
+  int64_t window, window_overlap, latents_every, decode_chunk;
   int32_t threads;
+};
+
+// Numbers with a shape, as { data: Float32Array, shape }.
+struct Numbers {
+  Numbers(const float* data, std::vector<int64_t> sizes) : shape(std::move(sizes)) {
+    int64_t count = 1;
+    for (int64_t size : shape) count *= size;
+    values.assign(data, data + count);
+  }
+
+  Napi::Object to_object(Napi::Env env) const {
+    auto array = Napi::Float32Array::New(env, values.size());
+    std::copy(values.begin(), values.end(), array.Data());
+    auto sizes = Napi::Array::New(env, shape.size());
+    for (uint32_t i = 0; i < shape.size(); ++i) sizes.Set(i, static_cast<double>(shape[i]));
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("data", array);
+    object.Set("shape", sizes);
+    return object;
+  }
+
+  std::vector<int64_t> shape;
+  std::vector<float> values;
 };
 
 // What the core's listener calls on the job thread, made into reports.
@@ -132,20 +188,22 @@ struct Reporter {
     });
   }
 
-  static void latents(void* context, const float* data, const int64_t shape[5]) {
-    std::vector<int64_t> sizes(shape, shape + 5);
-    int64_t count = 1;
-    for (int64_t size : sizes) count *= size;
-    std::vector<float> numbers(data, data + count);
+  static void latents(void* context, int64_t step, int64_t steps, const float* data, const int64_t shape[5]) {
+    Numbers numbers(data, {shape, shape + 5});
     of(context).thread.report(of(context).job, [=](Napi::Env env) {
-      auto array = Napi::Float32Array::New(env, numbers.size());
-      std::copy(numbers.begin(), numbers.end(), array.Data());
-      auto dimensions = Napi::Array::New(env, sizes.size());
-      for (uint32_t i = 0; i < sizes.size(); ++i) dimensions.Set(i, static_cast<double>(sizes[i]));
-      Napi::Object event = Napi::Object::New(env);
+      Napi::Object event = numbers.to_object(env);
       event.Set("type", "latents");
-      event.Set("data", array);
-      event.Set("shape", dimensions);
+      event.Set("step", static_cast<double>(step));
+      event.Set("steps", static_cast<double>(steps));
+      return event;
+    });
+  }
+
+  static void embeddings(void* context, const float* data, const int64_t shape[3]) {
+    Numbers numbers(data, {shape, shape + 3});
+    of(context).thread.report(of(context).job, [=](Napi::Env env) {
+      Napi::Object event = numbers.to_object(env);
+      event.Set("type", "embeddings");
       return event;
     });
   }
@@ -189,14 +247,29 @@ Napi::Promise PipelineHandle::generate(Napi::Env env, uint32_t id, const Napi::O
   auto job = std::make_unique<Job>(env);
   job->listener = Napi::Persistent(listener);
   job->work = [this, request = Request(request)](Job& running, torchreel_error* error) {
-    if (!pipeline_) {
-      *error = {"ERR_INTERNAL", "the pipeline is not open"};
-      return 1;
-    }
+    if (!is_open(error)) return 1;
     Reporter reporter{thread_, running};
     torchreel_listener listener = reporter.view();
     torchreel_request view = request.view();
     return core_.pipeline_generate(pipeline_, &view, &listener, error);
   };
   return thread_.post(env, id, std::move(job));
+}
+
+Napi::Promise PipelineHandle::encode(Napi::Env env, uint32_t id, int64_t prompts, const Napi::Object& text,
+                                     const Napi::Function& listener) {
+  auto job = std::make_unique<Job>(env);
+  job->listener = Napi::Persistent(listener);
+  job->work = [this, prompts, text = Text(text, prompts)](Job& running, torchreel_error* error) {
+    if (!is_open(error)) return 1;
+    Reporter reporter{thread_, running};
+    torchreel_text view = text.view();
+    return core_.pipeline_encode(pipeline_, prompts, &view, &reporter, Reporter::embeddings, error);
+  };
+  return thread_.post(env, id, std::move(job));
+}
+
+bool PipelineHandle::is_open(torchreel_error* error) const {
+  if (!pipeline_) *error = {"ERR_INTERNAL", "the pipeline is not open"};
+  return pipeline_ != nullptr;
 }

@@ -19,9 +19,15 @@ class PipelineHandle {
   Napi::Promise generate(Napi::Env env, uint32_t id, const Napi::Object& request,
                          const Napi::Function& listener);
 
+  // Reports { type: 'embeddings', data, shape: (P, L, D) }.
+  Napi::Promise encode(Napi::Env env, uint32_t id, int64_t prompts, const Napi::Object& text,
+                       const Napi::Function& listener);
+
   JobThread& thread() { return thread_; }
 
  private:
+  bool is_open(torchreel_error* error) const;  // job thread
+
   const torchreel_core& core_;
   torchreel_pipeline* pipeline_ = nullptr;  // job thread only
   JobThread thread_;                        // last: it ends before what its jobs use

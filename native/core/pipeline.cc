@@ -14,6 +14,7 @@
 #include "error.h"
 #include "noise.h"
 #include "program.h"
+#include "windows.h"
 
 namespace torchreel {
 namespace {
@@ -83,58 +84,79 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
 void Pipeline::generate(const torchreel_request& request, const torchreel_listener& listener) {
   if (request.threads > 0) at::set_num_threads(request.threads);
   Program program({request.program, request.program_length});
-  if (request.negative_tokens && request.guidance_length != static_cast<size_t>(program.calls())) {
+  bool guided = request.negative_prompts.tokens || request.negative_prompts.embeddings;
+  if (guided && request.guidance_length != static_cast<size_t>(program.calls())) {
     throw invalid_argument("there must be one guidance scale for each of the program's calls");
   }
 
   stop_if_cancelled(listener);
   listener.progress(listener.context, TORCHREEL_ENCODE, 0, 1);
-  at::Tensor text = encode(request);
+  at::Tensor prompts = encode(request.videos, request.prompts);
+  at::Tensor negative = guided ? encode(request.videos, request.negative_prompts) : at::Tensor();
   listener.progress(listener.context, TORCHREEL_ENCODE, 1, 1);
-  at::Tensor latents = denoise(request, program, text, listener);
+  at::Tensor latents = denoise(request, program, prompts, negative, listener);
   decode(request, latents, listener);
 }
 
-at::Tensor Pipeline::encode(const torchreel_request& request) {
-  auto embed = [&](const int32_t* tokens, int64_t clip_skip) {
-    at::Tensor ids =
-        at::from_blob(const_cast<int32_t*>(tokens), {request.videos, request.tokens_per_prompt}, at::kInt);
-    return text_encoder_.call("forward", {ids.to(at::kLong).to(device_), clip_skip}).toTensor();
-  };
+at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
+  if (text.embeddings) {
+    at::Tensor given = at::from_blob(const_cast<float*>(text.embeddings),
+                                     {prompts, text.tokens_per_prompt, text.embedding_size}, at::kFloat);
+    return given.to(device_, dtype_, /*non_blocking=*/false, /*copy=*/true);
+  }
   Resident resident(text_encoder_, offload_);
-  at::Tensor prompts = embed(request.tokens, request.clip_skip);
-  at::Tensor text = request.negative_tokens ? at::cat({embed(request.negative_tokens, 0), prompts}) : prompts;
-  check_finite(text, "the text encoder");
-  return text;
+  at::Tensor ids =
+      at::from_blob(const_cast<int32_t*>(text.tokens), {prompts, text.tokens_per_prompt}, at::kInt);
+  at::Tensor embeddings =
+      text_encoder_.call("forward", {ids.to(at::kLong).to(device_), text.clip_skip}).toTensor();
+  check_finite(embeddings, "the text encoder");
+  return embeddings;
 }
 
-at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& program, const at::Tensor& text,
+at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& program,
+                             const at::Tensor& prompts, const at::Tensor& negative,
                              const torchreel_listener& listener) {
   int64_t frames = request.frames, height = request.latent_height, width = request.latent_width;
+  std::vector<int64_t> shape{request.videos, latent_channels_, frames, height, width};
   NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
+  auto report = [&](const at::Tensor& sample, int64_t step) {
+    at::Tensor host = sample.to(at::kCPU).contiguous();
+    listener.latents(listener.context, step, program.calls(), host.const_data_ptr<float>(),
+                     host.sizes().data());
+  };
 
   Resident resident(unet_, offload_);
-  c10::IValue context = unet_.call("prepare", {text});
+  c10::IValue alone = unet_.call("prepare", {prompts});
+  c10::IValue pair =
+      negative.defined() ? unet_.call("prepare", {at::cat({negative, prompts})}) : c10::IValue();
   listener.progress(listener.context, TORCHREEL_DENOISE, 0, program.calls());
 
   Program::Hooks hooks;
   hooks.network = [&](const at::Tensor& input, double timestep, int64_t call) {
-    stop_if_cancelled(listener);
     at::Tensor time = at::scalar_tensor(timestep, at::TensorOptions(at::kFloat).device(device_));
-    at::Tensor output = unet_.call("forward", {input.to(dtype_), time, context}).toTensor().to(at::kFloat);
-    if (!request.negative_tokens) return output;
-    auto pair = output.chunk(2);  // unconditional, conditional
-    return pair[0] + request.guidance[call] * (pair[1] - pair[0]);
+    auto forward = [&](const at::Tensor& x, const c10::IValue& context) {
+      return unet_.call("forward", {x.to(dtype_), time, context}).toTensor().to(at::kFloat);
+    };
+    double guidance = negative.defined() ? request.guidance[call] : 1.0;
+    return in_windows(input, request.window, request.window_overlap, [&](const at::Tensor& x) {
+      stop_if_cancelled(listener);
+      if (guidance <= 1) return forward(x, alone);
+      auto halves = forward(x, pair).chunk(2);  // unconditional, conditional
+      return halves[0] + guidance * (halves[1] - halves[0]);
+    });
   };
   hooks.noise = [&] { return noise.step(latent_channels_, frames, height, width).to(device_); };
-  hooks.after_call = [&](const at::Tensor&, int64_t call) {
+  hooks.after_call = [&](const at::Tensor& sample, int64_t call) {
     listener.progress(listener.context, TORCHREEL_DENOISE, call + 1, program.calls());
+    bool due = request.latents_every > 0 && (call + 1) % request.latents_every == 0;
+    if (due && call + 1 < program.calls()) report(sample, call + 1);
   };
-  at::Tensor latents = program.run(noise.initial(latent_channels_, frames, height, width).to(device_), hooks);
+  at::Tensor start = request.latents
+                         ? at::from_blob(const_cast<float*>(request.latents), shape, at::kFloat).clone()
+                         : noise.initial(latent_channels_, frames, height, width);
+  at::Tensor latents = program.run(start.to(device_), hooks);
   check_finite(latents, "the unet");
-
-  at::Tensor host = latents.to(at::kCPU).contiguous();
-  listener.latents(listener.context, host.const_data_ptr<float>(), host.sizes().data());
+  report(latents, program.calls());
   return latents;
 }
 

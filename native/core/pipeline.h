@@ -21,12 +21,14 @@ class Pipeline {
 
   void generate(const torchreel_request& request, const torchreel_listener& listener);
 
+  // (P, L, D) embeddings in the networks' dtype, on the device
+  at::Tensor encode(int64_t prompts, const torchreel_text& text);
+
  private:
-  // (P, L, D) embeddings of the prompts, after those of the negative prompts where there are any
-  at::Tensor encode(const torchreel_request& request);
-  // (B, C, F, h, w) float32 denoised latents, on the device
-  at::Tensor denoise(const torchreel_request& request, const Program& program, const at::Tensor& text,
-                     const torchreel_listener& listener);
+  // (B, C, F, h, w) float32 denoised latents, on the device. `negative` is undefined where there is no
+  // guidance.
+  at::Tensor denoise(const torchreel_request& request, const Program& program, const at::Tensor& prompts,
+                     const at::Tensor& negative, const torchreel_listener& listener);
   // Hands over rgb24 frames, `decode_chunk` at a time
   void decode(const torchreel_request& request, const at::Tensor& latents,
               const torchreel_listener& listener);

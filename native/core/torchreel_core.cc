@@ -49,6 +49,17 @@ int pipeline_generate(torchreel_pipeline* pipeline, const torchreel_request* req
   });
 }
 
+int pipeline_encode(torchreel_pipeline* pipeline, int64_t prompts, const torchreel_text* text, void* context,
+                    void (*embeddings)(void* context, const float* data, const int64_t shape[3]),
+                    torchreel_error* error) {
+  return guarded(error, [&] {
+    c10::InferenceMode inference;
+    BusyScope busy;
+    at::Tensor host = pipeline->pipeline.encode(prompts, *text).to(at::kCPU, at::kFloat).contiguous();
+    embeddings(context, host.const_data_ptr<float>(), host.sizes().data());
+  });
+}
+
 void pipeline_close(torchreel_pipeline* pipeline) { std::unique_ptr<torchreel_pipeline>{pipeline}.reset(); }
 
 int generator_new(uint64_t seed, torchreel_generator** generator, torchreel_error* error) {
@@ -111,6 +122,7 @@ constexpr torchreel_core table{
     .device_check = device_check,
     .pipeline_open = pipeline_open,
     .pipeline_generate = pipeline_generate,
+    .pipeline_encode = pipeline_encode,
     .pipeline_close = pipeline_close,
     .generator_new = generator_new,
     .generator_randn = generator_randn,

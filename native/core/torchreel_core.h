@@ -33,22 +33,33 @@ typedef struct torchreel_pipeline_options {
   int64_t latent_channels;  // C
 } torchreel_pipeline_options;
 
+// Prompts as token ids, or as embeddings that were made of them before. Both NULL: none.
+typedef struct torchreel_text {
+  const int32_t* tokens;      // (P, L)
+  int64_t tokens_per_prompt;  // L
+  int64_t clip_skip;          // layers of the text encoder to leave out
+  const float* embeddings;    // (P, L, D)
+  int64_t embedding_size;     // D
+} torchreel_text;
+
 // One job: B videos of F frames. All pointers belong to the caller and stay valid during the call.
 typedef struct torchreel_request {
-  int64_t videos;                  // B
-  int64_t tokens_per_prompt;       // L
-  const int32_t* tokens;           // (B, L)
-  const int32_t* negative_tokens;  // (B, L); NULL: no guidance, the network runs on the prompts alone
-  int64_t clip_skip;               // for the prompts only, as the reference does
+  int64_t videos;                   // B
+  torchreel_text prompts;           // of B prompts
+  torchreel_text negative_prompts;  // of B prompts; empty: no guidance, the network runs on the prompts alone
   int64_t frames, latent_height, latent_width;
+  const float* latents;   // (B, C, F, h, w) to start from in place of noise, or NULL
   const double* program;  // see lib/program.ts
   size_t program_length;
   const double* guidance;  // one scale per CALL of the program; ignored without negative tokens
   size_t guidance_length;
   const uint64_t* seeds;  // one for all videos, or one per video
   size_t seed_count;
-  int64_t decode_chunk;  // frames decoded at a time
-  int32_t threads;       // 0: libtorch's choice
+  int64_t window;          // frames that the network sees at a time; 0: all of them
+  int64_t window_overlap;  // frames that a window shares with the one before it
+  int64_t latents_every;   // report the sample after every so many calls; 0: only at the end
+  int64_t decode_chunk;    // frames decoded at a time
+  int32_t threads;         // 0: libtorch's choice
 } torchreel_request;
 
 enum torchreel_stage { TORCHREEL_ENCODE = 0, TORCHREEL_DENOISE = 1, TORCHREEL_DECODE = 2 };
@@ -58,8 +69,8 @@ typedef struct torchreel_listener {
   void* context;
   int (*cancelled)(void* context);
   void (*progress)(void* context, int stage, int64_t step, int64_t steps);
-  // latents (B, C, F, h, w) float32, contiguous
-  void (*latents)(void* context, const float* data, const int64_t shape[5]);
+  // the sample after `step` of `steps` calls: (B, C, F, h, w) float32, contiguous
+  void (*latents)(void* context, int64_t step, int64_t steps, const float* data, const int64_t shape[5]);
   // rgb24 frames `first` … `first + count` of the B·F, each (height, width, 3)
   void (*frames)(void* context, int64_t first, int64_t count, int64_t height, int64_t width,
                  const uint8_t* data);
@@ -87,6 +98,11 @@ typedef struct torchreel_core {
                        torchreel_error* error);
   int (*pipeline_generate)(torchreel_pipeline* pipeline, const torchreel_request* request,
                            const torchreel_listener* listener, torchreel_error* error);
+  // Embeds P prompts given as tokens; `embeddings` takes (P, L, D) float32 on the thread of the call.
+  int (*pipeline_encode)(torchreel_pipeline* pipeline, int64_t prompts, const torchreel_text* text,
+                         void* context,
+                         void (*embeddings)(void* context, const float* data, const int64_t shape[3]),
+                         torchreel_error* error);
   void (*pipeline_close)(torchreel_pipeline* pipeline);
 
   // libtorch's CPU generator: float32 standard normal numbers in the order of torch.randn
