@@ -215,7 +215,7 @@ async function findGraphs(
         (candidate) =>
           candidate.component === component &&
           Object.entries(candidate.architecture).every(([key, value]) =>
-            isDeepStrictEqual(configs[component][key] ?? manifest.defaults[component][key], value),
+            isDeepStrictEqual({ ...manifest.defaults[component], ...configs[component] }[key], value),
           ),
       )
       if (graph) return pinned(folder, graph)

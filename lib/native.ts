@@ -26,14 +26,15 @@ export interface NativePipelineOptions {
   latentChannels: number
 }
 
+/** P prompts: tokens (P, L), or embeddings (P, L, size). */
+export type NativeText = { tokens: Int32Array; clipSkip: number } | { embeddings: Float32Array; size: number }
+
 /** One job: B videos of F frames. */
 export interface NativeRequest {
   videos: number
-  /** (B, L) */
-  tokens: Int32Array
-  /** (B, L); undefined: no guidance. */
-  negativeTokens: Int32Array | undefined
-  clipSkip: number
+  prompts: NativeText
+  /** Undefined: no guidance. */
+  negativePrompts: NativeText | undefined
   frames: number
   latentHeight: number
   latentWidth: number
@@ -43,6 +44,13 @@ export interface NativeRequest {
   guidance: Float64Array
   /** One for all videos, or one per video. */
   seeds: number[]
+  /** (B, C, F, h, w) to start from in place of noise. */
+  latents: Float32Array | undefined
+  /** Frames that the network sees at a time; 0: all. */
+  window: number
+  windowOverlap: number
+  /** Report the sample after every so many calls; 0: only at the end. */
+  latentsEvery: number
   /** Frames decoded at a time. */
   decodeChunk: number
   /** 0: libtorch's choice. */
@@ -53,8 +61,11 @@ export type Stage = 'encode' | 'denoise' | 'decode'
 
 export type NativeEvent =
   | { type: 'progress'; stage: Stage; step: number; steps: number }
-  | { type: 'latents'; data: Float32Array; shape: number[] }
+  | { type: 'latents'; step: number; steps: number; data: Float32Array; shape: number[] }
+  | { type: 'embeddings'; data: Float32Array; shape: number[] }
   | { type: 'frames'; first: number; count: number; width: number; height: number; data: Buffer }
+
+type Listener = (event: NativeEvent) => void | Promise<void>
 
 declare const handle: unique symbol
 type Handle<Name> = { readonly [handle]: Name }
@@ -73,6 +84,13 @@ interface Addon {
     pipeline: PipelineHandle,
     job: number,
     request: NativeRequest,
+    listener: (event: NativeEvent) => void,
+  ): Promise<void>
+  encode(
+    pipeline: PipelineHandle,
+    job: number,
+    prompts: number,
+    text: NativeText,
     listener: (event: NativeEvent) => void,
   ): Promise<void>
   cancel(pipeline: PipelineHandle, job: number): void
@@ -195,13 +213,28 @@ export class NativePipeline {
     return pipeline
   }
 
+  /** Queues a generation. */
+  generate(request: NativeRequest, listener: Listener, signal: AbortSignal | undefined): Promise<void> {
+    return this.#run((job, tell) => this.#addon.generate(this.#pipeline, job, request, tell), listener, signal)
+  }
+
+  /** Queues the embedding of prompts; the listener takes it as (P, L, D). */
+  encode(
+    prompts: number,
+    text: NativeText,
+    listener: Listener,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    return this.#run((job, tell) => this.#addon.encode(this.#pipeline, job, prompts, text, tell), listener, signal)
+  }
+
   /**
    * Queues a job. Rejects with `signal.reason` within a step of an abort, with what `listener` throws, and with
    * `ERR_DISPOSED` when the pipeline is closed meanwhile.
    */
-  async generate(
-    request: NativeRequest,
-    listener: (event: NativeEvent) => void | Promise<void>,
+  async #run(
+    start: (job: number, tell: (event: NativeEvent) => void) => Promise<void>,
+    listener: Listener,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     signal?.throwIfAborted()
@@ -217,15 +250,12 @@ export class NativePipeline {
     }
     signal?.addEventListener('abort', cancel, { once: true })
     try {
-      await this.#addon.generate(this.#pipeline, job, request, (event) => void listen(event).catch(stop))
+      await start(job, (event) => void listen(event).catch(stop))
     } catch (error) {
       if (thrown) throw thrown.error
       if ((error as { code?: string }).code !== 'ABORTED') throw asTorchreelError(error)
       signal?.throwIfAborted()
-      throw new TorchreelError(
-        'ERR_DISPOSED',
-        'the pipeline was disposed while the job was waiting or running',
-      )
+      throw new TorchreelError('ERR_DISPOSED', 'the pipeline was disposed while the job was waiting or running')
     } finally {
       signal?.removeEventListener('abort', cancel)
     }
