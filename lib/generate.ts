@@ -5,7 +5,7 @@ import type { Video } from './video/video.js'
 
 /** {@link generate}'s options: the pipeline's and the video's in one. */
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {
-  /** The checkpoint's folder. */
+  /** The checkpoint: a folder, or owner/name on Hugging Face. */
   model: string
 }
 
@@ -17,13 +17,18 @@ export interface OneCallOptions extends PipelineOptions, GenerateOptions {
  */
 export async function generate(prompt: string, options: OneCallOptions): Promise<Video> {
   if (typeof prompt !== 'string') throw invalidArgument('prompt', 'a string', prompt)
-  if (typeof options?.model !== 'string')
-    throw invalidArgument('model', "a checkpoint's folder", options?.model)
-  const { model, device, dtype, variant, offload, threads, libtorch, trustGraph, ...call } = options
+  if (typeof options?.model !== 'string') {
+    throw invalidArgument('model', "a checkpoint's folder, or owner/name on Hugging Face", options?.model)
+  }
+  const { model, revision, cacheDir, token, localFilesOnly, variant, ...rest } = options
+  const { device, dtype, offload, threads, libtorch, trustGraph, ...call } = rest
+  const { signal, onProgress } = call
   // What no checkpoint could make right fails before one is loaded; the pipeline checks the rest.
-  checkGenerateOptions(prompt, call, { vaeScale: 1, size: 256, textLayers: 1000 })
-  call.signal?.throwIfAborted()
-  const loading = { device, dtype, variant, offload, threads, libtorch, trustGraph } as PipelineOptions
-  await using pipeline = await TextToVideoPipeline.fromPretrained(model, loading)
+  checkGenerateOptions(prompt, call, { vaeScale: 1, size: 256, textLayers: 1000, latentChannels: null })
+  signal?.throwIfAborted()
+  await using pipeline = await TextToVideoPipeline.fromPretrained(model, {
+    ...{ revision, cacheDir, token, localFilesOnly, variant, signal, onProgress },
+    ...{ device, dtype, offload, threads, libtorch, trustGraph },
+  })
   return await pipeline.generate(prompt, call)
 }

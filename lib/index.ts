@@ -1,9 +1,18 @@
 export { TorchreelError, type TorchreelErrorCode, type TorchreelErrorDetails } from './errors.js'
 export { generate, type OneCallOptions } from './generate.js'
 export { Generator } from './generator.js'
+export {
+  cachedModel,
+  type DownloadProgress,
+  type HubOptions,
+  type PulledModel,
+  pullModel,
+} from './hub/hub.js'
 export { type Model, type NoiseSource, runProgram, type Sample } from './interpreter.js'
-export type { GenerateOptions, PipelineOptions, Progress } from './options.js'
-export { TextToVideoPipeline } from './pipeline.js'
+export type { DecodedFrame } from './job.js'
+export type { Numbers } from './option_checks.js'
+export type { GenerateOptions, OnProgress, PipelineOptions, Preview, Progress } from './options.js'
+export { type EncodePromptOptions, TextToVideoPipeline } from './pipeline.js'
 export { type DenoisingProgram, ProgramBuilder, type Term } from './program.js'
 export * from './schedulers/index.js'
 export type { PixelFormat, VideoCodec } from './video/encode_options.js'
@@ -12,7 +21,6 @@ export { type Ffmpeg, findFfmpeg } from './video/ffmpeg.js'
 export {
   type ContactSheetOptions,
   checkSave,
-  type Latents,
   Video,
   type VideoContents,
   type VideoEncodeOptions,

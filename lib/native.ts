@@ -215,7 +215,11 @@ export class NativePipeline {
 
   /** Queues a generation. */
   generate(request: NativeRequest, listener: Listener, signal: AbortSignal | undefined): Promise<void> {
-    return this.#run((job, tell) => this.#addon.generate(this.#pipeline, job, request, tell), listener, signal)
+    return this.#run(
+      (job, tell) => this.#addon.generate(this.#pipeline, job, request, tell),
+      listener,
+      signal,
+    )
   }
 
   /** Queues the embedding of prompts; the listener takes it as (P, L, D). */
@@ -225,7 +229,11 @@ export class NativePipeline {
     listener: Listener,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    return this.#run((job, tell) => this.#addon.encode(this.#pipeline, job, prompts, text, tell), listener, signal)
+    return this.#run(
+      (job, tell) => this.#addon.encode(this.#pipeline, job, prompts, text, tell),
+      listener,
+      signal,
+    )
   }
 
   /**
@@ -255,7 +263,10 @@ export class NativePipeline {
       if (thrown) throw thrown.error
       if ((error as { code?: string }).code !== 'ABORTED') throw asTorchreelError(error)
       signal?.throwIfAborted()
-      throw new TorchreelError('ERR_DISPOSED', 'the pipeline was disposed while the job was waiting or running')
+      throw new TorchreelError(
+        'ERR_DISPOSED',
+        'the pipeline was disposed while the job was waiting or running',
+      )
     } finally {
       signal?.removeEventListener('abort', cancel)
     }

@@ -1,72 +1,124 @@
 import { invalidArgument, TorchreelError } from './errors.js'
 import { checkSeed } from './generator.js'
+import type { HubOptions } from './hub/hub.js'
 import type { Stage } from './native.js'
+import {
+  abortSignal,
+  type Check,
+  callback,
+  fileNamePart,
+  flag,
+  integer,
+  type Numbers,
+  number,
+  numbersOf,
+  oneOf,
+  promptText,
+  reader,
+  sideOf,
+  text,
+} from './option_checks.js'
 import { type Scheduler, schedulerNames } from './schedulers/index.js'
-import { suggestion } from './suggestion.js'
+import type { Video } from './video/video.js'
 
-/** How far a job is. */
+/** How far a call is. */
 export interface Progress {
-  readonly stage: Stage
-  /** How many steps of the stage are done: of denoising, or frames of decoding. */
+  readonly stage: 'download' | Stage
+  /** How much of the stage is done: bytes of a download, calls of the network, frames decoded. */
   readonly step: number
   readonly steps: number
-  /** Milliseconds since the job began. */
+  /** Milliseconds since the call began. */
   readonly elapsedMs: number
-  /** Milliseconds until the stage ends, from the pace of its steps so far; undefined before the first. */
+  /** Milliseconds until the stage ends, from its pace so far; undefined before the first step. */
   readonly etaMs: number | undefined
 }
 
-/** How a checkpoint is loaded. */
-export interface PipelineOptions {
+/** Called as a call goes on. What it throws or rejects with ends the call. */
+export type OnProgress = (progress: Progress) => void | Promise<void>
+
+/** What a job looks like on the way: its frames at the latents' size, one pixel for 8 × 8. */
+export interface Preview {
+  /** Of which prompt, from 0. */
+  readonly index: number
+  readonly step: number
+  readonly steps: number
+  readonly video: Video
+}
+
+/** Where a checkpoint comes from and how it is loaded. */
+export interface PipelineOptions
+  extends Pick<HubOptions, 'revision' | 'cacheDir' | 'token' | 'localFilesOnly'> {
   /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA where there is one, else the CPU */
-  device?: string
+  device?: string | undefined
   /** What the networks compute in. @defaultValue 'float16' on CUDA, 'float32' on the CPU */
-  dtype?: 'float16' | 'bfloat16' | 'float32'
-  /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue the files without a variant */
-  variant?: string
+  dtype?: 'float16' | 'bfloat16' | 'float32' | undefined
+  /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue those without a variant, else fp16 */
+  variant?: string | undefined
   /**
    * 'model': only the network that computes is on the device; its weights also stay in host memory, so nothing is
    * copied back. @defaultValue 'none'
    */
-  offload?: 'none' | 'model'
+  offload?: 'none' | 'model' | undefined
   /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
-  threads?: number
+  threads?: number | undefined
   /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
-  libtorch?: string
+  libtorch?: string | undefined
   /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
-  trustGraph?: boolean
+  trustGraph?: boolean | undefined
+  /** Aborts a download; the call rejects with `signal.reason`. */
+  signal?: AbortSignal | undefined
+  /** Called while a model is downloaded. */
+  onProgress?: OnProgress | undefined
 }
 
 /** How a video is made. */
 export interface GenerateOptions {
   /** Denoising steps, 1 to 1000. @defaultValue 25 */
-  steps?: number
+  steps?: number | undefined
   /** Frames of the video. The published models were trained on 16. @defaultValue 16 */
-  frames?: number
+  frames?: number | undefined
   /** Pixels, a multiple of the VAE's scale (8). @defaultValue the model's own (256) */
-  width?: number
+  width?: number | undefined
   /** Pixels, a multiple of the VAE's scale (8). @defaultValue the model's own (256) */
-  height?: number
-  /** How strongly the prompt guides; at 1 and below the network runs on the prompt alone. @defaultValue 9 */
-  guidanceScale?: number
+  height?: number | undefined
+  /**
+   * How strongly the prompt guides, or how strongly in each step; where it is 1 or less the network runs on the prompt
+   * alone. @defaultValue 9
+   */
+  guidanceScale?: number | readonly number[] | undefined
   /** What the video should not show: one for all prompts, or one each. @defaultValue '' */
-  negativePrompt?: string | readonly string[]
-  /** 0 to 2^53 − 1. @defaultValue chosen at random, and in the result */
-  seed?: number
-  /** η of DDIM, 0 to 1; other schedulers have no use for it. @defaultValue 0 */
-  eta?: number
+  negativePrompt?: string | readonly string[] | undefined
+  /** 0 to 2^53 − 1: one that draws for all prompts, or one each. @defaultValue chosen at random, and in the result */
+  seed?: number | readonly number[] | undefined
+  /** η of DDIM and γ of TCD, 0 to 1; other schedulers have no use for it. @defaultValue 0 */
+  eta?: number | undefined
   /** Take the text encoder's output this many layers before the last, for the prompt only. @defaultValue 0 */
-  clipSkip?: number
+  clipSkip?: number | undefined
   /** Frames per second of the result. @defaultValue 8 */
-  fps?: number
+  fps?: number | undefined
   /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue `pipeline.scheduler` */
-  scheduler?: Scheduler | string
+  scheduler?: Scheduler | string | undefined
+  /** Start from these in place of noise: (B, C, F, height / 8, width / 8), of unit variance. */
+  latents?: Numbers | undefined
+  /** In place of prompts: (B, L, D) as {@link TextToVideoPipeline.encodePrompt} gives them. */
+  promptEmbeds?: Numbers | undefined
+  /** In place of negative prompts, and of the same shape as `promptEmbeds`. */
+  negativePromptEmbeds?: Numbers | undefined
+  /**
+   * For videos longer than the model was trained on: the network sees this many frames at a time, in windows that share
+   * `overlap` of them (by default half) and are blended where they do.
+   */
+  window?: number | { readonly frames: number; readonly overlap?: number | undefined } | undefined
   /** Aborts the job within a step; the call rejects with `signal.reason`. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
   /** Called as the job goes on. What it throws ends the job and rejects the call. */
-  onProgress?: (progress: Progress) => void | Promise<void>
+  onProgress?: OnProgress | undefined
+  /** Called with small frames made of the latents, without the VAE. What it throws ends the job. */
+  onPreview?: ((preview: Preview) => void | Promise<void>) | undefined
+  /** Calls of the network between previews. @defaultValue 5 */
+  previewEvery?: number | undefined
   /** Give the denoised latents with the video. @defaultValue false */
-  returnLatents?: boolean
+  returnLatents?: boolean | undefined
 }
 
 /** What sizes and counts depend on. */
@@ -74,63 +126,46 @@ export interface ModelLimits {
   readonly vaeScale: number
   readonly size: number | undefined
   readonly textLayers: number
+  /** Null before the checkpoint is known. */
+  readonly latentChannels: number | null
 }
 
 /** Frames × height × width of all videos of a call: 16 of 1024 × 576 and more, yet no typing error's terabyte. */
 const maxPixels = 2 ** 28
-const maxPromptLength = 20_000
 
 const pipelineKeys: readonly string[] = [
-  'device',
-  'dtype',
-  'variant',
-  'offload',
-  'threads',
-  'libtorch',
-  'trustGraph',
+  ...(['revision', 'cacheDir', 'token', 'localFilesOnly', 'device', 'dtype', 'variant', 'offload'] as const),
+  ...(['threads', 'libtorch', 'trustGraph', 'signal', 'onProgress'] as const),
 ] satisfies (keyof PipelineOptions)[]
 
 const generateKeys: readonly string[] = [
-  'steps',
-  'frames',
-  'width',
-  'height',
-  'guidanceScale',
-  'negativePrompt',
-  'seed',
-  'eta',
-  'clipSkip',
-  'fps',
-  'scheduler',
-  'signal',
-  'onProgress',
-  'returnLatents',
+  ...(['steps', 'frames', 'width', 'height', 'guidanceScale', 'negativePrompt', 'seed', 'eta'] as const),
+  ...(['clipSkip', 'fps', 'scheduler', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const),
+  ...(['window', 'signal', 'onProgress', 'onPreview', 'previewEvery', 'returnLatents'] as const),
 ] satisfies (keyof GenerateOptions)[]
 
 /** Every option of a pipeline, each read once and of its type. */
-export function checkPipelineOptions(options: PipelineOptions): PipelineOptions {
+export function checkPipelineOptions(options: PipelineOptions) {
   const read = reader(options, pipelineKeys)
-  const device = read('device', 'auto', text)
-  if (!/^(auto|cpu|cuda(:\d+)?)$/.test(device))
-    throw invalidArgument('device', "'auto', 'cpu', 'cuda' or 'cuda:N'", device)
-  return defined({
-    device,
+  return {
+    revision: read('revision', undefined, text),
+    cacheDir: read('cacheDir', undefined, text),
+    token: read('token', undefined, token),
+    localFilesOnly: read('localFilesOnly', undefined, flag),
+    device: read('device', 'auto', deviceName),
     dtype: read('dtype', undefined, oneOf('float16', 'bfloat16', 'float32')),
     variant: read('variant', undefined, fileNamePart),
     offload: read('offload', 'none', oneOf('none', 'model')),
-    threads: read('threads', undefined, integer(1, 1024)),
+    threads: read('threads', 0, integer(1, 1024)),
     libtorch: read('libtorch', undefined, text),
     trustGraph: read('trustGraph', false, flag),
-  })
+    signal: read('signal', undefined, abortSignal),
+    onProgress: read('onProgress', undefined, callback<OnProgress>()),
+  }
 }
 
-/** A call of generate with every default filled in, except what the pipeline itself decides. */
-export interface CheckedGenerateOptions
-  extends Required<Omit<GenerateOptions, 'seed' | 'scheduler' | 'signal' | 'onProgress' | 'negativePrompt'>>,
-    Pick<GenerateOptions, 'seed' | 'scheduler' | 'signal' | 'onProgress'> {
-  prompts: string[]
-  negativePrompts: string[]
-}
+/** A call of generate with every default filled in. */
+export type CheckedGenerateOptions = ReturnType<typeof checkGenerateOptions>
 
 /**
  * Checks a call before anything heavy: types, ranges, unknown names, sizes that fit the model, limits.
@@ -138,47 +173,23 @@ export interface CheckedGenerateOptions
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_LIMIT_EXCEEDED`
  */
 export function checkGenerateOptions(
-  prompt: string | readonly string[],
+  prompt: string | readonly string[] | undefined,
   options: GenerateOptions,
   model: ModelLimits,
-): CheckedGenerateOptions {
-  const prompts = Array.isArray(prompt) ? [...prompt] : [prompt]
-  if (prompts.length === 0)
-    throw invalidArgument('prompt', 'a string or a non-empty array of strings', prompt)
-  for (const one of prompts) checkPrompt('prompt', one)
-
+) {
   const read = reader(options, generateKeys)
-  const side = (name: 'width' | 'height') => {
-    const value = read(name, model.size, sideOf(name, model.vaeScale))
-    if (value !== undefined) return value
-    throw invalidArgument(name, 'given: this checkpoint does not say what size it was trained on', value)
-  }
-  const negative = read('negativePrompt', '', negativePrompt)
-  const negativePrompts = typeof negative === 'string' ? prompts.map(() => negative) : [...negative]
-  if (negativePrompts.length !== prompts.length) {
-    throw invalidArgument('negativePrompt', `one string, or ${prompts.length} as there are prompts`, negative)
-  }
+  const promptEmbeds = read('promptEmbeds', undefined, numbersOf([null, null, null]))
+  const texts = promptsOf(prompt, promptEmbeds)
+  const videos = promptEmbeds?.shape[0] ?? texts.length
 
-  const checked: CheckedGenerateOptions = {
-    prompts,
-    negativePrompts,
-    steps: read('steps', 25, integer(1, 1000)),
-    frames: read('frames', 16, integer(1, 4096)),
-    width: side('width'),
-    height: side('height'),
-    guidanceScale: read('guidanceScale', 9, number(0, 1000)),
-    eta: read('eta', 0, number(0, 1)),
-    clipSkip: read('clipSkip', 0, integer(0, model.textLayers - 1)),
-    fps: read('fps', 8, number(0.1, 240)),
-    returnLatents: read('returnLatents', false, flag),
-    ...defined({
-      seed: read('seed', undefined, seed),
-      scheduler: read('scheduler', undefined, scheduler),
-      signal: read('signal', undefined, abortSignal),
-      onProgress: read('onProgress', undefined, callback),
-    }),
-  }
-  const pixels = prompts.length * checked.frames * checked.width * checked.height
+  const steps = read('steps', 25, integer(1, 1000))
+  const frames = read('frames', 16, integer(1, 4096))
+  const [width, height] = (['width', 'height'] as const).map((name) => {
+    const side = read(name, model.size, sideOf(model.vaeScale))
+    if (side !== undefined) return side
+    throw invalidArgument(name, 'given: this checkpoint does not say what size it was trained on', side)
+  }) as [number, number]
+  const pixels = videos * frames * width * height
   if (pixels > maxPixels) {
     throw new TorchreelError(
       'ERR_LIMIT_EXCEEDED',
@@ -186,5 +197,95 @@ export function checkGenerateOptions(
       { parameter: 'frames', expected: `at most ${maxPixels} pixels`, received: pixels },
     )
   }
-  return checked
+
+  const latentShape = [videos, model.latentChannels, frames, height / model.vaeScale, width / model.vaeScale]
+  const onPreview = read('onPreview', undefined, callback<NonNullable<GenerateOptions['onPreview']>>())
+  const previewEvery = read('previewEvery', 5, integer(1, 1000))
+  return {
+    ...{ prompts: texts, promptEmbeds, videos, steps, frames, width, height, latentShape },
+    negativePrompts: read(
+      'negativePrompt',
+      texts.map(() => ''),
+      each('negativePrompt', texts.length, promptText),
+    ),
+    negativePromptEmbeds: read('negativePromptEmbeds', undefined, negativeEmbeds(promptEmbeds)),
+    guidanceScale: read('guidanceScale', 9, perStep(steps, number(0, 1000))),
+    seeds: read('seed', undefined, each('seed', videos, seed, 1)),
+    eta: read('eta', 0, number(0, 1)),
+    clipSkip: read('clipSkip', 0, integer(0, model.textLayers - 1)),
+    fps: read('fps', 8, number(0.1, 240)),
+    scheduler: read('scheduler', undefined, scheduler),
+    latents: read('latents', undefined, numbersOf(latentShape)),
+    window: read('window', { frames: 0, overlap: 0 }, windowOf),
+    signal: read('signal', undefined, abortSignal),
+    onProgress: read('onProgress', undefined, callback<OnProgress>()),
+    onPreview,
+    latentsEvery: onPreview ? previewEvery : 0,
+    returnLatents: read('returnLatents', false, flag),
+  }
+}
+
+function promptsOf(prompt: string | readonly string[] | undefined, embeds: Numbers | undefined): string[] {
+  if (embeds) {
+    if (prompt === undefined) return []
+    throw invalidArgument('prompt', 'undefined where promptEmbeds are given', prompt)
+  }
+  const prompts: unknown[] = Array.isArray(prompt) ? [...prompt] : [prompt]
+  if (prompts.length === 0)
+    throw invalidArgument('prompt', 'a string or a non-empty array of strings', prompt)
+  return prompts.map((one) => promptText('prompt', one))
+}
+
+// ---- checks of values that only a call has --------------------------------------------------------------------------
+
+const deviceName: Check<string> = (name, value) => {
+  if (typeof value === 'string' && /^(auto|cpu|cuda(:\d+)?)$/.test(value)) return value
+  throw invalidArgument(name, "'auto', 'cpu', 'cuda' or 'cuda:N'", value)
+}
+
+const token: Check<string | false> = (name, value) => (value === false ? false : text(name, value))
+
+const seed: Check<number> = (_name, value) => {
+  checkSeed(value)
+  return value
+}
+
+const scheduler: Check<Scheduler | string> = (name, value) => {
+  if (typeof value === 'string') return value
+  if (typeof (value as Scheduler | null)?.program === 'function') return value as Scheduler
+  throw invalidArgument(name, `a scheduler, 'checkpoint', or one of ${schedulerNames.join(', ')}`, value)
+}
+
+/** One value for all of `count`, or a list with one for each. One value is repeated `repeat` times. */
+function each<T>(name: string, count: number, check: Check<T>, repeat = count): Check<T[]> {
+  return (_name, value) => {
+    if (!Array.isArray(value)) return new Array<T>(repeat).fill(check(name, value))
+    if (value.length === count) return value.map((one) => check(name, one))
+    throw invalidArgument(name, `one, or ${count} as there are videos`, value)
+  }
+}
+
+function perStep(steps: number, check: Check<number>): Check<number | number[]> {
+  return (name, value) => {
+    if (!Array.isArray(value)) return check(name, value)
+    if (value.length === steps) return value.map((one) => check(name, one))
+    throw invalidArgument(name, `a number, or ${steps} as there are steps`, value)
+  }
+}
+
+function negativeEmbeds(embeds: Numbers | undefined): Check<Numbers> {
+  return (name, value) => {
+    if (embeds) return numbersOf(embeds.shape)(name, value)
+    throw invalidArgument(name, 'given together with promptEmbeds', value)
+  }
+}
+
+const windowOf: Check<{ frames: number; overlap: number }> = (name, value) => {
+  const given = typeof value === 'number' ? { frames: value } : value
+  if (typeof given !== 'object' || given === null)
+    throw invalidArgument(name, 'frames, or { frames, overlap }', value)
+  const read = reader(given, ['frames', 'overlap'])
+  const frames = read('frames', undefined, integer(1, 4096))
+  if (frames === undefined) throw invalidArgument('window.frames', 'an integer from 1 to 4096', frames)
+  return { frames, overlap: read('overlap', Math.floor(frames / 2), integer(0, frames - 1)) }
 }

@@ -1,15 +1,12 @@
 import path from 'node:path'
+import { ReadableStream } from 'node:stream/web'
 import { type Checkpoint, readCheckpoint } from './checkpoint.js'
 import { invalidArgument, TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
-import {
-  checkDevice,
-  loadNative,
-  type NativeEvent,
-  NativePipeline,
-  type NativeRequest,
-  type Stage,
-} from './native.js'
+import { resolveModel } from './hub/hub.js'
+import { type DecodedFrame, Job, ProgressClock } from './job.js'
+import { checkDevice, loadNative, NativePipeline, type NativeRequest, type NativeText } from './native.js'
+import { abortSignal, integer, type Numbers, promptText, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
   checkGenerateOptions,
@@ -21,8 +18,14 @@ import type { DenoisingProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { Tokenizer } from './tokenizer.js'
 import { version } from './version.js'
-import type { Latents, VideoFacts } from './video/facts.js'
-import { Video } from './video/video.js'
+import type { Video } from './video/video.js'
+
+/** How prompts are embedded. */
+export interface EncodePromptOptions {
+  /** Take the text encoder's output this many layers before the last. @defaultValue 0 */
+  clipSkip?: number | undefined
+  signal?: AbortSignal | undefined
+}
 
 /**
  * Text to video with one checkpoint. The way of the data is `generate`'s: prompt → tokens, steps → denoising program,
@@ -31,8 +34,10 @@ import { Video } from './video/video.js'
 export class TextToVideoPipeline implements AsyncDisposable {
   /** Makes the denoising programs. Settable; what `generate` uses when it is not told otherwise. */
   scheduler: Scheduler
-  /** The folder of the checkpoint. */
+  /** The model as it was asked for: owner/name, or the name of its folder. */
   readonly model: string
+  /** The folder of the checkpoint. */
+  readonly folder: string
   /** Where the networks compute: 'cpu', 'cuda:0' … */
   readonly device: string
   /** What they compute in. */
@@ -51,89 +56,129 @@ export class TextToVideoPipeline implements AsyncDisposable {
     checkpoint: Checkpoint,
     tokenizer: Tokenizer,
     native: NativePipeline,
-    made: Pick<TextToVideoPipeline, 'device' | 'dtype' | 'libtorch'> & { threads: number },
+    made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'> & {
+      threads: number
+    },
   ) {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
     this.#threads = made.threads
-    this.model = checkpoint.folder
+    this.model = made.model
+    this.folder = checkpoint.folder
     this.device = made.device
     this.dtype = made.dtype
     this.libtorch = made.libtorch
-    this.warnings = checkpoint.warnings
+    this.warnings = made.warnings
     this.scheduler = DPMSolverMultistepScheduler.fromConfig(checkpoint.schedulerConfig)
   }
 
   /**
-   * Loads a checkpoint in the published layout (a folder with model_index.json, unet/, vae/, text_encoder/, tokenizer/,
-   * scheduler/). On the CPU in the files' own dtype the weights are mapped, not copied.
+   * Loads a checkpoint in the published layout: a folder with model_index.json, unet/, vae/, text_encoder/, tokenizer/ and
+   * scheduler/, or `owner/name` on Hugging Face, from its cache or downloaded into it. On the CPU in the files' own dtype
+   * the weights are mapped, not copied.
    *
-   * @throws TorchreelError for options, a missing, broken, untrusted or incompatible checkpoint, a missing device, and
-   * whatever keeps libtorch from loading
+   * @throws TorchreelError for options, a missing, broken, untrusted or incompatible checkpoint, a download that fails, a
+   * missing device, and whatever keeps libtorch from loading
    */
-  static async fromPretrained(folder: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
-    if (typeof folder !== 'string' || folder === '' || folder.includes('\0')) {
-      throw invalidArgument('folder', "a checkpoint's folder", folder)
-    }
+  static async fromPretrained(model: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
     const checked = checkPipelineOptions(options)
+    const { revision, variant, cacheDir, token, localFilesOnly, signal } = checked
+    const clock = new ProgressClock(checked.onProgress)
+    const terms: string[] = []
+    const folder = await resolveModel(model, {
+      ...{ revision, variant, cacheDir, token, localFilesOnly, signal },
+      onDownload: ({ license }) => {
+        terms.push(
+          `the weights of ${model} are licensed ${license ?? 'as its model card says: it names no licence'}`,
+        )
+      },
+      onProgress: ({ bytes, totalBytes }) => clock.tell('download', bytes, totalBytes),
+    })
     const checkpoint = await readCheckpoint(folder, checked)
     const tokenizer = await Tokenizer.load(checkpoint.tokenizerFolder, checkpoint.positions)
     const { libtorch } = loadNative(checked.libtorch)
-    const device = resolveDevice(checked.device ?? 'auto')
+    const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
+    signal?.throwIfAborted()
     const native = await NativePipeline.open({
       textEncoder: checkpoint.files.text_encoder,
       unet: checkpoint.files.unet,
       vae: checkpoint.files.vae,
-      device,
-      dtype,
-      offload: checked.offload ?? 'none',
+      ...{ device, dtype, offload: checked.offload },
       scalingFactor: checkpoint.scalingFactor,
       latentChannels: checkpoint.latentChannels,
     })
-    const made = { device, dtype, libtorch: libtorch.version, threads: checked.threads ?? 0 }
-    return new TextToVideoPipeline(checkpoint, tokenizer, native, made)
+    return new TextToVideoPipeline(checkpoint, tokenizer, native, {
+      model: path.resolve(model) === folder ? path.basename(folder) : model,
+      ...{ device, dtype, libtorch: libtorch.version, threads: checked.threads },
+      warnings: [...terms, ...checkpoint.warnings],
+    })
   }
 
   /**
    * Makes a video of a prompt, or one of each prompt. Calls wait for each other, first in first out; the event loop
    * stays free. The same seed and options give the same video.
    *
+   * @param prompt undefined where `promptEmbeds` are given
    * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_LIMIT_EXCEEDED`, `ERR_NUMERIC`, `ERR_OUT_OF_MEMORY`,
-   * `ERR_DISPOSED`; `signal.reason` when aborted; what `onProgress` throws
+   * `ERR_DISPOSED`; `signal.reason` when aborted; what `onProgress` and `onPreview` throw
    */
   async generate(prompt: string, options?: GenerateOptions): Promise<Video>
-  async generate(prompts: readonly string[], options?: GenerateOptions): Promise<Video[]>
+  async generate(prompts: readonly string[] | undefined, options?: GenerateOptions): Promise<Video[]>
   async generate(
-    prompt: string | readonly string[],
+    prompt: string | readonly string[] | undefined,
     options: GenerateOptions = {},
   ): Promise<Video | Video[]> {
-    if (this.#disposed) throw new TorchreelError('ERR_DISPOSED', 'the pipeline is disposed')
-    const checked = checkGenerateOptions(prompt, options, this.#checkpoint)
-    const scheduler = this.#schedulerFor(checked.scheduler)
-    checked.signal?.throwIfAborted()
-
-    const seed = checked.seed ?? chooseSeed()
-    const warnings = [...this.warnings]
-    const program = scheduler.program(checked.steps, { eta: checked.eta })
-    const request = this.#request(checked, program, seed, warnings)
-
-    const collector = new Collector(checked)
-    await this.#native.generate(request, (event) => collector.take(event), checked.signal)
-    const facts: VideoFacts = {
-      ...{
-        seed,
-        steps: checked.steps,
-        guidanceScale: checked.guidanceScale,
-        scheduler: scheduler.name,
-        warnings,
-      },
-      ...{ model: path.basename(this.model), torchreel: version },
-      ...{ libtorch: this.libtorch, device: this.device, dtype: this.dtype },
-    }
-    const videos = checked.prompts.map((_, index) => collector.video(index, facts))
+    const videos = await this.#generate(prompt, options)
     return typeof prompt === 'string' ? (videos[0] as Video) : videos
+  }
+
+  /**
+   * The frames of a generation as the VAE decodes them, first those of the first prompt: `for await (const frame of …)`.
+   * Leaving the loop aborts the job.
+   */
+  generateFrames(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions = {},
+  ): ReadableStream<DecodedFrame> {
+    const left = new AbortController()
+    const signal = options.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal
+    return new ReadableStream<DecodedFrame>({
+      start: (controller) => {
+        this.#generate(prompt, { ...options, signal }, (frame) => controller.enqueue(frame)).then(
+          () => controller.close(),
+          (error) => controller.error(error),
+        )
+      },
+      cancel: (reason) => left.abort(reason),
+    })
+  }
+
+  /**
+   * The text encoder's embeddings of prompts, (P, L, D): for `promptEmbeds` and `negativePromptEmbeds`, as they are or
+   * mixed.
+   */
+  async encodePrompt(
+    prompt: string | readonly string[],
+    options: EncodePromptOptions = {},
+  ): Promise<Numbers> {
+    this.#assertUsable()
+    const prompts = (Array.isArray(prompt) ? prompt : [prompt]).map((one) => promptText('prompt', one))
+    const read = reader(options, ['clipSkip', 'signal'])
+    const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.textLayers - 1))
+    const signal = read('signal', undefined, abortSignal)
+    const text = { tokens: this.#tokens(prompts, 'prompt', []), clipSkip }
+    let embeddings: Numbers | undefined
+    await this.#native.encode(
+      prompts.length,
+      text,
+      (event) => {
+        if (event.type === 'embeddings') embeddings = { data: event.data, shape: event.shape }
+      },
+      signal,
+    )
+    return embeddings as Numbers
   }
 
   /** Ends the job that runs and those that wait with `ERR_DISPOSED`, and gives all memory back. Idempotent. */
@@ -146,6 +191,33 @@ export class TextToVideoPipeline implements AsyncDisposable {
     return this.dispose()
   }
 
+  #assertUsable(): void {
+    if (this.#disposed) throw new TorchreelError('ERR_DISPOSED', 'the pipeline is disposed')
+  }
+
+  async #generate(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions,
+    onFrame?: (frame: DecodedFrame) => void,
+  ): Promise<Video[]> {
+    this.#assertUsable()
+    const checked = checkGenerateOptions(prompt, options, this.#checkpoint)
+    const scheduler = this.#schedulerFor(checked.scheduler)
+    checked.signal?.throwIfAborted()
+
+    const seeds = checked.seeds ?? [chooseSeed()]
+    const warnings = [...this.warnings]
+    const program = scheduler.program(checked.steps, { eta: checked.eta })
+    const request = this.#request(checked, program, seeds, warnings)
+
+    const { steps, guidanceScale } = checked
+    const { model, libtorch, device, dtype } = this
+    const made = { torchreel: version, model, libtorch, device, dtype, scheduler: scheduler.name }
+    const job = new Job(checked, { ...made, seed: seeds[0], steps, guidanceScale, warnings }, onFrame)
+    await this.#native.generate(request, (event) => job.take(event), checked.signal)
+    return job.videos()
+  }
+
   #schedulerFor(choice: Scheduler | string | undefined): Scheduler {
     if (choice === undefined) return this.scheduler
     if (typeof choice !== 'string') return choice
@@ -154,31 +226,45 @@ export class TextToVideoPipeline implements AsyncDisposable {
   }
 
   #request(
-    { prompts, negativePrompts, ...checked }: CheckedGenerateOptions,
+    checked: CheckedGenerateOptions,
     program: DenoisingProgram,
-    seed: number,
+    seeds: number[],
     warnings: string[],
   ): NativeRequest {
-    const { vaeScale } = this.#checkpoint
-    const guided = checked.guidanceScale > 1
+    const { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, clipSkip, window } = checked
+    const guidance = guidancePerCall(checked.guidanceScale, program.timesteps.length)
+    const guided = guidance.some((scale) => scale > 1)
+    if (guided && promptEmbeds && !negativePromptEmbeds) {
+      throw invalidArgument('negativePromptEmbeds', 'given with promptEmbeds, or guidanceScale 1', undefined)
+    }
+    const text = (
+      texts: readonly string[],
+      name: string,
+      embeddings: Numbers | undefined,
+      skip: number,
+    ): NativeText =>
+      embeddings
+        ? { embeddings: embeddings.data, size: embeddings.shape[2] as number }
+        : { tokens: this.#tokens(texts, name, warnings), clipSkip: skip }
+    const [latentHeight, latentWidth] = checked.latentShape.slice(3) as [number, number]
     return {
-      videos: prompts.length,
-      tokens: this.#encode(prompts, 'prompt', warnings),
-      negativeTokens: guided ? this.#encode(negativePrompts, 'negativePrompt', warnings) : undefined,
-      clipSkip: checked.clipSkip,
+      videos: checked.videos,
+      prompts: text(prompts, 'prompt', promptEmbeds, clipSkip),
+      // The reference skips no layers for the negative prompt.
+      negativePrompts: guided ? text(negativePrompts, 'negativePrompt', negativePromptEmbeds, 0) : undefined,
       frames: checked.frames,
-      latentHeight: checked.height / vaeScale,
-      latentWidth: checked.width / vaeScale,
-      program: program.code,
-      guidance: new Float64Array(program.timesteps.length).fill(checked.guidanceScale),
-      seeds: [seed],
+      ...{ latentHeight, latentWidth, program: program.code, guidance, seeds },
+      latents: checked.latents?.data,
+      window: window.frames,
+      windowOverlap: window.overlap,
+      latentsEvery: checked.latentsEvery,
       decodeChunk: 1,
       threads: this.#threads,
     }
   }
 
-  /** (B, L), all rows one after the other. */
-  #encode(prompts: readonly string[], name: string, warnings: string[]): Int32Array {
+  /** (P, L), all rows one after the other. */
+  #tokens(prompts: readonly string[], name: string, warnings: string[]): Int32Array {
     const rows = new Int32Array(prompts.length * this.#tokenizer.length)
     for (const [index, prompt] of prompts.entries()) {
       const { ids, cut } = this.#tokenizer.encode(prompt)
@@ -188,6 +274,15 @@ export class TextToVideoPipeline implements AsyncDisposable {
     }
     return rows
   }
+}
+
+/** A scale per step becomes one per call of the network: solvers of second order call it about twice a step. */
+function guidancePerCall(scale: number | readonly number[], calls: number): Float64Array {
+  if (typeof scale === 'number') return new Float64Array(calls).fill(scale)
+  return Float64Array.from(
+    { length: calls },
+    (_, call) => scale[Math.floor((call * scale.length) / calls)] as number,
+  )
 }
 
 function resolveDevice(device: string): string {
@@ -201,69 +296,5 @@ function resolveDevice(device: string): string {
   } catch (error) {
     if (error instanceof TorchreelError && error.code === 'ERR_DEVICE_UNAVAILABLE') return 'cpu'
     throw error
-  }
-}
-
-/** Gathers what a job reports: frames as they are decoded, latents, times; and tells the caller of progress. */
-class Collector {
-  readonly #options: CheckedGenerateOptions
-  readonly #started = performance.now()
-  readonly #stageStarts = new Map<Stage, number>()
-  readonly #timings: Record<string, number> = {}
-  #pixels: Uint8Array | undefined
-  #latents: Latents | undefined
-
-  constructor(options: CheckedGenerateOptions) {
-    this.#options = options
-  }
-
-  async take(event: NativeEvent): Promise<void> {
-    if (event.type === 'frames') {
-      const length = event.height * event.width * 3
-      this.#pixels ??= new Uint8Array(this.#options.prompts.length * this.#options.frames * length)
-      this.#pixels.set(event.data, event.first * length)
-    } else if (event.type === 'latents') {
-      this.#latents = event
-    } else {
-      await this.#progress(event)
-    }
-  }
-
-  async #progress({ stage, step, steps }: Extract<NativeEvent, { type: 'progress' }>): Promise<void> {
-    const now = performance.now()
-    if (!this.#stageStarts.has(stage)) this.#stageStarts.set(stage, now)
-    const inStage = now - (this.#stageStarts.get(stage) as number)
-    if (step === steps) this.#timings[stage] = inStage
-    await this.#options.onProgress?.({
-      stage,
-      step,
-      steps,
-      elapsedMs: now - this.#started,
-      etaMs: step > 0 ? (inStage / step) * (steps - step) : undefined,
-    })
-  }
-
-  video(index: number, facts: VideoFacts): Video {
-    const { frames, width, height, fps, prompts, negativePrompts, returnLatents } = this.#options
-    const pixels = this.#pixels as Uint8Array
-    const length = pixels.length / prompts.length
-    return new Video({
-      ...{ width, height, fps, data: pixels.subarray(index * length, (index + 1) * length) },
-      ...facts,
-      prompt: prompts[index],
-      negativePrompt: negativePrompts[index],
-      timings: { ...this.#timings, total: performance.now() - this.#started },
-      latents: returnLatents ? this.#latentsOf(index, frames) : undefined,
-    })
-  }
-
-  #latentsOf(index: number, frames: number): Latents {
-    const { data, shape } = this.#latents as Latents
-    const [, channels, , height, width] = shape as [number, number, number, number, number]
-    const length = channels * frames * height * width
-    return {
-      data: data.slice(index * length, (index + 1) * length),
-      shape: [1, channels, frames, height, width],
-    }
   }
 }

@@ -395,7 +395,7 @@ describe('what is taken', () => {
     const { ended } = startProgram(
       `
       import { readFileSync } from 'node:fs'
-      const load = () => torchreel.TextToVideoPipeline.fromPretrained(pipeline.model)
+      const load = () => torchreel.TextToVideoPipeline.fromPretrained(pipeline.folder)
       const resident = () => {
         globalThis.gc()
         const pages = Number(readFileSync('/proc/self/statm', 'utf8').split(' ')[1])

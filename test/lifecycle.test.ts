@@ -206,7 +206,7 @@ describe('disposal', () => {
       let collected = false
       const registry = new FinalizationRegistry(() => { collected = true })
       async function useAndDrop() {
-        const dropped = await torchreel.TextToVideoPipeline.fromPretrained(pipeline.model)
+        const dropped = await torchreel.TextToVideoPipeline.fromPretrained(pipeline.folder)
         registry.register(dropped)
         await dropped.generate('a panda', { steps: 1, frames: 1 })
       }
@@ -266,7 +266,7 @@ describe('the process', () => {
       const program = \`
         import { parentPort } from 'node:worker_threads'
         import { TextToVideoPipeline } from 'torchreel'
-        const pipeline = await TextToVideoPipeline.fromPretrained(\${JSON.stringify(pipeline.model)})
+        const pipeline = await TextToVideoPipeline.fromPretrained(\${JSON.stringify(pipeline.folder)})
         await pipeline.generate('a panda', {
           steps: 1000, frames: 4,
           onProgress: ({ stage }) => { if (stage === 'denoise') parentPort.postMessage('step') },
@@ -290,7 +290,7 @@ describe('the process', () => {
       const program = \`
         import { parentPort } from 'node:worker_threads'
         import { TextToVideoPipeline } from 'torchreel'
-        const pipeline = await TextToVideoPipeline.fromPretrained(\${JSON.stringify(pipeline.model)})
+        const pipeline = await TextToVideoPipeline.fromPretrained(\${JSON.stringify(pipeline.folder)})
         const make = async () => (await pipeline.generate('a panda', { steps: 4, frames: 2, seed: 1 })).data
         parentPort.on('message', async () => parentPort.postMessage(await make()))
         parentPort.postMessage(await make())\`

@@ -7,16 +7,20 @@ import { schedulerNames } from '../schedulers/index.js'
 import { setupLibtorch } from '../setup.js'
 import { version } from '../version.js'
 import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
+import { modelsCommand } from './models.js'
 import { ProgressBar } from './progress_bar.js'
+import { pullCommand } from './pull.js'
 
 const usageError = 2
 
 const examples = `
 Examples:
-  $ torchreel "Spiderman is surfing" --model ./text-to-video-ms-1.7b -o surfing.mp4
+  $ torchreel "Spiderman is surfing" --model damo-vilab/text-to-video-ms-1.7b -o surfing.mp4
   $ torchreel "a panda eating bamboo" --model ./zeroscope --width 576 --height 320 --frames 24 --seed 7 -o panda.webm
   $ torchreel "a red circle" --model ./model --scheduler checkpoint --steps 50 --json -o circle.gif
-  $ torchreel setup          get libtorch into the cache
+  $ torchreel setup                                      get libtorch into the cache
+  $ torchreel pull damo-vilab/text-to-video-ms-1.7b      get a model into the cache
+  $ torchreel models                                     what is in the cache
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`
 
@@ -41,7 +45,7 @@ function commandLine(): Command {
     .description('Make a video of a text: the ModelScope text-to-video model, without Python.')
     .version(version)
     .argument('<prompt>', 'what the video shows')
-    .option('-m, --model <folder>', 'the checkpoint, a folder in the published layout')
+    .option('-m, --model <model>', "a checkpoint's folder, or owner/name on Hugging Face")
     .option('-o, --output <file>', '.mp4, .webm, .gif, .webp, .apng, frame_%04d.png', 'torchreel.mp4')
     .option('--steps <n>', 'denoising steps (default: 25)', numeric)
     .option('--frames <n>', 'frames of the video (default: 16)', numeric)
@@ -57,6 +61,8 @@ function commandLine(): Command {
     .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')
     .option('--dtype <name>', 'float16, bfloat16 or float32 (default: by device)')
     .option('--variant <name>', 'which weight files, such as fp16')
+    .option('--revision <name>', 'a branch, a tag or a commit of the model (default: main)')
+    .option('--local-files-only', 'download nothing')
     .option('--offload <mode>', 'none, or model: one network on the device at a time')
     .option('--threads <n>', "CPU threads (default: libtorch's choice)", numeric)
     .option('--libtorch <folder>', 'the libtorch to load')
@@ -76,8 +82,11 @@ function commandLine(): Command {
     .option('--quiet', 'no progress')
     .addHelpText('after', examples)
     .showSuggestionAfterError()
+    .enablePositionalOptions() // else this command takes the options of the others
     .exitOverride()
     .action(async (prompt: string, options: CommandLineOptions) => makeVideo(prompt, options))
+  program.addCommand(pullCommand(interruptSignal))
+  program.addCommand(modelsCommand())
   program
     .command('setup')
     .description('get libtorch into the cache, unless it is there; prints its folder')

@@ -1,8 +1,10 @@
 import type { Progress } from '../options.js'
+import { megabytes } from './pull.js'
 
 const width = 24
 
 const words: Record<Progress['stage'], string> = {
+  download: 'downloading',
   encode: 'reading the prompt',
   denoise: 'denoising',
   decode: 'decoding frames',
@@ -20,10 +22,11 @@ export class ProgressBar {
 
   update({ stage, step, steps, etaMs }: Progress): void {
     if (!this.#visible) return
-    const done = Math.round((step / steps) * width)
+    const done = Math.round((step / Math.max(1, steps)) * width)
+    const count = stage === 'download' ? `${megabytes(step)} of ${megabytes(steps)}` : `${step}/${steps}`
     const left = etaMs === undefined || step === steps ? '' : ` · ${clock(etaMs)} left`
     const bar = '█'.repeat(done) + '░'.repeat(width - done)
-    this.#stream.write(`\r\x1b[K${bar} ${words[stage]} ${step}/${steps}${left}`)
+    this.#stream.write(`\r\x1b[K${bar} ${words[stage]} ${count}${left}`)
   }
 
   clear(): void {

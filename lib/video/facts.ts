@@ -1,10 +1,4 @@
-/** Denoised latents. */
-export interface Latents {
-  /** float32, row-major in `shape`. */
-  readonly data: Float32Array
-  /** (1, C, frames, height / 8, width / 8) for the published models. */
-  readonly shape: readonly number[]
-}
+import type { Numbers } from '../option_checks.js'
 
 /** What is known of how a video was made. All of it is optional. */
 export interface VideoFacts {
@@ -32,8 +26,8 @@ export interface VideoFacts {
   readonly dtype?: string | undefined
   /** Milliseconds by stage. */
   readonly timings?: Readonly<Record<string, number>> | undefined
-  /** Where they were asked for. */
-  readonly latents?: Latents | undefined
+  /** Denoised, (1, C, frames, height / 8, width / 8) for the published models, where they were asked for. */
+  readonly latents?: Numbers | undefined
   /** What the caller should know, such as a prompt cut short. */
   readonly warnings?: readonly string[] | undefined
 }

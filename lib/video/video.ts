@@ -2,6 +2,7 @@ import { PassThrough, type Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { isUint8Array } from 'node:util/types'
 import { invalidArgument, TorchreelError } from '../errors.js'
+import type { Numbers } from '../option_checks.js'
 import { tileFrames } from './contact_sheet.js'
 import { checkFile, checkStream, type EncodePlan, encodeToFile, encodeToStream } from './encode.js'
 import {
@@ -11,11 +12,11 @@ import {
   encodeOptions,
   saveOptions,
 } from './encode_options.js'
-import { factsAsJson, type Latents, type VideoFacts } from './facts.js'
+import { factsAsJson, type VideoFacts } from './facts.js'
 import type { VideoFormat } from './format.js'
 import type { FrameSource } from './frame_source.js'
 
-export type { Latents, VideoFacts, VideoFormat }
+export type { VideoFacts, VideoFormat }
 
 /** How a video is encoded. */
 export interface VideoEncodeOptions extends EncodeOptions {}
@@ -59,7 +60,7 @@ export class Video implements VideoFacts {
   readonly device: string | undefined
   readonly dtype: string | undefined
   readonly timings: Readonly<Record<string, number>> | undefined
-  readonly latents: Latents | undefined
+  readonly latents: Numbers | undefined
   readonly warnings: readonly string[]
 
   /** @throws TorchreelError `ERR_INVALID_ARGUMENT` if `data` is not a whole number of frames, at least one */

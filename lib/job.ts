@@ -1,0 +1,133 @@
+import type { NativeEvent, Stage } from './native.js'
+import type { Numbers } from './option_checks.js'
+import type { CheckedGenerateOptions, OnProgress } from './options.js'
+import { previewOf } from './preview.js'
+import type { VideoFacts } from './video/facts.js'
+import { Video } from './video/video.js'
+
+/** One frame of a job, as it was decoded. */
+export interface DecodedFrame {
+  /** Of which prompt, from 0. */
+  readonly video: number
+  /** Which frame of that video, from 0. */
+  readonly index: number
+  readonly width: number
+  readonly height: number
+  /** rgb24, (height, width, 3). */
+  readonly data: Uint8Array
+}
+
+/** Tells the caller how far a call is, and times its stages. */
+export class ProgressClock {
+  readonly #onProgress: OnProgress | undefined
+  readonly #started = performance.now()
+  readonly #stageStarts = new Map<string, number>()
+  readonly #timings: Record<string, number> = {}
+
+  constructor(onProgress: OnProgress | undefined) {
+    this.#onProgress = onProgress
+  }
+
+  async tell(stage: Stage | 'download', step: number, steps: number): Promise<void> {
+    const now = performance.now()
+    if (!this.#stageStarts.has(stage)) this.#stageStarts.set(stage, now)
+    const inStage = now - (this.#stageStarts.get(stage) as number)
+    if (step === steps) this.#timings[stage] = inStage
+    await this.#onProgress?.({
+      ...{ stage, step, steps },
+      elapsedMs: now - this.#started,
+      etaMs: step > 0 ? (inStage / step) * (steps - step) : undefined,
+    })
+  }
+
+  /** Milliseconds by stage, and of all. */
+  timings(): Record<string, number> {
+    return { ...this.#timings, total: performance.now() - this.#started }
+  }
+}
+
+/** Takes what a job reports: tells progress, shows previews, hands frames on, and makes the videos at the end. */
+export class Job {
+  readonly #options: CheckedGenerateOptions
+  readonly #facts: VideoFacts
+  readonly #clock: ProgressClock
+  readonly #onFrame: ((frame: DecodedFrame) => void) | undefined
+  readonly #pixels: Uint8Array
+  #latents: Numbers | undefined
+
+  constructor(
+    options: CheckedGenerateOptions,
+    facts: VideoFacts,
+    onFrame: ((frame: DecodedFrame) => void) | undefined,
+  ) {
+    this.#options = options
+    this.#facts = facts
+    this.#clock = new ProgressClock(options.onProgress)
+    this.#onFrame = onFrame
+    this.#pixels = new Uint8Array(options.videos * options.frames * options.height * options.width * 3)
+  }
+
+  async take(event: NativeEvent): Promise<void> {
+    if (event.type === 'progress') {
+      await this.#clock.tell(event.stage, event.step, event.steps)
+    } else if (event.type === 'frames') {
+      this.#takeFrames(event)
+    } else if (event.type === 'latents' && event.step < event.steps) {
+      await this.#showPreviews(event)
+    } else if (event.type === 'latents') {
+      this.#latents = event
+    }
+  }
+
+  #takeFrames({ first, count, width, height, data }: Extract<NativeEvent, { type: 'frames' }>): void {
+    const length = height * width * 3
+    this.#pixels.set(data, first * length)
+    for (let at = 0; at < count; at++) {
+      this.#onFrame?.({
+        video: Math.floor((first + at) / this.#options.frames),
+        index: (first + at) % this.#options.frames,
+        ...{ width, height, data: data.subarray(at * length, (at + 1) * length) },
+      })
+    }
+  }
+
+  async #showPreviews(event: Extract<NativeEvent, { type: 'latents' }>): Promise<void> {
+    const { videos, fps, onPreview } = this.#options
+    for (let index = 0; index < videos; index++) {
+      const { step, steps } = event
+      await onPreview?.({ index, step, steps, video: previewOf(event, index, fps) })
+    }
+  }
+
+  videos(): Video[] {
+    const { videos, width, height, fps, prompts, negativePrompts, returnLatents } = this.#options
+    const length = this.#pixels.length / videos
+    const timings = this.#clock.timings()
+    return Array.from({ length: videos }, (_, index) => {
+      const data = this.#pixels.subarray(index * length, (index + 1) * length)
+      const facts = {
+        ...this.#facts,
+        prompt: prompts[index],
+        negativePrompt: negativePrompts[index],
+        timings,
+      }
+      const { seeds } = this.#options
+      if (seeds && seeds.length > 1) facts.seed = seeds[index]
+      return new Video({
+        width,
+        height,
+        fps,
+        data,
+        ...facts,
+        latents: returnLatents ? this.#latentsOf(index) : undefined,
+      })
+    })
+  }
+
+  /** (1, C, F, h, w) */
+  #latentsOf(index: number): Numbers {
+    const { data, shape } = this.#latents as Numbers
+    const length = data.length / this.#options.videos
+    return { data: data.slice(index * length, (index + 1) * length), shape: [1, ...shape.slice(1)] }
+  }
+}
