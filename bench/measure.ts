@@ -49,7 +49,11 @@ for (let run = 0; run < Number(values.runs); run++) {
   runs.push({
     size: `${video.frameCount} × ${video.width} × ${video.height}`,
     ms: rounded(video.timings ?? {}),
-    eventLoopDelayMs: { p50: delay.percentile(50) / 1e6, p99: delay.percentile(99) / 1e6, max: delay.max / 1e6 },
+    eventLoopDelayMs: {
+      p50: delay.percentile(50) / 1e6,
+      p99: delay.percentile(99) / 1e6,
+      max: delay.max / 1e6,
+    },
   })
 }
 
