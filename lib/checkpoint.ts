@@ -4,18 +4,13 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
+import { checkPipelineClass, selectFiles, shardsOf } from './checkpoint_files.js'
 import { TorchreelError } from './errors.js'
 import { readJson } from './json.js'
 import type { NetworkFiles } from './native.js'
 
 const components = ['text_encoder', 'unet', 'vae'] as const
 type Component = (typeof components)[number]
-
-const weightNames: Record<Component, string> = {
-  text_encoder: 'model',
-  unet: 'diffusion_pytorch_model',
-  vae: 'diffusion_pytorch_model',
-}
 
 /** A checkpoint on disk in the published layout, found whole and with a graph for each of its networks. */
 export interface Checkpoint {
@@ -63,13 +58,14 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
     unet: await config('unet'),
     vae: await config('vae'),
   }
-  checkPipelineClass(index, root)
+  checkPipelineClass(root, index)
 
   const graphs = await findGraphs(root, configs, options.trustGraph === true)
   const warnings: string[] = []
-  const files = async (component: Component): Promise<NetworkFiles> => ({
+  const weights = await findWeights(root, options.variant, warnings)
+  const files = (component: Component): NetworkFiles => ({
     graph: graphs[component].file,
-    weights: await findWeights(root, component, options.variant, warnings),
+    weights: weights[component],
   })
 
   // The graph's architecture is the config with its defaults filled in.
@@ -77,7 +73,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   const { sample_size: sampleSize } = configs.unet
   return {
     folder: root,
-    files: { text_encoder: await files('text_encoder'), unet: await files('unet'), vae: await files('vae') },
+    files: { text_encoder: files('text_encoder'), unet: files('unet'), vae: files('vae') },
     tokenizerFolder: path.join(root, 'tokenizer'),
     schedulerConfig: await config('scheduler', 'scheduler_config.json'),
     positions: graphs.text_encoder.architecture.max_position_embeddings as number,
@@ -97,17 +93,6 @@ async function isFolder(file: string): Promise<boolean> {
   )
 }
 
-function checkPipelineClass(index: Record<string, unknown>, root: string): void {
-  const known = ['TextToVideoSDPipeline', 'VideoToVideoSDPipeline']
-  const name = index._class_name
-  if (name === undefined || known.includes(name as string)) return
-  throw new TorchreelError(
-    'ERR_MODEL_INCOMPATIBLE',
-    `${root} is a ${String(name)}; torchreel runs ${known.join(' and ')}`,
-    { path: root, expected: known.join(' or '), received: name },
-  )
-}
-
 function positive(file: string, key: string, value: unknown): number {
   if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
   throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} has ${key} ${JSON.stringify(value)}`, {
@@ -119,58 +104,30 @@ function positive(file: string, key: string, value: unknown): number {
 
 // ---- weights --------------------------------------------------------------------------------------------------------
 
+/** The safetensors of each network, shards among them. */
 async function findWeights(
   root: string,
-  component: Component,
   variant: string | undefined,
   warnings: string[],
-): Promise<string[]> {
-  const folder = path.join(root, component)
-  const base = weightNames[component]
-  const asked = await weightFiles(folder, base, variant)
-  if (asked) return asked
-  if (variant === undefined) {
-    const half = await weightFiles(folder, base, 'fp16')
-    if (half) {
+): Promise<Record<Component, string[]>> {
+  const names: string[] = []
+  for (const folder of ['', 'scheduler/', 'tokenizer/', ...components.map((component) => `${component}/`)]) {
+    const present = await readdir(path.join(root, folder)).catch(() => [])
+    names.push(...present.map((name) => folder + name))
+  }
+  const { weights, indexes } = selectFiles(root, names, variant)
+  const shards = await Promise.all(
+    indexes.map(async (index) => shardsOf(index, await readJson(path.join(root, index)))),
+  )
+  const found = [...weights, ...shards.flat()]
+  const of = (component: Component) => {
+    const files = found.filter((name) => name.startsWith(`${component}/`))
+    if (variant === undefined && files.some((name) => name.includes('.fp16'))) {
       warnings.push(`${component}: only the fp16 variant is there, so it is used`)
-      return half
     }
+    return files.map((name) => path.join(root, name))
   }
-  const present = await readdir(folder).catch(() => [])
-  const pickle = present.find((name) => /\.(bin|pt|pth|ckpt)$/.test(name))
-  if (pickle) {
-    throw new TorchreelError(
-      'ERR_MODEL_UNTRUSTED',
-      `${path.join(folder, pickle)} is a pickle, which is a program and is not run. Convert it once, in Python: ` +
-        'pipeline.save_pretrained(folder, safe_serialization=True)',
-      { path: path.join(folder, pickle) },
-    )
-  }
-  const wanted = path.join(folder, `${base}${variant ? `.${variant}` : ''}.safetensors`)
-  const there = present.length > 0 ? present.join(', ') : 'nothing'
-  throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${wanted} is missing; in its folder: ${there}`, {
-    path: wanted,
-  })
-}
-
-/** One file, or the shards that an index names; undefined where neither is there. */
-async function weightFiles(folder: string, base: string, variant?: string): Promise<string[] | undefined> {
-  const infix = variant ? `.${variant}` : ''
-  const single = path.join(folder, `${base}${infix}.safetensors`)
-  if (existsSync(single)) return [single]
-  const indexFile = path.join(folder, `${base}.safetensors.index${infix}.json`)
-  if (!existsSync(indexFile)) return undefined
-  const { weight_map: map } = await readJson(indexFile)
-  const shards = [...new Set(Object.values((map ?? {}) as Record<string, unknown>))]
-  return shards.map((shard) => {
-    if (typeof shard !== 'string' || !/^[\w.-]+\.safetensors$/.test(shard)) {
-      throw new TorchreelError('ERR_UNSAFE_PATH', `${indexFile} names the file ${JSON.stringify(shard)}`, {
-        path: indexFile,
-        received: shard,
-      })
-    }
-    return path.join(folder, shard)
-  })
+  return { text_encoder: of('text_encoder'), unet: of('unet'), vae: of('vae') }
 }
 
 // ---- graphs ---------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ describe('what is refused, and how', () => {
       (name): (typeof cases)[number] => [
         `33: without ${name}`,
         'ERR_MODEL_NOT_FOUND',
-        new RegExp(`${name.replace('.', '\\.')} `),
+        new RegExp(`${name.replace('.', '\\.')}`),
         () => changed((file) => rmSync(file(name))),
       ],
     ),

@@ -1,11 +1,11 @@
 import { readdir, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { readCheckpoint } from '../checkpoint.js'
+import { pipelineClasses } from '../checkpoint_files.js'
 import { TorchreelError, type TorchreelErrorCode } from '../errors.js'
 import { readJson } from '../json.js'
 import { CachedRepository } from './cache.js'
 import { hubCacheFolder } from './environment.js'
-import { pipelineClasses } from './files.js'
 
 /** A text-to-video model in the Hugging Face cache. */
 export interface CachedModel {

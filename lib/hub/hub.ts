@@ -1,9 +1,9 @@
 import { stat } from 'node:fs/promises'
 import path from 'node:path'
+import { checkFileName } from '../checkpoint_files.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { CachedRepository } from './cache.js'
 import { endpoint, findToken, hubCacheFolder, isOffline } from './environment.js'
-import { checkFileName } from './files.js'
 import { type PulledModel, type PullOptions, pullRevision } from './pull.js'
 
 export type { DownloadProgress, DownloadStart, PulledModel } from './pull.js'

@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs'
 import { stat, statfs } from 'node:fs/promises'
 import path from 'node:path'
+import { checkFileName, checkPipelineClass, selectFiles, shardsOf } from '../checkpoint_files.js'
 import { TorchreelError } from '../errors.js'
 import { readJson } from '../json.js'
 import { type CachedRepository, isCommit } from './cache.js'
 import { download, type Patience, partialBytes, patience, persist } from './download.js'
 import { endpoint } from './environment.js'
-import { checkFileName, pipelineClasses, selectFiles, shardsOf } from './files.js'
 import { bodyOf, get, Interruption, Refusal } from './http.js'
 
 /** How far a download is. */
@@ -123,14 +123,7 @@ class Pull {
     }
     await this.#getAll(remote, plain)
     // Seven gigabytes of another kind of model stay where they are.
-    const { _class_name: kind } = await readJson(path.join(snapshot, 'model_index.json'))
-    if (!pipelineClasses.includes(kind)) {
-      throw new TorchreelError(
-        'ERR_MODEL_INCOMPATIBLE',
-        `${repository.id} is a ${String(kind)}; torchreel runs ${pipelineClasses.join(' and ')}`,
-        { expected: pipelineClasses.join(' or '), received: kind },
-      )
-    }
+    checkPipelineClass(repository.id, await readJson(path.join(snapshot, 'model_index.json')))
     await this.#getAll(remote, indexes)
     const shards: string[] = []
     for (const index of indexes) shards.push(...shardsOf(index, await readJson(path.join(snapshot, index))))

@@ -1,9 +1,9 @@
-import { createHash, randomBytes } from 'node:crypto'
-import { readFileSync, rmSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { rmSync } from 'node:fs'
 import { link, lstat, mkdir, open, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises'
-import { hostname } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { TorchreelError } from '../errors.js'
+import { identityPattern, isDead, ownIdentity } from '../process_identity.js'
 
 /** A file being written: its temporary file lies beside the target. */
 interface Pending {
@@ -129,38 +129,16 @@ async function placeNew(temporary: string, target: string): Promise<void> {
   }
 }
 
-const hostPart = createHash('sha256').update(hostname()).digest('hex').slice(0, 8)
-const ownPrefix = `.torchreel-${hostPart}-${process.pid}-${startOf(process.pid) ?? 0}`
+const ownPrefix = `.torchreel-${ownIdentity}`
+const temporaryName = new RegExp(`^\\.torchreel-(${identityPattern})-[0-9a-f]{12}$`)
 
 /** Removes the temporary files that dead processes of this host left in a folder. */
 async function sweep(folder: string): Promise<void> {
   const names = await readdir(folder).catch((): string[] => [])
   for (const name of names) {
-    const [, host, pid, start] = /^\.torchreel-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{12}$/.exec(name) ?? []
-    if (host !== hostPart || isAlive(Number(pid), start as string)) continue
+    const identity = temporaryName.exec(name)?.[1]
+    if (identity === undefined || !isDead(identity)) continue
     await rm(join(folder, name), { force: true }).catch(() => {})
-  }
-}
-
-/** A process number is used again; together with its start time it is not. */
-function isAlive(pid: number, start: string): boolean {
-  try {
-    process.kill(pid, 0)
-  } catch (error) {
-    if (codeOf(error) === 'ESRCH') return false
-  }
-  const startNow = startOf(pid)
-  return start === '0' || startNow === undefined || startNow === start
-}
-
-/** When a process started, in clock ticks since boot: field 22 of /proc/PID/stat. Undefined where there is no /proc. */
-function startOf(pid: number): string | undefined {
-  try {
-    const status = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    // Field 2, the name, is in parentheses and may hold anything; field 3 follows the last one.
-    return status.slice(status.lastIndexOf(')') + 2).split(' ')[19]
-  } catch {
-    return undefined
   }
 }
 

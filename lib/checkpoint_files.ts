@@ -1,7 +1,18 @@
-import { TorchreelError } from '../errors.js'
+import { TorchreelError } from './errors.js'
 
 /** The pipelines whose checkpoints torchreel reads. */
 export const pipelineClasses: readonly unknown[] = ['TextToVideoSDPipeline', 'VideoToVideoSDPipeline']
+
+/** @throws TorchreelError `ERR_MODEL_INCOMPATIBLE` for the model_index.json of another kind of model */
+export function checkPipelineClass(model: string, index: Record<string, unknown>): void {
+  const { _class_name: kind } = index
+  if (pipelineClasses.includes(kind)) return
+  throw new TorchreelError(
+    'ERR_MODEL_INCOMPATIBLE',
+    `${model} is a ${String(kind)}; torchreel runs ${pipelineClasses.join(' and ')}`,
+    { expected: pipelineClasses.join(' or '), received: kind },
+  )
+}
 
 /** What a checkpoint is read from beside its weights; true where it cannot be done without. */
 const plainFiles: Record<string, boolean> = {
@@ -22,7 +33,7 @@ const weightBases: Record<string, string> = {
   vae: 'vae/diffusion_pytorch_model',
 }
 
-/** The files of a repository that one checkpoint needs. */
+/** The files of a repository or folder that one checkpoint needs. */
 export interface Selection {
   /** Configs and the tokenizer's files. */
   readonly plain: string[]
@@ -33,7 +44,7 @@ export interface Selection {
 }
 
 /**
- * Chooses from the files of a repository: configs, tokenizer, and for each network one set of safetensors. Without a
+ * Chooses from the names of a repository's or a folder's files: configs, tokenizer, and for each network one set of safetensors. Without a
  * variant that is the one without; the fp16 one only where there is no other.
  *
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_UNTRUSTED` (pickles only), `ERR_MODEL_INCOMPATIBLE` (another
