@@ -1,9 +1,17 @@
 // What a call can say beyond a prompt: batches, seeds, embeddings, latents, guidance by step, previews, frames as they come,
 // windows; alone and together.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, describe, test } from 'node:test'
-import { type GenerateOptions, Generator, type Preview, TextToVideoPipeline } from 'torchreel'
-import { relativeError, tinyCheckpoint } from './support/fixtures.js'
+import {
+  type GenerateOptions,
+  Generator,
+  type Preview,
+  ProgramBuilder,
+  type Scheduler,
+  TextToVideoPipeline,
+} from 'torchreel'
+import { relativeError, repository, tinyCheckpoint } from './support/fixtures.js'
 
 const pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
 after(() => pipeline.dispose())
@@ -268,5 +276,21 @@ describe('windows', () => {
     await assert.rejects(aborted, (error) => error === 'seen enough')
     const videos = await offloaded.generate(prompts, options)
     for (const [index, video] of videos.entries()) assert.deepEqual(video.data, wanted[index]?.data)
+  })
+})
+
+describe('a scheduler of the caller’s own', () => {
+  test('the example of docs/schedulers.md is the checkpoint’s DDIM', async () => {
+    const page = readFileSync(`${repository}docs/schedulers.md`, 'utf8')
+    const example = /```js\nimport \{ ProgramBuilder \} from 'torchreel'\n([\s\S]*?)await pipeline/.exec(
+      page,
+    )?.[1]
+    assert.ok(example)
+    const make = new Function('ProgramBuilder', `${example}; return plainDDIM`)
+    const scheduler = make(ProgramBuilder) as Scheduler
+    const own = await pipeline.generate('a panda', { ...small, steps: 20, scheduler })
+    const wanted = await pipeline.generate('a panda', { ...small, steps: 20, scheduler: 'checkpoint' })
+    assertNear(own.latents?.data, wanted.latents?.data)
+    assert.equal(own.scheduler, 'PlainDDIM')
   })
 })
