@@ -118,7 +118,7 @@ let loaded: { addon: Addon; libtorch: Libtorch } | undefined
  * @throws TorchreelError `ERR_NATIVE_LOAD` with what was tried, `ERR_LIBTORCH_NOT_FOUND`
  */
 export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: Libtorch } {
-  if (loaded) return loaded
+  if (loaded && libtorchFolder === undefined) return loaded
   const file = addonFile()
   const libtorch = findLibtorch(libtorchFolder)
   let addon: Addon
@@ -135,7 +135,7 @@ export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: L
     )
   }
   // A worker's end is the environment's: it waits for the running step. The process's end need not wait.
-  if (isMainThread) process.on('exit', () => addon.leaveAtExit())
+  if (isMainThread && !loaded) process.on('exit', () => addon.leaveAtExit())
   loaded = { addon, libtorch }
   return loaded
 }

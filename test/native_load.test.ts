@@ -80,6 +80,19 @@ test('TORCHREEL_LIBTORCH takes a folder that holds a torch package', async () =>
   assert.equal(await loadError({ TORCHREEL_LIBTORCH: holder }), '')
 })
 
+test('a second libtorch in one process is refused, not passed over', async () => {
+  const other = fakeLibtorch('other', version, () => {})
+  const program = `
+    import { TextToVideoPipeline } from 'torchreel'
+    const load = (options) => TextToVideoPipeline.fromPretrained(${JSON.stringify(tinyCheckpoint)}, options)
+    await load()
+    await load({ libtorch: ${JSON.stringify(libtorch)} })
+    await load({ libtorch: ${JSON.stringify(other)} }).catch((error) => console.log(error.code, error.message))`
+  const { code, stdout } = await startNode(['--input-type=module', '-e', program]).ended
+  assert.equal(code, 0)
+  assert.match(stdout, /^ERR_NATIVE_LOAD .*already loaded/)
+})
+
 test('require() gives the same package as import', async () => {
   const program = `console.log(typeof require('torchreel').generate)`
   const { ended } = startNode(['--no-warnings', '-e', program])

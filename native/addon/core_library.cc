@@ -10,7 +10,7 @@ namespace {
 
 struct OpenedCore {
   std::mutex mutex;
-  std::string path;
+  std::vector<std::string> files;  // libtorch's, then the core
   const torchreel_core* table = nullptr;
 };
 
@@ -31,9 +31,11 @@ void* open_library(const std::string& path) {
 const torchreel_core& open_core(const std::vector<std::string>& libraries, const std::string& core) {
   OpenedCore& state = opened();
   std::lock_guard lock(state.mutex);
+  std::vector<std::string> files = libraries;
+  files.push_back(core);
   if (state.table) {
-    if (state.path == core) return *state.table;
-    throw std::runtime_error("this process has already loaded " + state.path);
+    if (state.files == files) return *state.table;
+    throw std::runtime_error("this process has already loaded " + state.files.front());
   }
   // libgomp reads this when it is loaded. Its default is to spin while it waits, which starves JavaScript's
   // thread and, on a machine with other work, libtorch itself. The user's own setting wins.
@@ -47,7 +49,7 @@ const torchreel_core& open_core(const std::vector<std::string>& libraries, const
                              std::to_string(TORCHREEL_CORE_ABI));
   }
   state.table = table();
-  state.path = core;
+  state.files = std::move(files);
   return *state.table;
 }
 
