@@ -23,6 +23,10 @@ export interface Checkpoint {
   readonly positions: number
   /** How many layers the text encoder has. */
   readonly textLayers: number
+  /** D of the text encoder's embeddings. */
+  readonly textSize: number
+  /** Token ids are below it. */
+  readonly vocabularySize: number
   /** C of the latents. */
   readonly latentChannels: number
   /** Latents are divided by it before decoding. */
@@ -52,13 +56,12 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no model folder ${root}`, { path: root })
   }
   const config = async (component: string, name = 'config.json') => readJson(path.join(root, component, name))
-  const index = await readJson(path.join(root, 'model_index.json'))
+  checkPipelineClass(root, await readJson(path.join(root, 'model_index.json')))
   const configs = {
     text_encoder: await config('text_encoder'),
     unet: await config('unet'),
     vae: await config('vae'),
   }
-  checkPipelineClass(root, index)
 
   const graphs = await findGraphs(root, configs, options.trustGraph === true)
   const warnings: string[] = []
@@ -78,10 +81,15 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
     schedulerConfig: await config('scheduler', 'scheduler_config.json'),
     positions: graphs.text_encoder.architecture.max_position_embeddings as number,
     textLayers: graphs.text_encoder.architecture.num_hidden_layers as number,
+    textSize: graphs.text_encoder.architecture.hidden_size as number,
+    vocabularySize: graphs.text_encoder.architecture.vocab_size as number,
     latentChannels: graphs.unet.architecture.in_channels as number,
     scalingFactor: positive('vae/config.json', 'scaling_factor', configs.vae.scaling_factor ?? 0.18215),
     vaeScale,
-    size: typeof sampleSize === 'number' && sampleSize > 0 ? sampleSize * vaeScale : undefined,
+    size:
+      Number.isSafeInteger(sampleSize) && (sampleSize as number) > 0
+        ? (sampleSize as number) * vaeScale
+        : undefined,
     warnings,
   }
 }
@@ -168,6 +176,12 @@ async function findGraphs(
   )
   const find = async (component: Component): Promise<Graph> => {
     for (const { folder, manifest } of manifests) {
+      if (!Array.isArray(manifest.graphs) || typeof manifest.defaults !== 'object') {
+        throw new TorchreelError(
+          'ERR_MODEL_CORRUPT',
+          `${folder}/manifest.json is not what models/export.py writes`,
+        )
+      }
       const graph = manifest.graphs.find(
         (candidate) =>
           candidate.component === component &&

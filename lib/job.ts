@@ -52,7 +52,7 @@ export class Job {
   readonly #facts: VideoFacts
   readonly #clock: ProgressClock
   readonly #onFrame: ((frame: DecodedFrame) => void) | undefined
-  readonly #pixels: Uint8Array
+  #pixels: Uint8Array | undefined
   #latents: Numbers | undefined
 
   constructor(
@@ -64,7 +64,6 @@ export class Job {
     this.#facts = facts
     this.#clock = new ProgressClock(options.onProgress)
     this.#onFrame = onFrame
-    this.#pixels = new Uint8Array(options.videos * options.frames * options.height * options.width * 3)
   }
 
   async take(event: NativeEvent): Promise<void> {
@@ -81,6 +80,7 @@ export class Job {
 
   #takeFrames({ first, count, width, height, data }: Extract<NativeEvent, { type: 'frames' }>): void {
     const length = height * width * 3
+    this.#pixels ??= new Uint8Array(this.#options.videos * this.#options.frames * length)
     this.#pixels.set(data, first * length)
     for (let at = 0; at < count; at++) {
       this.#onFrame?.({
@@ -101,10 +101,11 @@ export class Job {
 
   videos(): Video[] {
     const { videos, width, height, fps, prompts, negativePrompts, returnLatents } = this.#options
-    const length = this.#pixels.length / videos
+    const pixels = this.#pixels as Uint8Array
+    const length = pixels.length / videos
     const timings = this.#clock.timings()
     return Array.from({ length: videos }, (_, index) => {
-      const data = this.#pixels.subarray(index * length, (index + 1) * length)
+      const data = pixels.subarray(index * length, (index + 1) * length)
       const facts = {
         ...this.#facts,
         prompt: prompts[index],

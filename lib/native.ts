@@ -24,6 +24,8 @@ export interface NativePipelineOptions {
   /** Latents are divided by it before they are decoded. */
   scalingFactor: number
   latentChannels: number
+  /** 0: libtorch's choice. */
+  threads: number
 }
 
 /** P prompts: tokens (P, L), or embeddings (P, L, size). */
@@ -53,8 +55,6 @@ export interface NativeRequest {
   latentsEvery: number
   /** Frames decoded at a time. */
   decodeChunk: number
-  /** 0: libtorch's choice. */
-  threads: number
 }
 
 export type Stage = 'encode' | 'denoise' | 'decode'
@@ -189,11 +189,15 @@ export function checkDevice(device: string): void {
   guarded(() => loadNative().addon.checkDevice(device))
 }
 
+/** Jobs that may wait or run on one pipeline: more is a caller that does not wait for its results. */
+const maxUnfinished = 256
+
 /** A pipeline in the core, with a thread of its own for its jobs. */
 export class NativePipeline {
   readonly #addon: Addon
   readonly #pipeline: PipelineHandle
   #jobs = 0
+  #unfinished = 0
   #closed: Promise<void> | undefined
 
   private constructor(addon: Addon) {
@@ -246,6 +250,10 @@ export class NativePipeline {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     signal?.throwIfAborted()
+    if (this.#unfinished >= maxUnfinished) {
+      throw new TorchreelError('ERR_QUEUE_FULL', `${maxUnfinished} jobs of this pipeline are waiting already`)
+    }
+    this.#unfinished++
     const job = this.#jobs++
     const cancel = () => this.#addon.cancel(this.#pipeline, job)
     let thrown: { error: unknown } | undefined
@@ -253,12 +261,15 @@ export class NativePipeline {
       thrown ??= { error }
       cancel()
     }
-    const listen = async (event: NativeEvent) => {
-      if (!thrown && !signal?.aborted) await listener(event)
+    // One after the other: a listener that takes its time is not called again before it is done.
+    let told = Promise.resolve()
+    const tell = (event: NativeEvent) => {
+      told = told.then(() => (thrown || signal?.aborted ? undefined : listener(event))).catch(stop)
     }
     signal?.addEventListener('abort', cancel, { once: true })
     try {
-      await start(job, (event) => void listen(event).catch(stop))
+      await start(job, tell)
+      await told
     } catch (error) {
       if (thrown) throw thrown.error
       if ((error as { code?: string }).code !== 'ABORTED') throw asTorchreelError(error)
@@ -268,6 +279,7 @@ export class NativePipeline {
         'the pipeline was disposed while the job was waiting or running',
       )
     } finally {
+      this.#unfinished--
       signal?.removeEventListener('abort', cancel)
     }
     if (thrown) throw thrown.error

@@ -101,9 +101,10 @@ export function numbersOf(shape: readonly (number | null)[]): Check<Numbers> {
       data instanceof Float32Array &&
       Array.isArray(given) &&
       given.length === shape.length &&
-      shape.every((size, index) => given[index] > 0 && (size === null || size === given[index])) &&
+      given.every((size) => Number.isSafeInteger(size) && size > 0) &&
+      shape.every((size, index) => size === null || size === given[index]) &&
       given.reduce((product, size) => product * size, 1) === data.length
-    if (fits) return { data, shape: given }
+    if (fits) return { data, shape: [...given] }
     const wanted = shape.map((size) => size ?? 'any').join(', ')
     throw invalidArgument(
       name,

@@ -18,7 +18,7 @@ import {
   sideOf,
   text,
 } from './option_checks.js'
-import { type Scheduler, schedulerNames } from './schedulers/index.js'
+import { type Scheduler, schedulerFrom, schedulerNames } from './schedulers/index.js'
 import type { Video } from './video/video.js'
 
 /** How far a call is. */
@@ -126,9 +126,14 @@ export interface ModelLimits {
   readonly vaeScale: number
   readonly size: number | undefined
   readonly textLayers: number
+  /** D of the embeddings; null before the checkpoint is known. */
+  readonly textSize: number | null
   /** Null before the checkpoint is known. */
   readonly latentChannels: number | null
 }
+
+/** What a call is made with where it does not say. */
+export const defaults = { steps: 25, frames: 16, fps: 8 } as const
 
 /** Frames × height × width of all videos of a call: 16 of 1024 × 576 and more, yet no typing error's terabyte. */
 const maxPixels = 2 ** 28
@@ -178,12 +183,12 @@ export function checkGenerateOptions(
   model: ModelLimits,
 ) {
   const read = reader(options, generateKeys)
-  const promptEmbeds = read('promptEmbeds', undefined, numbersOf([null, null, null]))
+  const promptEmbeds = read('promptEmbeds', undefined, numbersOf([null, null, model.textSize]))
   const texts = promptsOf(prompt, promptEmbeds)
   const videos = promptEmbeds?.shape[0] ?? texts.length
 
-  const steps = read('steps', 25, integer(1, 1000))
-  const frames = read('frames', 16, integer(1, 4096))
+  const steps = read('steps', defaults.steps, integer(1, 1000))
+  const frames = read('frames', defaults.frames, integer(1, 4096))
   const [width, height] = (['width', 'height'] as const).map((name) => {
     const side = read(name, model.size, sideOf(model.vaeScale))
     if (side !== undefined) return side
@@ -213,7 +218,7 @@ export function checkGenerateOptions(
     seeds: read('seed', undefined, each('seed', videos, seed, 1)),
     eta: read('eta', 0, number(0, 1)),
     clipSkip: read('clipSkip', 0, integer(0, model.textLayers - 1)),
-    fps: read('fps', 8, number(0.1, 240)),
+    fps: read('fps', defaults.fps, number(0.1, 240)),
     scheduler: read('scheduler', undefined, scheduler),
     latents: read('latents', undefined, numbersOf(latentShape)),
     window: read('window', { frames: 0, overlap: 0 }, windowOf),
@@ -251,7 +256,10 @@ const seed: Check<number> = (_name, value) => {
 }
 
 const scheduler: Check<Scheduler | string> = (name, value) => {
-  if (typeof value === 'string') return value
+  if (typeof value === 'string') {
+    if (value !== 'checkpoint') schedulerFrom(value, {}) // refuses a name that there is not
+    return value
+  }
   if (typeof (value as Scheduler | null)?.program === 'function') return value as Scheduler
   throw invalidArgument(name, `a scheduler, 'checkpoint', or one of ${schedulerNames.join(', ')}`, value)
 }
@@ -285,7 +293,7 @@ const windowOf: Check<{ frames: number; overlap: number }> = (name, value) => {
   if (typeof given !== 'object' || given === null)
     throw invalidArgument(name, 'frames, or { frames, overlap }', value)
   const read = reader(given, ['frames', 'overlap'])
-  const frames = read('frames', undefined, integer(1, 4096))
+  const frames = read('frames', undefined, (_, given) => integer(1, 4096)('window.frames', given))
   if (frames === undefined) throw invalidArgument('window.frames', 'an integer from 1 to 4096', frames)
   return { frames, overlap: read('overlap', Math.floor(frames / 2), integer(0, frames - 1)) }
 }

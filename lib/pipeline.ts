@@ -49,21 +49,17 @@ export class TextToVideoPipeline implements AsyncDisposable {
   readonly #checkpoint: Checkpoint
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
-  readonly #threads: number
   #disposed: Promise<void> | undefined
 
   private constructor(
     checkpoint: Checkpoint,
     tokenizer: Tokenizer,
     native: NativePipeline,
-    made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'> & {
-      threads: number
-    },
+    made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'>,
   ) {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
-    this.#threads = made.threads
     this.model = made.model
     this.folder = checkpoint.folder
     this.device = made.device
@@ -85,18 +81,26 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const checked = checkPipelineOptions(options)
     const { revision, variant, cacheDir, token, localFilesOnly, signal } = checked
     const clock = new ProgressClock(checked.onProgress)
+    const stop = new AbortController() // when onProgress throws: its error is the reason
     const terms: string[] = []
     const folder = await resolveModel(model, {
-      ...{ revision, variant, cacheDir, token, localFilesOnly, signal },
+      ...{ revision, variant, cacheDir, token, localFilesOnly },
+      signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
       onDownload: ({ license }) => {
         terms.push(
           `the weights of ${model} are licensed ${license ?? 'as its model card says: it names no licence'}`,
         )
       },
-      onProgress: ({ bytes, totalBytes }) => clock.tell('download', bytes, totalBytes),
+      onProgress: ({ bytes, totalBytes }) => {
+        clock.tell('download', bytes, totalBytes).catch((error) => stop.abort(error))
+      },
     })
     const checkpoint = await readCheckpoint(folder, checked)
-    const tokenizer = await Tokenizer.load(checkpoint.tokenizerFolder, checkpoint.positions)
+    const tokenizer = await Tokenizer.load(
+      checkpoint.tokenizerFolder,
+      checkpoint.positions,
+      checkpoint.vocabularySize,
+    )
     const { libtorch } = loadNative(checked.libtorch)
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
@@ -108,10 +112,11 @@ export class TextToVideoPipeline implements AsyncDisposable {
       ...{ device, dtype, offload: checked.offload },
       scalingFactor: checkpoint.scalingFactor,
       latentChannels: checkpoint.latentChannels,
+      threads: checked.threads,
     })
     return new TextToVideoPipeline(checkpoint, tokenizer, native, {
       model: path.resolve(model) === folder ? path.basename(folder) : model,
-      ...{ device, dtype, libtorch: libtorch.version, threads: checked.threads },
+      ...{ device, dtype, libtorch: libtorch.version },
       warnings: [...terms, ...checkpoint.warnings],
     })
   }
@@ -142,6 +147,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
     prompt: string | readonly string[] | undefined,
     options: GenerateOptions = {},
   ): ReadableStream<DecodedFrame> {
+    this.#assertUsable()
+    checkGenerateOptions(prompt, options, this.#checkpoint)
     const left = new AbortController()
     const signal = options.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal
     return new ReadableStream<DecodedFrame>({
@@ -258,8 +265,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
       window: window.frames,
       windowOverlap: window.overlap,
       latentsEvery: checked.latentsEvery,
-      decodeChunk: 1,
-      threads: this.#threads,
+      // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
+      decodeChunk: this.device === 'cpu' ? 1 : 4,
     }
   }
 

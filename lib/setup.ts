@@ -5,7 +5,14 @@ import path from 'node:path'
 import { Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { TorchreelError } from './errors.js'
-import { cachedLibtorchFolder, cacheFolder, librariesOf, libtorchIn, libtorchVersion } from './libtorch.js'
+import {
+  cachedLibtorchFolder,
+  cacheFolder,
+  findLibtorch,
+  librariesOf,
+  libtorchIn,
+  libtorchVersion,
+} from './libtorch.js'
 
 /** The one package that torch needs to be imported: it makes `models/export.py` run on the same folder. */
 const pythonPackage = 'typing-extensions'
@@ -16,13 +23,15 @@ const archive = `https://download.pytorch.org/libtorch/cpu/libtorch-shared-with-
 export type Log = (line: string) => void
 
 /**
- * Gets libtorch into the cache, unless it is there: by pip with the user's own configuration (the torch wheel is a whole
+ * Gets libtorch into the cache, unless it is there or `TORCHREEL_LIBTORCH` names one: by pip with the user's own configuration (the torch wheel is a whole
  * libtorch), else the official CPU archive. What came is opened in a child process before it counts.
  *
  * @returns the libtorch folder
  * @throws TorchreelError `ERR_LIBTORCH_NOT_FOUND` with why each way failed
  */
 export async function setupLibtorch(log: Log): Promise<string> {
+  // The user's own is what the build is for and what runs.
+  if (process.env.TORCHREEL_LIBTORCH) return findLibtorch().folder
   const target = cachedLibtorchFolder()
   const present = libtorchIn(target)
   if (present) return present.folder
@@ -61,7 +70,7 @@ export async function setupLibtorch(log: Log): Promise<string> {
 
 /** `pip install --target`: obeys the user's indexes and mirrors; nothing but torch and what imports it. */
 async function getWheel(folder: string, log: Log): Promise<void> {
-  log(`getting torch ${libtorchVersion} with pip (about 200 MB)`)
+  log(`getting torch ${libtorchVersion} with pip`)
   const packages = [`torch==${libtorchVersion}`, pythonPackage]
   await run('python3', [
     '-m',
@@ -69,6 +78,9 @@ async function getWheel(folder: string, log: Log): Promise<void> {
     'install',
     '--no-deps',
     '--disable-pip-version-check',
+    // Where an index has several builds, this one adds the CPU's, which needs no other package and is the smallest.
+    '--extra-index-url',
+    'https://download.pytorch.org/whl/cpu',
     '--target',
     folder,
     ...packages,

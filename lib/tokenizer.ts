@@ -47,8 +47,9 @@ export class Tokenizer {
   /**
    * @param folder the checkpoint's `tokenizer/`
    * @param positions how many positions the text encoder has
+   * @param vocabularySize how many tokens it knows
    */
-  static async load(folder: string, positions: number): Promise<Tokenizer> {
+  static async load(folder: string, positions: number, vocabularySize: number): Promise<Tokenizer> {
     const file = (name: string) => path.join(folder, name)
     const vocabulary = (await readJson(file('vocab.json'))) as Record<string, number>
     const config = (await readJson(file('tokenizer_config.json'))) as Record<string, SpecialToken>
@@ -66,8 +67,26 @@ export class Tokenizer {
         { path: file('vocab.json') },
       )
     }
-    const modelLength = Number(config.model_max_length ?? positions)
-    const length = Math.min(positions, Number.isFinite(modelLength) ? modelLength : positions)
+    // transformers writes a huge number where there is no limit.
+    const length = Math.min(positions, Number(config.model_max_length ?? positions))
+    if (!Number.isInteger(length) || length < 3) {
+      throw new TorchreelError(
+        'ERR_MODEL_CORRUPT',
+        `${file('tokenizer_config.json')} has a bad model_max_length`,
+        {
+          path: file('tokenizer_config.json'),
+          received: config.model_max_length,
+        },
+      )
+    }
+    for (const [word, value] of Object.entries(vocabulary)) {
+      if (Number.isInteger(value) && value >= 0 && value < vocabularySize) continue
+      throw new TorchreelError(
+        'ERR_MODEL_CORRUPT',
+        `${file('vocab.json')} gives ${JSON.stringify(word)} the id ${value}; the text encoder knows ${vocabularySize}`,
+        { path: file('vocab.json'), received: value },
+      )
+    }
 
     const names = ['bos_token', 'eos_token', 'unk_token', 'pad_token']
     const specials = new Map(names.map((name) => [id(name), token(name)]))

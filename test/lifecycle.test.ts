@@ -76,6 +76,15 @@ describe('jobs', () => {
     await assertClean()
   })
 
+  test('9: a late rejection of the last onProgress still rejects the call', async () => {
+    const error = new Error('late')
+    const onProgress: GenerateOptions['onProgress'] = async ({ stage, step, steps }) => {
+      await new Promise((resolve) => setTimeout(resolve, 30))
+      if (stage === 'decode' && step === steps) throw error
+    }
+    await assert.rejects(pipeline.generate('a', { steps: 1, frames: 1, onProgress }), error)
+  })
+
   test('10: generate() inside onProgress is queued', async () => {
     let inner: Promise<unknown> | undefined
     const onProgress = () => {
@@ -198,6 +207,32 @@ describe('disposal', () => {
     const other = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
     await other[Symbol.asyncDispose]()
     await assert.rejects(other.generate('a panda', small), { name: 'TorchreelError', code: 'ERR_DISPOSED' })
+  })
+
+  test('20: pipelines that are disposed of and dropped at once, while the collector runs', async () => {
+    const { ended } = startProgram(
+      `
+      const load = () => torchreel.TextToVideoPipeline.fromPretrained(pipeline.folder)
+      const collector = setInterval(() => globalThis.gc(), 1)
+      for (let i = 0; i < 30; i++) await (await load()).dispose()
+      for (let i = 0; i < 10; i++) (await load()).dispose()
+      clearInterval(collector)
+      await pipeline.generate('a panda', { steps: 1, frames: 1 })`,
+      ['--expose-gc'],
+    )
+    const { code, signal, stderr } = await ended
+    assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: '' })
+  })
+
+  test('12: more jobs than may wait are ERR_QUEUE_FULL, and the others are done', async () => {
+    await using other = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
+    const jobs = Array.from({ length: 257 }, () =>
+      other.generate('a', { steps: 1, frames: 1, width: 8, height: 8, guidanceScale: 1 }),
+    )
+    const results = await Promise.allSettled(jobs)
+    assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 256)
+    const last = results[256]
+    assert.ok(last?.status === 'rejected' && last.reason.code === 'ERR_QUEUE_FULL')
   })
 
   test('20: a pipeline that is dropped is collected', async () => {

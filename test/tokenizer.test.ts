@@ -6,7 +6,7 @@ import { Tokenizer } from '#dist/tokenizer.js'
 import { expected, expectedTensors, repository, tinyCheckpoint } from './support/fixtures.js'
 import { int64 } from './support/safetensors_file.js'
 
-const tokenizer = await Tokenizer.load(`${tinyCheckpoint}/tokenizer`, 77)
+const tokenizer = await Tokenizer.load(`${tinyCheckpoint}/tokenizer`, 77, 49408)
 const wanted = int64(expectedTensors, 'tokens.input_ids')
 
 for (const [index, prompt] of expected.prompts.entries()) {

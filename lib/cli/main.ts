@@ -3,6 +3,7 @@ import { constants } from 'node:os'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
+import { defaults } from '../options.js'
 import { schedulerNames } from '../schedulers/index.js'
 import { setupLibtorch } from '../setup.js'
 import { version } from '../version.js'
@@ -63,6 +64,8 @@ function commandLine(): Command {
     .option('--variant <name>', 'which weight files, such as fp16')
     .option('--revision <name>', 'a branch, a tag or a commit of the model (default: main)')
     .option('--local-files-only', 'download nothing')
+    .option('--cache-dir <folder>', "the cache of models (default: HF_HUB_CACHE, else Hugging Face's own)")
+    .option('--token <token>', 'for gated and private models (default: HF_TOKEN)')
     .option('--offload <mode>', 'none, or model: one network on the device at a time')
     .option('--threads <n>', "CPU threads (default: libtorch's choice)", numeric)
     .option('--libtorch <folder>', 'the libtorch to load')
@@ -107,7 +110,7 @@ async function makeVideo(prompt: string, options: CommandLineOptions): Promise<v
     ...{ crf, bitrate, quality, codec, pixelFormat },
   }
   // A save that cannot work fails now, not after minutes.
-  await checkSave(output, { fps: call.fps, frameCount: call.frames }, save)
+  await checkSave(output, { fps: call.fps ?? defaults.fps, frameCount: call.frames ?? defaults.frames }, save)
   if (contactSheet) await checkSave(contactSheet, { frameCount: 1 }, anySave)
 
   const bar = new ProgressBar(process.stderr, quiet)

@@ -60,7 +60,7 @@ void cancel(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value close_pipeline(const Napi::CallbackInfo& info) {
-  return handle_argument<PipelineHandle>(info[0], "pipeline").thread().close(info.Env());
+  return handle_argument<PipelineHandle>(info[0], "pipeline").thread().close(info.Env(), info[0]);
 }
 
 Napi::Value create_generator(const Napi::CallbackInfo& info) {

@@ -19,8 +19,8 @@ Napi::Value GeneratorHandle::randn(Napi::Env env, const std::vector<int64_t>& sh
   size_t count = 1;
   for (int64_t size : shape) {
     if (size < 0 || __builtin_mul_overflow(count, static_cast<size_t>(size), &count) ||
-        count > (size_t{1} << 31)) {
-      throw coded_error(env, "ERR_INVALID_ARGUMENT", "shape must have at most 2^31 elements");
+        count > (size_t{1} << 28)) {
+      throw coded_error(env, "ERR_INVALID_ARGUMENT", "shape must have at most 2^28 elements");
     }
   }
   auto numbers = Napi::Float32Array::New(env, count);
@@ -71,16 +71,17 @@ Napi::Value run_program(const Napi::CallbackInfo& info) {
   Model model{env, function_argument(info[3], "model"), sample.size(), {}};
   torchreel_generator* generator =
       info[4].IsUndefined() ? nullptr : handle_argument<GeneratorHandle>(info[4], "generator").get();
-  double calls = number_argument(info[5], "calls");
+  int64_t calls = integer_argument(info[5], "calls");
 
   bool fits = shape.size() == 4 && std::ranges::all_of(shape, [](int64_t size) { return size > 0; });
-  if (!fits || shape[0] * shape[1] * shape[2] * shape[3] != static_cast<int64_t>(sample.size())) {
+  if (calls < 1 || !fits ||
+      shape[0] * shape[1] * shape[2] * shape[3] != static_cast<int64_t>(sample.size())) {
     throw coded_error(env, "ERR_INVALID_ARGUMENT", "shape must be the sample's (N, C, h, w)");
   }
   auto samples = Napi::Float32Array::New(env, sample.size() * static_cast<size_t>(calls));
   torchreel_error error{};
   int failed = opened_core().run_program(code.data(), code.size(), sample.data(), shape.data(), Model::call,
-                                         &model, generator, samples.Data(), &error);
+                                         &model, generator, samples.Data(), calls, &error);
   if (model.thrown) throw *model.thrown;
   if (failed) throw core_error(env, error);
   return samples;

@@ -23,6 +23,6 @@ class GeneratorHandle {
   torchreel_generator* generator_ = nullptr;
 };
 
-// runProgram(code, sample, shape, model(input, timestep, call), generator | undefined) → Float32Array of all
-// samples. Runs on the JavaScript thread.
+// runProgram(code, sample, shape, model(input, timestep, call), generator | undefined, calls) → Float32Array
+// of all samples. Runs on the JavaScript thread.
 Napi::Value run_program(const Napi::CallbackInfo& info);

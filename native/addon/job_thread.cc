@@ -24,9 +24,14 @@ struct JobThread::Message {
 JobThread::JobThread(Napi::Env env, std::function<void()> finish) : env_(env), finish_(std::move(finish)) {
   events_ = Events::New(env, "torchreel job", /*maxQueueSize=*/0, /*initialThreadCount=*/1, this);
   events_.Unref(env);  // an idle pipeline does not keep the process alive
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (...) {
+    events_.Release();
+    throw;
+  }
   // Environment hooks run last in, first out: this one before the thread-safe function's own.
   napi_add_env_cleanup_hook(env_, on_environment_end, this);
-  thread_ = std::thread([this] { run(); });
 }
 
 JobThread::~JobThread() {
@@ -77,8 +82,9 @@ void JobThread::cancel(Napi::Env env, uint32_t id) {
   if (queued) settled(env, id, &aborted);
 }
 
-Napi::Promise JobThread::close(Napi::Env env) {
+Napi::Promise JobThread::close(Napi::Env env, const Napi::Value& owner) {
   if (!closed_) {
+    owner_ = Napi::Persistent(owner);
     closed_ = std::make_unique<Napi::Promise::Deferred>(Napi::Promise::Deferred::New(env));
     std::vector<uint32_t> ids;
     for (auto& [id, job] : jobs_) ids.push_back(id);
@@ -160,6 +166,7 @@ void JobThread::deliver(Napi::Env env, Napi::Function, JobThread* thread, Messag
     case Message::Kind::ended:
       if (thread->thread_.joinable()) thread->thread_.join();
       if (thread->closed_) thread->closed_->Resolve(env.Undefined());
+      thread->owner_.Reset();
       break;
   }
 }

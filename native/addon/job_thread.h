@@ -42,8 +42,9 @@ class JobThread {
   Napi::Promise post(Napi::Env env, uint32_t id, std::unique_ptr<Job> job);
   // JavaScript thread. A running job stops within a step, a queued one leaves the queue at once.
   void cancel(Napi::Env env, uint32_t id);
-  // JavaScript thread. Cancels all jobs; the promise resolves when the thread has ended.
-  Napi::Promise close(Napi::Env env);
+  // JavaScript thread. Cancels all jobs; the promise resolves when the thread has ended. `owner`, the value
+  // that keeps this object alive, is held until then.
+  Napi::Promise close(Napi::Env env, const Napi::Value& owner);
 
   // Job thread. Hands a report to the job's listener.
   void report(Job& job, Report report);
@@ -66,13 +67,13 @@ class JobThread {
   // JavaScript thread only
   std::unordered_map<uint32_t, std::unique_ptr<Job>> jobs_;  // queued or running
   std::unique_ptr<Napi::Promise::Deferred> closed_;
+  Napi::Reference<Napi::Value> owner_;  // while someone waits for close()
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<uint32_t> queue_;                   // guarded by mutex_
   std::unordered_map<uint32_t, Job*> runnable_;  // guarded by mutex_; the job of each id in queue_
   bool closing_ = false;                         // guarded by mutex_
-  std::atomic<bool> announce_end_{
-      false};  // someone waits for close(), so this object lives until it resolves
+  std::atomic<bool> announce_end_{false};        // someone waits for close()
   std::thread thread_;
 };

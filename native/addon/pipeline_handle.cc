@@ -37,17 +37,19 @@ struct PipelineOptions {
         dtype(string_argument(options.Get("dtype"), "dtype")),
         offload(string_argument(options.Get("offload"), "offload")),
         scaling_factor(number_argument(options.Get("scalingFactor"), "scalingFactor")),
-        latent_channels(integer_argument(options.Get("latentChannels"), "latentChannels")) {}
+        latent_channels(integer_argument(options.Get("latentChannels"), "latentChannels")),
+        threads(static_cast<int32_t>(integer_argument(options.Get("threads"), "threads"))) {}
 
   torchreel_pipeline_options view() const {
-    return {text_encoder.view(), unet.view(),     vae.view(),     device.c_str(),
-            dtype.c_str(),       offload.c_str(), scaling_factor, latent_channels};
+    return {text_encoder.view(), unet.view(),    vae.view(),      device.c_str(), dtype.c_str(),
+            offload.c_str(),     scaling_factor, latent_channels, threads};
   }
 
   NetworkFiles text_encoder, unet, vae;
   std::string device, dtype, offload;
   double scaling_factor;
   int64_t latent_channels;
+  int32_t threads;
 };
 
 // Prompts: { tokens: Int32Array, clipSkip } or { embeddings: Float32Array, size: D }, of `prompts` rows.
@@ -91,8 +93,7 @@ struct Request {
         window(integer_argument(request.Get("window"), "window")),
         window_overlap(integer_argument(request.Get("windowOverlap"), "windowOverlap")),
         latents_every(integer_argument(request.Get("latentsEvery"), "latentsEvery")),
-        decode_chunk(integer_argument(request.Get("decodeChunk"), "decodeChunk")),
-        threads(static_cast<int32_t>(integer_argument(request.Get("threads"), "threads"))) {
+        decode_chunk(integer_argument(request.Get("decodeChunk"), "decodeChunk")) {
     if (Napi::Value negative = request.Get("negativePrompts"); !negative.IsUndefined()) {
       negative_prompts = Text(object_argument(negative, "negativePrompts"), videos);
     }
@@ -125,7 +126,6 @@ struct Request {
         .window_overlap = window_overlap,
         .latents_every = latents_every,
         .decode_chunk = decode_chunk,
-        .threads = threads,
     };
   }
 
@@ -136,7 +136,6 @@ struct Request {
   std::vector<double> program, guidance;
   std::vector<uint64_t> seeds;
   int64_t window, window_overlap, latents_every, decode_chunk;
-  int32_t threads;
 };
 
 // Numbers with a shape, as { data: Float32Array, shape }.

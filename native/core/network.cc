@@ -59,6 +59,8 @@ torch::jit::Module load_graph(const std::string& path) {
     return torch::jit::load(path, at::kCPU);
   } catch (const c10::Error& error) {
     throw Error("ERR_MODEL_CORRUPT", path + " is no TorchScript graph: " + error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    throw Error("ERR_MODEL_CORRUPT", path + " is no TorchScript graph: " + error.what());
   }
 }
 
@@ -72,6 +74,7 @@ Network::Network(const std::string& component, const torchreel_network_files& fi
 }
 
 void Network::bind(const std::string& component, const torchreel_network_files& files) {
+  if (files.weight_count == 0) throw invalid_argument("the " + component + " has no weights");
   struct Slot {
     torch::jit::Module owner;
     std::string name;
@@ -98,12 +101,13 @@ void Network::bind(const std::string& component, const torchreel_network_files& 
         continue;
       }
       at::IntArrayRef wanted = slot->second.placeholder.sizes();
-      if (wanted != at::IntArrayRef(entry.shape)) {
+      bool fits = wanted == at::IntArrayRef(entry.shape);
+      if (!fits) {
         misfit.add(name + " " + shape_text(entry.shape) + " instead of " + shape_text(wanted));
       } else if (!c10::isFloatingType(entry.dtype)) {
         misfit.add(name + " as " + c10::toString(entry.dtype));
       }
-      found.emplace(slot_name, mapped_tensor(file, name));
+      found.emplace(slot_name, fits ? mapped_tensor(file, name) : at::Tensor());
     }
   }
   for (const auto& [name, slot] : slots) {

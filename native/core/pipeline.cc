@@ -1,6 +1,5 @@
 #include "pipeline.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
@@ -36,10 +35,10 @@ void stop_if_cancelled(const torchreel_listener& listener) {
   if (listener.cancelled(listener.context)) throw Error("ABORTED", "the job was cancelled");
 }
 
-void check_finite(const at::Tensor& tensor, const char* stage) {
+void check_finite(const at::Tensor& tensor, const std::string& stage) {
   if (tensor.isfinite().all().item<bool>()) return;
   throw Error("ERR_NUMERIC",
-              std::string(stage) +
+              stage +
                   " gave numbers that are not finite; half precision that overflows does that, and so "
                   "do broken weights: try dtype 'float32'");
 }
@@ -82,7 +81,6 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
 }
 
 void Pipeline::generate(const torchreel_request& request, const torchreel_listener& listener) {
-  if (request.threads > 0) at::set_num_threads(request.threads);
   Program program({request.program, request.program_length});
   bool guided = request.negative_prompts.tokens || request.negative_prompts.embeddings;
   if (guided && request.guidance_length != static_cast<size_t>(program.calls())) {
@@ -126,9 +124,12 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
   };
 
   Resident resident(unet_, offload_);
-  c10::IValue alone = unet_.call("prepare", {prompts});
-  c10::IValue pair =
-      negative.defined() ? unet_.call("prepare", {at::cat({negative, prompts})}) : c10::IValue();
+  // Guidance 1 needs the prompts alone, more needs the pair; what no call needs is not prepared.
+  auto scale_of = [&](int64_t call) { return negative.defined() ? request.guidance[call] : 1.0; };
+  bool any_alone = false, any_pair = false;
+  for (int64_t call = 0; call < program.calls(); ++call) (scale_of(call) > 1 ? any_pair : any_alone) = true;
+  c10::IValue alone = any_alone ? unet_.call("prepare", {prompts}) : c10::IValue();
+  c10::IValue pair = any_pair ? unet_.call("prepare", {at::cat({negative, prompts})}) : c10::IValue();
   listener.progress(listener.context, TORCHREEL_DENOISE, 0, program.calls());
 
   Program::Hooks hooks;
@@ -137,7 +138,7 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
     auto forward = [&](const at::Tensor& x, const c10::IValue& context) {
       return unet_.call("forward", {x.to(dtype_), time, context}).toTensor().to(at::kFloat);
     };
-    double guidance = negative.defined() ? request.guidance[call] : 1.0;
+    double guidance = scale_of(call);
     return in_windows(input, request.window, request.window_overlap, [&](const at::Tensor& x) {
       stop_if_cancelled(listener);
       if (guidance <= 1) return forward(x, alone);
@@ -147,6 +148,7 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
   };
   hooks.noise = [&] { return noise.step(latent_channels_, frames, height, width).to(device_); };
   hooks.after_call = [&](const at::Tensor& sample, int64_t call) {
+    check_finite(sample, "the unet in step " + std::to_string(call + 1));
     listener.progress(listener.context, TORCHREEL_DENOISE, call + 1, program.calls());
     bool due = request.latents_every > 0 && (call + 1) % request.latents_every == 0;
     if (due && call + 1 < program.calls()) report(sample, call + 1);
@@ -155,7 +157,6 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
                          ? at::from_blob(const_cast<float*>(request.latents), shape, at::kFloat).clone()
                          : noise.initial(latent_channels_, frames, height, width);
   at::Tensor latents = program.run(start.to(device_), hooks);
-  check_finite(latents, "the unet");
   report(latents, program.calls());
   return latents;
 }

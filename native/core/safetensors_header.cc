@@ -1,5 +1,6 @@
 // The header of a safetensors file is JSON of one fixed form. A parser for just that form checks every rule
 // where it reads it: no duplicate keys, no numbers beyond 2^53, nothing left over.
+#include <algorithm>
 #include <array>
 #include <set>
 #include <utility>

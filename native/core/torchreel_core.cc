@@ -1,6 +1,7 @@
 // The C ABI over the engine: every function here only turns types and guards.
 #include "torchreel_core.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/randn.h>
@@ -36,6 +37,7 @@ int pipeline_open(const torchreel_pipeline_options* options, torchreel_pipeline*
   return guarded(error, [&] {
     c10::InferenceMode inference;
     BusyScope busy;
+    if (options->threads > 0) at::set_num_threads(options->threads);  // of this thread's operations
     *pipeline = std::make_unique<torchreel_pipeline>(*options).release();
   });
 }
@@ -60,7 +62,13 @@ int pipeline_encode(torchreel_pipeline* pipeline, int64_t prompts, const torchre
   });
 }
 
-void pipeline_close(torchreel_pipeline* pipeline) { std::unique_ptr<torchreel_pipeline>{pipeline}.reset(); }
+void pipeline_close(torchreel_pipeline* pipeline) {
+  torchreel_error ignored;
+  guarded(&ignored, [&] {
+    BusyScope busy;
+    std::unique_ptr<torchreel_pipeline>{pipeline}.reset();
+  });
+}
 
 int generator_new(uint64_t seed, torchreel_generator** generator, torchreel_error* error) {
   return guarded(error, [&] {
@@ -82,10 +90,11 @@ void generator_free(torchreel_generator* generator) {
 
 int run_program(const double* code, size_t code_length, const float* sample, const int64_t shape[4],
                 torchreel_model model, void* context, torchreel_generator* generator, float* samples,
-                torchreel_error* error) {
+                int64_t calls, torchreel_error* error) {
   return guarded(error, [&] {
     c10::InferenceMode inference;
     Program program({code, code_length});
+    if (program.calls() > calls) throw invalid_argument("the program has more calls than there is room for");
     if (program.draws_noise() && !generator)
       throw invalid_argument("the program draws noise and needs a generator");
 

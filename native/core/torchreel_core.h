@@ -31,6 +31,7 @@ typedef struct torchreel_pipeline_options {
   const char* offload;      // "none", "model"
   double scaling_factor;    // latents are divided by it before decoding
   int64_t latent_channels;  // C
+  int32_t threads;          // of an operation on the CPU; 0: libtorch's choice
 } torchreel_pipeline_options;
 
 // Prompts as token ids, or as embeddings that were made of them before. Both NULL: none.
@@ -51,7 +52,7 @@ typedef struct torchreel_request {
   const float* latents;   // (B, C, F, h, w) to start from in place of noise, or NULL
   const double* program;  // see lib/program.ts
   size_t program_length;
-  const double* guidance;  // one scale per CALL of the program; ignored without negative tokens
+  const double* guidance;  // one scale per CALL of the program; ignored without negative prompts
   size_t guidance_length;
   const uint64_t* seeds;  // one for all videos, or one per video
   size_t seed_count;
@@ -59,7 +60,6 @@ typedef struct torchreel_request {
   int64_t window_overlap;  // frames that a window shares with the one before it
   int64_t latents_every;   // report the sample after every so many calls; 0: only at the end
   int64_t decode_chunk;    // frames decoded at a time
-  int32_t threads;         // 0: libtorch's choice
 } torchreel_request;
 
 enum torchreel_stage { TORCHREEL_ENCODE = 0, TORCHREEL_DENOISE = 1, TORCHREEL_DECODE = 2 };
@@ -112,10 +112,11 @@ typedef struct torchreel_core {
   void (*generator_free)(torchreel_generator* generator);
 
   // Runs a program over `sample` (N, C, h, w) with `model` as the network. `samples` takes the sample after
-  // each CALL: calls × N·C·h·w numbers. `generator` may be NULL where the program draws no noise.
+  // each CALL: `calls` × N·C·h·w numbers; a program of more calls is refused. `generator` may be NULL where
+  // the program draws no noise.
   int (*run_program)(const double* program, size_t program_length, const float* sample,
                      const int64_t shape[4], torchreel_model model, void* context,
-                     torchreel_generator* generator, float* samples, torchreel_error* error);
+                     torchreel_generator* generator, float* samples, int64_t calls, torchreel_error* error);
 } torchreel_core;
 
 // The only symbol of the core library.
