@@ -1,0 +1,1 @@
+"""How the model `shapes` is trained (see ../train_shapes.py)."""
