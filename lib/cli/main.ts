@@ -63,7 +63,10 @@ function commandLine(): Command {
     .option('--variant <name>', 'which weight files, such as fp16')
     .option('--revision <name>', 'a branch, a tag or a commit of the model (default: main)')
     .option('--local-files-only', 'download nothing')
-    .option('--offload <mode>', 'none, or model: one network on the device at a time')
+    .option(
+      '--offload <mode>',
+      'none, model: one network on the device at a time, or sequential: two of its blocks',
+    )
     .option('--threads <n>', "CPU threads (default: libtorch's choice)", numeric)
     .option('--libtorch <folder>', 'the libtorch to load')
     .option('--trust-graph', "run the TorchScript graphs in the checkpoint's graphs/")
