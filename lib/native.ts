@@ -48,6 +48,8 @@ export interface NativeRequest {
   seeds: number[]
   /** (B, C, F, h, w) to start from in place of noise. */
   latents: Float32Array | undefined
+  /** s1, s2, b1, b2; undefined: off. */
+  freeU: Float64Array | undefined
   /** Frames that the network sees at a time; 0: all. */
   window: number
   windowOverlap: number
@@ -55,6 +57,23 @@ export interface NativeRequest {
   latentsEvery: number
   /** Frames decoded at a time. */
   decodeChunk: number
+}
+
+/** Bytes of one network. */
+export interface NativeNetworkMemory {
+  mapped: number
+  copied: number
+  peakCopied: number
+  placed: boolean
+}
+
+export interface NativeMemory {
+  textEncoder: NativeNetworkMemory
+  unet: NativeNetworkMemory
+  vae: NativeNetworkMemory
+  /** By libtorch on the device; -1 on the CPU. */
+  allocated: number
+  reserved: number
 }
 
 export type Stage = 'encode' | 'denoise' | 'decode'
@@ -93,6 +112,7 @@ interface Addon {
     text: NativeText,
     listener: (event: NativeEvent) => void,
   ): Promise<void>
+  memory(pipeline: PipelineHandle): NativeMemory
   cancel(pipeline: PipelineHandle, job: number): void
   closePipeline(pipeline: PipelineHandle): Promise<void>
   createGenerator(seed: number): GeneratorHandle
@@ -284,6 +304,11 @@ export class NativePipeline {
     }
     if (thrown) throw thrown.error
     signal?.throwIfAborted()
+  }
+
+  /** What lies where now; also while a job runs. */
+  memory(): NativeMemory {
+    return guarded(() => this.#addon.memory(this.#pipeline))
   }
 
   /** Cancels what runs, gives the memory back and ends the thread. */

@@ -55,10 +55,12 @@ export interface PipelineOptions
   /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue those without a variant, else fp16 */
   variant?: string | undefined
   /**
-   * 'model': only the network that computes is on the device; its weights also stay in host memory, so nothing is
-   * copied back. @defaultValue 'none'
+   * What stays off the device, for less memory and more time. 'model': only the network that computes is on it.
+   * 'sequential': of the UNet only the block that computes and the next, whose weights are copied meanwhile. The same
+   * video in all modes: weights also stay in host memory, mapped from their files, so nothing is copied back.
+   * @defaultValue 'none'
    */
-  offload?: 'none' | 'model' | undefined
+  offload?: 'none' | 'model' | 'sequential' | undefined
   /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
@@ -69,6 +71,19 @@ export interface PipelineOptions
   signal?: AbortSignal | undefined
   /** Called while a model is downloaded. */
   onProgress?: OnProgress | undefined
+}
+
+/**
+ * The factors of FreeU (Si et al. 2023, https://arxiv.org/abs/2309.11497), which shifts weight in the UNet's first two up
+ * blocks, at no cost worth naming, from the skips to the backbone. 1 changes nothing.
+ */
+export interface FreeU {
+  /** Of the lowest frequencies of the skips into up block 0 and 1; at most 1 as a rule, such as 0.9 and 0.2. */
+  readonly s1: number
+  readonly s2: number
+  /** Of the first half of the channels that these skips join; at least 1 as a rule, such as 1.2 and 1.4. */
+  readonly b1: number
+  readonly b2: number
 }
 
 /** How a video is made. */
@@ -104,6 +119,8 @@ export interface GenerateOptions {
   promptEmbeds?: Numbers | undefined
   /** In place of negative prompts, and of the same shape as `promptEmbeds`. */
   negativePromptEmbeds?: Numbers | undefined
+  /** FreeU's four factors, 0 to 10. @defaultValue off */
+  freeU?: FreeU | undefined
   /**
    * For videos longer than the model was trained on: the network sees this many frames at a time, in windows that share
    * `overlap` of them (by default half) and are blended where they do.
@@ -146,7 +163,7 @@ const pipelineKeys: readonly string[] = [
 const generateKeys: readonly string[] = [
   ...(['steps', 'frames', 'width', 'height', 'guidanceScale', 'negativePrompt', 'seed', 'eta'] as const),
   ...(['clipSkip', 'fps', 'scheduler', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const),
-  ...(['window', 'signal', 'onProgress', 'onPreview', 'previewEvery', 'returnLatents'] as const),
+  ...(['freeU', 'window', 'signal', 'onProgress', 'onPreview', 'previewEvery', 'returnLatents'] as const),
 ] satisfies (keyof GenerateOptions)[]
 
 /** Every option of a pipeline, each read once and of its type. */
@@ -160,7 +177,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
     device: read('device', 'auto', deviceName),
     dtype: read('dtype', undefined, oneOf('float16', 'bfloat16', 'float32')),
     variant: read('variant', undefined, fileNamePart),
-    offload: read('offload', 'none', oneOf('none', 'model')),
+    offload: read('offload', 'none', oneOf('none', 'model', 'sequential')),
     threads: read('threads', 0, integer(1, 1024)),
     libtorch: read('libtorch', undefined, text),
     trustGraph: read('trustGraph', false, flag),
@@ -221,6 +238,7 @@ export function checkGenerateOptions(
     fps: read('fps', defaults.fps, number(0.1, 240)),
     scheduler: read('scheduler', undefined, scheduler),
     latents: read('latents', undefined, numbersOf(latentShape)),
+    freeU: read('freeU', undefined, freeUOf),
     window: read('window', { frames: 0, overlap: 0 }, windowOf),
     signal: read('signal', undefined, abortSignal),
     onProgress: read('onProgress', undefined, callback<OnProgress>()),
@@ -286,6 +304,16 @@ function negativeEmbeds(embeds: Numbers | undefined): Check<Numbers> {
     if (embeds) return numbersOf(embeds.shape)(name, value)
     throw invalidArgument(name, 'given together with promptEmbeds', value)
   }
+}
+
+/** s1, s2, b1, b2, all given. */
+const freeUOf: Check<Float64Array> = (name, value) => {
+  if (typeof value !== 'object' || value === null) throw invalidArgument(name, '{ s1, s2, b1, b2 }', value)
+  const names = ['s1', 's2', 'b1', 'b2']
+  reader(value, names)
+  return Float64Array.from(names, (factor) =>
+    number(0, 10)(`freeU.${factor}`, (value as Record<string, unknown>)[factor]),
+  )
 }
 
 const windowOf: Check<{ frames: number; overlap: number }> = (name, value) => {

@@ -5,6 +5,7 @@ import { invalidArgument, TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
 import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
+import { type PipelineMemory, pipelineMemory } from './memory.js'
 import { checkDevice, loadNative, NativePipeline, type NativeRequest, type NativeText } from './native.js'
 import { abortSignal, integer, type Numbers, promptText, reader } from './option_checks.js'
 import {
@@ -188,6 +189,12 @@ export class TextToVideoPipeline implements AsyncDisposable {
     return embeddings as Numbers
   }
 
+  /** What of this pipeline lies where now: mapped files, copied weights, the device. May be asked while a job runs. */
+  memory(): PipelineMemory {
+    this.#assertUsable()
+    return pipelineMemory(this.device, this.dtype, this.#native.memory())
+  }
+
   /** Ends the job that runs and those that wait with `ERR_DISPOSED`, and gives all memory back. Idempotent. */
   dispose(): Promise<void> {
     this.#disposed ??= this.#native.close()
@@ -262,6 +269,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       frames: checked.frames,
       ...{ latentHeight, latentWidth, program: program.code, guidance, seeds },
       latents: checked.latents?.data,
+      freeU: checked.freeU,
       window: window.frames,
       windowOverlap: window.overlap,
       latentsEvery: checked.latentsEvery,

@@ -66,7 +66,10 @@ function commandLine(): Command {
     .option('--local-files-only', 'download nothing')
     .option('--cache-dir <folder>', "the cache of models (default: HF_HUB_CACHE, else Hugging Face's own)")
     .option('--token <token>', 'for gated and private models (default: HF_TOKEN)')
-    .option('--offload <mode>', 'none, or model: one network on the device at a time')
+    .option(
+      '--offload <mode>',
+      'none, model: one network on the device at a time, or sequential: two of its blocks',
+    )
     .option('--threads <n>', "CPU threads (default: libtorch's choice)", numeric)
     .option('--libtorch <folder>', 'the libtorch to load')
     .option('--trust-graph', "run the TorchScript graphs in the checkpoint's graphs/")

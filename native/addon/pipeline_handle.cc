@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "arguments.h"
@@ -99,10 +100,12 @@ struct Request {
     }
     if (Napi::Value start = request.Get("latents"); !start.IsUndefined())
       latents = float32_argument(start, "latents");
+    if (Napi::Value factors = request.Get("freeU"); !factors.IsUndefined())
+      freeu = float64_argument(factors, "freeU");
     for (int64_t seed : integers_argument(request.Get("seeds"), "seeds"))
       seeds.push_back(static_cast<uint64_t>(seed));
     if (videos < 1 || frames < 1 || latent_height < 1 || latent_width < 1 || window < 0 ||
-        window_overlap < 0) {
+        window_overlap < 0 || (!freeu.empty() && freeu.size() != 4)) {
       throw coded_error(request.Env(), "ERR_INVALID_ARGUMENT", "the request's sizes must be positive");
     }
   }
@@ -122,6 +125,7 @@ struct Request {
         .guidance_length = guidance.size(),
         .seeds = seeds.data(),
         .seed_count = seeds.size(),
+        .freeu = freeu.empty() ? nullptr : freeu.data(),
         .window = window,
         .window_overlap = window_overlap,
         .latents_every = latents_every,
@@ -133,7 +137,7 @@ struct Request {
   Text prompts, negative_prompts;
   int64_t frames, latent_height, latent_width;
   std::vector<float> latents;
-  std::vector<double> program, guidance;
+  std::vector<double> program, guidance, freeu;
   std::vector<uint64_t> seeds;
   int64_t window, window_overlap, latents_every, decode_chunk;
 };
@@ -229,14 +233,21 @@ const napi_type_tag PipelineHandle::type_tag{0x1f3bd9e2a7c84d51, 0x9a6e40c7d2b15
 
 PipelineHandle::PipelineHandle(Napi::Env env)
     : core_(opened_core()), thread_(env, [this] {
-        if (pipeline_) core_.pipeline_close(pipeline_);
+        std::unique_lock lock(mutex_);
+        torchreel_pipeline* closing = std::exchange(pipeline_, nullptr);
+        lock.unlock();
+        if (closing) core_.pipeline_close(closing);
       }) {}
 
 Napi::Promise PipelineHandle::open(Napi::Env env, uint32_t id, const Napi::Object& options) {
   auto job = std::make_unique<Job>(env);
   job->work = [this, options = PipelineOptions(options)](Job&, torchreel_error* error) {
     torchreel_pipeline_options view = options.view();
-    return core_.pipeline_open(&view, &pipeline_, error);
+    torchreel_pipeline* opened = nullptr;
+    int failed = core_.pipeline_open(&view, &opened, error);
+    std::lock_guard lock(mutex_);
+    pipeline_ = opened;
+    return failed;
   };
   return thread_.post(env, id, std::move(job));
 }
@@ -266,6 +277,30 @@ Napi::Promise PipelineHandle::encode(Napi::Env env, uint32_t id, int64_t prompts
     return core_.pipeline_encode(pipeline_, prompts, &view, &reporter, Reporter::embeddings, error);
   };
   return thread_.post(env, id, std::move(job));
+}
+
+Napi::Value PipelineHandle::memory(Napi::Env env) {
+  torchreel_memory memory{};
+  torchreel_error error{};
+  {
+    std::lock_guard lock(mutex_);
+    if (!is_open(&error) || core_.pipeline_memory(pipeline_, &memory, &error)) throw core_error(env, error);
+  }
+  auto network = [&](const torchreel_network_memory& bytes) {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("mapped", static_cast<double>(bytes.mapped));
+    object.Set("copied", static_cast<double>(bytes.copied));
+    object.Set("peakCopied", static_cast<double>(bytes.peak_copied));
+    object.Set("placed", bytes.placed != 0);
+    return object;
+  };
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("textEncoder", network(memory.text_encoder));
+  object.Set("unet", network(memory.unet));
+  object.Set("vae", network(memory.vae));
+  object.Set("allocated", static_cast<double>(memory.allocated));
+  object.Set("reserved", static_cast<double>(memory.reserved));
+  return object;
 }
 
 bool PipelineHandle::is_open(torchreel_error* error) const {

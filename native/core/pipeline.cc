@@ -4,6 +4,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/scalar_tensor.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -23,12 +24,6 @@ at::ScalarType dtype_named(const std::string& name) {
   if (name == "float16") return at::kHalf;
   if (name == "bfloat16") return at::kBFloat16;
   throw invalid_argument("dtype must be 'float32', 'float16' or 'bfloat16', got '" + name + "'");
-}
-
-bool offload_named(const std::string& name) {
-  if (name == "none") return false;
-  if (name == "model") return true;
-  throw invalid_argument("offload must be 'none' or 'model', got '" + name + "'");
 }
 
 void stop_if_cancelled(const torchreel_listener& listener) {
@@ -67,6 +62,13 @@ at::Device device_named(const std::string& name) {
   return device.has_index() ? device : at::Device(device.type(), 0);
 }
 
+Pipeline::Offload Pipeline::offload_named(const std::string& name) {
+  if (name == "none") return Offload::none;
+  if (name == "model") return Offload::model;
+  if (name == "sequential") return Offload::sequential;
+  throw invalid_argument("offload must be 'none', 'model' or 'sequential', got '" + name + "'");
+}
+
 Pipeline::Pipeline(const torchreel_pipeline_options& options)
     : device_(device_named(options.device)),
       dtype_(dtype_named(options.dtype)),
@@ -76,8 +78,24 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
       text_encoder_("text encoder", options.text_encoder, device_, dtype_),
       unet_("unet", options.unet, device_, dtype_),
       vae_("vae", options.vae, device_, dtype_) {
-  if (offload_) return;
-  for (Network* network : {&text_encoder_, &unet_, &vae_}) network->load();
+  if (offload_ != Offload::none) return;
+  for (Network* network : {&text_encoder_, &unet_, &vae_}) {
+    for (Network::Share& share : network->place()) kept_.push_back(std::move(share));
+  }
+}
+
+torchreel_memory Pipeline::memory() const {
+  torchreel_memory memory{.text_encoder = text_encoder_.memory(),
+                          .unet = unet_.memory(),
+                          .vae = vae_.memory(),
+                          .allocated = -1,
+                          .reserved = -1};
+  if (device_.is_cpu()) return memory;
+  auto statistics = at::getDeviceAllocator(device_.type())->getDeviceStats(device_.index());
+  constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  memory.allocated = statistics.allocated_bytes[all].current;
+  memory.reserved = statistics.reserved_bytes[all].current;
+  return memory;
 }
 
 void Pipeline::generate(const torchreel_request& request, const torchreel_listener& listener) {
@@ -89,8 +107,13 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
 
   stop_if_cancelled(listener);
   listener.progress(listener.context, TORCHREEL_ENCODE, 0, 1);
-  at::Tensor prompts = encode(request.videos, request.prompts);
-  at::Tensor negative = guided ? encode(request.videos, request.negative_prompts) : at::Tensor();
+  at::Tensor prompts, negative;
+  {
+    std::vector<Network::Share> shares;  // copied once for both
+    if (request.prompts.tokens) shares = text_encoder_.place();
+    prompts = encode(request.videos, request.prompts);
+    if (guided) negative = encode(request.videos, request.negative_prompts);
+  }
   listener.progress(listener.context, TORCHREEL_ENCODE, 1, 1);
   at::Tensor latents = denoise(request, program, prompts, negative, listener);
   decode(request, latents, listener);
@@ -102,7 +125,7 @@ at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
                                      {prompts, text.tokens_per_prompt, text.embedding_size}, at::kFloat);
     return given.to(device_, dtype_, /*non_blocking=*/false, /*copy=*/true);
   }
-  Resident resident(text_encoder_, offload_);
+  auto shares = text_encoder_.place();
   at::Tensor ids =
       at::from_blob(const_cast<int32_t*>(text.tokens), {prompts, text.tokens_per_prompt}, at::kInt);
   at::Tensor embeddings =
@@ -123,20 +146,24 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
                      host.sizes().data());
   };
 
-  Resident resident(unet_, offload_);
+  UNet unet(unet_);
+  FreeU freeu;
+  if (request.freeu) std::copy_n(request.freeu, 4, freeu.emplace().begin());
+  std::vector<Network::Share> shares;
+  if (offload_ != Offload::sequential) shares = unet_.place();
   // Guidance 1 needs the prompts alone, more needs the pair; what no call needs is not prepared.
   auto scale_of = [&](int64_t call) { return negative.defined() ? request.guidance[call] : 1.0; };
   bool any_alone = false, any_pair = false;
   for (int64_t call = 0; call < program.calls(); ++call) (scale_of(call) > 1 ? any_pair : any_alone) = true;
-  c10::IValue alone = any_alone ? unet_.call("prepare", {prompts}) : c10::IValue();
-  c10::IValue pair = any_pair ? unet_.call("prepare", {at::cat({negative, prompts})}) : c10::IValue();
+  c10::IValue alone = any_alone ? unet.prepare(prompts) : c10::IValue();
+  c10::IValue pair = any_pair ? unet.prepare(at::cat({negative, prompts})) : c10::IValue();
   listener.progress(listener.context, TORCHREEL_DENOISE, 0, program.calls());
 
   Program::Hooks hooks;
   hooks.network = [&](const at::Tensor& input, double timestep, int64_t call) {
     at::Tensor time = at::scalar_tensor(timestep, at::TensorOptions(at::kFloat).device(device_));
     auto forward = [&](const at::Tensor& x, const c10::IValue& context) {
-      return unet_.call("forward", {x.to(dtype_), time, context}).toTensor().to(at::kFloat);
+      return unet.forward(x.to(dtype_), time, context, freeu).to(at::kFloat);
     };
     double guidance = scale_of(call);
     return in_windows(input, request.window, request.window_overlap, [&](const at::Tensor& x) {
@@ -166,7 +193,7 @@ void Pipeline::decode(const torchreel_request& request, const at::Tensor& latent
   at::Tensor frames = latents.transpose(1, 2).flatten(0, 1) / scaling_factor_;  // (B·F, C, h, w)
   int64_t total = frames.size(0), chunk = std::max<int64_t>(1, request.decode_chunk);
 
-  Resident resident(vae_, offload_);
+  auto shares = vae_.place();
   listener.progress(listener.context, TORCHREEL_DECODE, 0, total);
   for (int64_t first = 0; first < total; first += chunk) {
     stop_if_cancelled(listener);

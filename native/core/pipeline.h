@@ -6,6 +6,7 @@
 
 #include "network.h"
 #include "torchreel_core.h"
+#include "unet.h"
 
 namespace torchreel {
 
@@ -24,7 +25,18 @@ class Pipeline {
   // (P, L, D) embeddings in the networks' dtype, on the device
   at::Tensor encode(int64_t prompts, const torchreel_text& text);
 
+  // May be called on any thread, whatever the pipeline does.
+  torchreel_memory memory() const;
+
  private:
+  // How much of the networks is on the device.
+  enum class Offload {
+    none,        // all of them, always
+    model,       // the one that computes
+    sequential,  // of the unet, the stage that computes and the next; else as `model`
+  };
+  static Offload offload_named(const std::string& name);
+
   // (B, C, F, h, w) float32 denoised latents, on the device. `negative` is undefined where there is no
   // guidance.
   at::Tensor denoise(const torchreel_request& request, const Program& program, const at::Tensor& prompts,
@@ -35,10 +47,11 @@ class Pipeline {
 
   at::Device device_;
   at::ScalarType dtype_;
-  bool offload_;
+  Offload offload_;
   double scaling_factor_;
   int64_t latent_channels_;
   Network text_encoder_, unet_, vae_;
+  std::vector<Network::Share> kept_;  // after the networks, which it must not outlive
 };
 
 }  // namespace torchreel

@@ -62,6 +62,10 @@ int pipeline_encode(torchreel_pipeline* pipeline, int64_t prompts, const torchre
   });
 }
 
+int pipeline_memory(const torchreel_pipeline* pipeline, torchreel_memory* memory, torchreel_error* error) {
+  return guarded(error, [&] { *memory = pipeline->pipeline.memory(); });
+}
+
 void pipeline_close(torchreel_pipeline* pipeline) {
   torchreel_error ignored;
   guarded(&ignored, [&] {
@@ -132,6 +136,7 @@ constexpr torchreel_core table{
     .pipeline_open = pipeline_open,
     .pipeline_generate = pipeline_generate,
     .pipeline_encode = pipeline_encode,
+    .pipeline_memory = pipeline_memory,
     .pipeline_close = pipeline_close,
     .generator_new = generator_new,
     .generator_randn = generator_randn,

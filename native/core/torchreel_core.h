@@ -1,6 +1,7 @@
 // The C ABI between the addon and the engine. The addon links no libtorch and opens the core built for the
 // libtorch it finds; a C ABI keeps the C++ runtimes and exceptions of the two apart. Every call may be made
-// from any thread; calls on one pipeline must not overlap. Nothing here throws: a call returns 0, or fills
+// from any thread; calls on one pipeline must not overlap, except that pipeline_memory may overlap all but
+// pipeline_close. Nothing here throws: a call returns 0, or fills
 // `error` and returns 1.
 #pragma once
 
@@ -28,7 +29,7 @@ typedef struct torchreel_pipeline_options {
   torchreel_network_files text_encoder, unet, vae;
   const char* device;       // "cpu", "cuda", "cuda:1"
   const char* dtype;        // "float32", "float16", "bfloat16"
-  const char* offload;      // "none", "model"
+  const char* offload;      // "none", "model", "sequential"
   double scaling_factor;    // latents are divided by it before decoding
   int64_t latent_channels;  // C
   int32_t threads;          // of an operation on the CPU; 0: libtorch's choice
@@ -56,11 +57,25 @@ typedef struct torchreel_request {
   size_t guidance_length;
   const uint64_t* seeds;  // one for all videos, or one per video
   size_t seed_count;
+  const double* freeu;     // s1, s2, b1, b2: factors of the first two up blocks' skips and input, or NULL
   int64_t window;          // frames that the network sees at a time; 0: all of them
   int64_t window_overlap;  // frames that a window shares with the one before it
   int64_t latents_every;   // report the sample after every so many calls; 0: only at the end
   int64_t decode_chunk;    // frames decoded at a time
 } torchreel_request;
+
+// Of one network, in bytes.
+typedef struct torchreel_network_memory {
+  int64_t mapped;  // of the files: pages that the system reads when it needs them and takes back when it must
+  int64_t copied;  // weights on the device, or in another dtype than the file's
+  int64_t peak_copied;  // the most that `copied` was
+  int32_t placed;       // whether all weights are where and how the network computes
+} torchreel_network_memory;
+
+typedef struct torchreel_memory {
+  torchreel_network_memory text_encoder, unet, vae;
+  int64_t allocated, reserved;  // by libtorch on the device, for all pipelines; -1 on the CPU
+} torchreel_memory;
 
 enum torchreel_stage { TORCHREEL_ENCODE = 0, TORCHREEL_DENOISE = 1, TORCHREEL_DECODE = 2 };
 
@@ -102,6 +117,8 @@ typedef struct torchreel_core {
   int (*pipeline_encode)(torchreel_pipeline* pipeline, int64_t prompts, const torchreel_text* text,
                          void* context,
                          void (*embeddings)(void* context, const float* data, const int64_t shape[3]),
+                         torchreel_error* error);
+  int (*pipeline_memory)(const torchreel_pipeline* pipeline, torchreel_memory* memory,
                          torchreel_error* error);
   void (*pipeline_close)(torchreel_pipeline* pipeline);
 
