@@ -24,7 +24,13 @@ export async function generate(prompt: string, options: OneCallOptions): Promise
   const { device, dtype, offload, threads, libtorch, trustGraph, ...call } = rest
   const { signal, onProgress } = call
   // What no checkpoint could make right fails before one is loaded; the pipeline checks the rest.
-  checkGenerateOptions(prompt, call, { vaeScale: 1, size: 256, textLayers: 1000, latentChannels: null })
+  checkGenerateOptions(prompt, call, {
+    vaeScale: 1,
+    vaeSize: 512,
+    size: 256,
+    textLayers: 1000,
+    latentChannels: null,
+  })
   signal?.throwIfAborted()
   await using pipeline = await TextToVideoPipeline.fromPretrained(model, {
     ...{ revision, cacheDir, token, localFilesOnly, variant, signal, onProgress },

@@ -46,6 +46,8 @@ export interface NativeRequest {
   seeds: number[]
   /** (B, C, F, h, w) to start from in place of noise. */
   latents: Float32Array | undefined
+  /** F frames of rgb24 whose latents are started from in place of noise. */
+  video: { data: Uint8Array; height: number; width: number } | undefined
   /** Frames that the network sees at a time; 0: all. */
   window: number
   windowOverlap: number
@@ -53,6 +55,9 @@ export interface NativeRequest {
   latentsEvery: number
   /** Frames decoded at a time. */
   decodeChunk: number
+  /** The side of the VAE's tiles in latents; 0: frames in one piece. */
+  tile: number
+  tileOverlap: number
   /** 0: libtorch's choice. */
   threads: number
 }

@@ -48,6 +48,7 @@ export class LMSDiscreteScheduler extends ConfiguredScheduler<typeof options> {
         [OUTPUT, -ofOutput / sigma],
       ])
       const past = sigmas.slice(Math.max(i + 1 - order, 0), i + 1).reverse()
+      // From latents the older slopes are missing; the reference leaves their terms out and keeps the others' weights.
       builder.combine(SAMPLE, [
         [SAMPLE, 1],
         ...past

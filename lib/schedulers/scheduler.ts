@@ -22,8 +22,8 @@ export interface ProgramOptions {
    * Start from latents, not from noise: the program first adds noise to them, of the level of its first step, and takes
    * the last `steps · strength` steps, rounded down. Above 0, at most 1.
    *
-   * Numbers are the reference's here, too: LMS counts the steps left out when it chooses its order, and PNDM leaves out
-   * calls, of which its first step takes two. Both make up for little of it.
+   * The first steps of LMS and PNDM are the reference's here, too, and less exact than they could be: LMS takes the order
+   * that it would have had by then, and PNDM leaves out calls, of which its first step has two.
    */
   strength?: number | undefined
   /**

@@ -24,7 +24,7 @@ int main() {
 
   // Tiles of 0, 1 and 2: each goes over into the next by quarters.
   double value = 0;
-  at::Tensor blend = in_tiles(at::randn({1, 1, 8, 12}, at::kFloat), 8, 4,
+  at::Tensor blend = in_tiles(at::randn({1, 1, 4, 12}, at::kFloat), 8, 4,
                               [&](const at::Tensor& tile) { return at::full_like(tile, value++); });
   at::Tensor row = at::tensor({0.f, 0.f, 0.f, 0.f, 0.f, 0.25f, 0.5f, 0.75f, 1.f, 1.25f, 1.5f, 1.75f});
   check(at::allclose(blend, row.expand_as(blend)), "the overlap goes over from one tile to the next");
