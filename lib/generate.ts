@@ -26,6 +26,7 @@ export async function generate(prompt: string, options: OneCallOptions): Promise
   // What no checkpoint could make right fails before one is loaded; the pipeline checks the rest.
   checkGenerateOptions(prompt, call, {
     vaeScale: 1,
+    vaeSize: 512,
     size: 256,
     textLayers: 1000,
     textSize: null,

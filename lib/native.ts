@@ -50,6 +50,8 @@ export interface NativeRequest {
   latents: Float32Array | undefined
   /** s1, s2, b1, b2; undefined: off. */
   freeU: Float64Array | undefined
+  /** F frames of rgb24 whose latents are started from in place of noise. */
+  video: { data: Uint8Array; height: number; width: number } | undefined
   /** Frames that the network sees at a time; 0: all. */
   window: number
   windowOverlap: number
@@ -57,6 +59,9 @@ export interface NativeRequest {
   latentsEvery: number
   /** Frames decoded at a time. */
   decodeChunk: number
+  /** The side of the VAE's tiles in latents; 0: frames in one piece. */
+  tile: number
+  tileOverlap: number
 }
 
 /** Bytes of one network. */

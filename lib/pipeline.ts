@@ -13,12 +13,15 @@ import {
   checkGenerateOptions,
   checkPipelineOptions,
   type GenerateOptions,
+  maxPixels,
   type PipelineOptions,
 } from './options.js'
 import type { DenoisingProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
+import { stepsTaken } from './schedulers/scheduler.js'
 import { Tokenizer } from './tokenizer.js'
 import { version } from './version.js'
+import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
 /** How prompts are embedded. */
@@ -215,18 +218,28 @@ export class TextToVideoPipeline implements AsyncDisposable {
     onFrame?: (frame: DecodedFrame) => void,
   ): Promise<Video[]> {
     this.#assertUsable()
-    const checked = checkGenerateOptions(prompt, options, this.#checkpoint)
+    let checked = checkGenerateOptions(prompt, options, this.#checkpoint)
     const scheduler = this.#schedulerFor(checked.scheduler)
+    const { steps, strength, timesteps, sigmas, eta } = checked
+    const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
     checked.signal?.throwIfAborted()
+    let source: SourceVideo | undefined
+    if (checked.video !== undefined) {
+      source = await readSourceVideo(checked.video, options, {
+        ...{ multiple: this.#checkpoint.vaeScale, maxPixels, signal: checked.signal },
+      })
+      const { width, height, frames, fps } = source
+      checked = checkGenerateOptions(prompt, { ...options, width, height, frames, fps }, this.#checkpoint)
+      this.#assertUsable()
+    }
 
     const seeds = checked.seeds ?? [chooseSeed()]
-    const warnings = [...this.warnings]
-    const program = scheduler.program(checked.steps, { eta: checked.eta })
-    const request = this.#request(checked, program, seeds, warnings)
+    const warnings = [...this.warnings, ...(source?.warnings ?? [])]
+    const request = this.#request(checked, source, program, seeds, warnings)
 
-    const { steps, guidanceScale } = checked
+    const { guidanceScale } = checked
     const { model, libtorch, device, dtype } = this
-    const made = { torchreel: version, model, libtorch, device, dtype, scheduler: scheduler.name }
+    const made = { torchreel: version, model, libtorch, device, dtype, scheduler: scheduler.name, strength }
     const job = new Job(checked, { ...made, seed: seeds[0], steps, guidanceScale, warnings }, onFrame)
     await this.#native.generate(request, (event) => job.take(event), checked.signal)
     return job.videos()
@@ -241,12 +254,16 @@ export class TextToVideoPipeline implements AsyncDisposable {
 
   #request(
     checked: CheckedGenerateOptions,
+    video: SourceVideo | undefined,
     program: DenoisingProgram,
     seeds: number[],
     warnings: string[],
   ): NativeRequest {
     const { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, clipSkip, window } = checked
-    const guidance = guidancePerCall(checked.guidanceScale, program.timesteps.length)
+    const { guidanceScale, steps, strength = 1, tiling } = checked
+    const scales =
+      typeof guidanceScale === 'number' ? guidanceScale : guidanceScale.slice(-stepsTaken(steps, strength))
+    const guidance = guidancePerCall(scales, program.timesteps.length)
     const guided = guidance.some((scale) => scale > 1)
     if (guided && promptEmbeds && !negativePromptEmbeds) {
       throw invalidArgument('negativePromptEmbeds', 'given with promptEmbeds, or guidanceScale 1', undefined)
@@ -270,6 +287,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
       ...{ latentHeight, latentWidth, program: program.code, guidance, seeds },
       latents: checked.latents?.data,
       freeU: checked.freeU,
+      video,
+      ...{ tile: tiling.tile, tileOverlap: tiling.overlap },
       window: window.frames,
       windowOverlap: window.overlap,
       latentsEvery: checked.latentsEvery,

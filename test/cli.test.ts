@@ -57,6 +57,14 @@ test('--json tells everything of the result', async () => {
     },
   )
   assert.ok(result.timings.total > 0)
+
+  const again = path.join(folder, 'again.gif')
+  const change = ['--video', output, '--strength', '0.7', '--vae-tiling', '--steps', '2', '--json', '--quiet']
+  const changed = await run('a boat', '--model', tinyCheckpoint, ...change, '-o', again)
+  assert.equal(changed.code, 0)
+  const second = JSON.parse(changed.stdout)
+  assert.deepEqual([second.width, second.height, second.frameCount, second.fps], [48, 40, 3, 4])
+  assert.equal(second.strength, 0.7)
 })
 
 test('--help has examples and exit codes, and nothing runs', async () => {

@@ -81,6 +81,10 @@ std::vector<double> float64_argument(const Napi::Value& value, const char* name)
   return typed_array<Napi::Float64Array, double>(value, name, napi_float64_array, "a Float64Array");
 }
 
+std::vector<uint8_t> uint8_argument(const Napi::Value& value, const char* name) {
+  return typed_array<Napi::Uint8Array, uint8_t>(value, name, napi_uint8_array, "a Uint8Array");
+}
+
 std::vector<float> float32_argument(const Napi::Value& value, const char* name) {
   return typed_array<Napi::Float32Array, float>(value, name, napi_float32_array, "a Float32Array");
 }

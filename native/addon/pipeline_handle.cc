@@ -94,7 +94,9 @@ struct Request {
         window(integer_argument(request.Get("window"), "window")),
         window_overlap(integer_argument(request.Get("windowOverlap"), "windowOverlap")),
         latents_every(integer_argument(request.Get("latentsEvery"), "latentsEvery")),
-        decode_chunk(integer_argument(request.Get("decodeChunk"), "decodeChunk")) {
+        decode_chunk(integer_argument(request.Get("decodeChunk"), "decodeChunk")),
+        tile(integer_argument(request.Get("tile"), "tile")),
+        tile_overlap(integer_argument(request.Get("tileOverlap"), "tileOverlap")) {
     if (Napi::Value negative = request.Get("negativePrompts"); !negative.IsUndefined()) {
       negative_prompts = Text(object_argument(negative, "negativePrompts"), videos);
     }
@@ -102,6 +104,16 @@ struct Request {
       latents = float32_argument(start, "latents");
     if (Napi::Value factors = request.Get("freeU"); !factors.IsUndefined())
       freeu = float64_argument(factors, "freeU");
+    if (Napi::Value start = request.Get("video"); !start.IsUndefined()) {
+      Napi::Object given = object_argument(start, "video");
+      video = uint8_argument(given.Get("data"), "video");
+      video_height = integer_argument(given.Get("height"), "height");
+      video_width = integer_argument(given.Get("width"), "width");
+      if (video.size() != static_cast<size_t>(frames * video_height * video_width * 3) ||
+          video_height < latent_height || video_width < latent_width) {
+        throw coded_error(request.Env(), "ERR_INVALID_ARGUMENT", "the video's sizes do not fit each other");
+      }
+    }
     for (int64_t seed : integers_argument(request.Get("seeds"), "seeds"))
       seeds.push_back(static_cast<uint64_t>(seed));
     if (videos < 1 || frames < 1 || latent_height < 1 || latent_width < 1 || window < 0 ||
@@ -119,6 +131,9 @@ struct Request {
         .latent_height = latent_height,
         .latent_width = latent_width,
         .latents = latents.empty() ? nullptr : latents.data(),
+        .video = video.empty() ? nullptr : video.data(),
+        .video_height = video_height,
+        .video_width = video_width,
         .program = program.data(),
         .program_length = program.size(),
         .guidance = guidance.data(),
@@ -130,6 +145,8 @@ struct Request {
         .window_overlap = window_overlap,
         .latents_every = latents_every,
         .decode_chunk = decode_chunk,
+        .tile = tile,
+        .tile_overlap = tile_overlap,
     };
   }
 
@@ -137,9 +154,11 @@ struct Request {
   Text prompts, negative_prompts;
   int64_t frames, latent_height, latent_width;
   std::vector<float> latents;
+  std::vector<uint8_t> video;
+  int64_t video_height = 0, video_width = 0;
   std::vector<double> program, guidance, freeu;
   std::vector<uint64_t> seeds;
-  int64_t window, window_overlap, latents_every, decode_chunk;
+  int64_t window, window_overlap, latents_every, decode_chunk, tile, tile_overlap;
 };
 
 // Numbers with a shape, as { data: Float32Array, shape }.

@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/exp.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <c10/core/CachingDeviceAllocator.h>
@@ -14,6 +15,7 @@
 #include "error.h"
 #include "noise.h"
 #include "program.h"
+#include "tiles.h"
 #include "windows.h"
 
 namespace torchreel {
@@ -37,6 +39,9 @@ void check_finite(const at::Tensor& tensor, const std::string& stage) {
                   " gave numbers that are not finite; half precision that overflows does that, and so "
                   "do broken weights: try dtype 'float32'");
 }
+
+// What is encoded: the prompts, and each frame of the video.
+int64_t encodings(const torchreel_request& request) { return 1 + (request.video ? request.frames : 0); }
 
 }  // namespace
 
@@ -106,7 +111,8 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   }
 
   stop_if_cancelled(listener);
-  listener.progress(listener.context, TORCHREEL_ENCODE, 0, 1);
+  NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
+  listener.progress(listener.context, TORCHREEL_ENCODE, 0, encodings(request));
   at::Tensor prompts, negative;
   {
     std::vector<Network::Share> shares;  // copied once for both
@@ -114,8 +120,9 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
     prompts = encode(request.videos, request.prompts);
     if (guided) negative = encode(request.videos, request.negative_prompts);
   }
-  listener.progress(listener.context, TORCHREEL_ENCODE, 1, 1);
-  at::Tensor latents = denoise(request, program, prompts, negative, listener);
+  listener.progress(listener.context, TORCHREEL_ENCODE, 1, encodings(request));
+  at::Tensor latents =
+      denoise(request, program, start(request, noise, listener), noise, prompts, negative, listener);
   decode(request, latents, listener);
 }
 
@@ -134,12 +141,46 @@ at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
   return embeddings;
 }
 
-at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& program,
-                             const at::Tensor& prompts, const at::Tensor& negative,
-                             const torchreel_listener& listener) {
+at::Tensor Pipeline::start(const torchreel_request& request, NoiseSource& noise,
+                           const torchreel_listener& listener) {
   int64_t frames = request.frames, height = request.latent_height, width = request.latent_width;
+  if (request.video) return encode_video(request, noise, listener);
+  if (!request.latents) return noise.initial(latent_channels_, frames, height, width).to(device_);
   std::vector<int64_t> shape{request.videos, latent_channels_, frames, height, width};
-  NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
+  return at::from_blob(const_cast<float*>(request.latents), shape, at::kFloat)
+      .to(device_, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+}
+
+at::Tensor Pipeline::encode_video(const torchreel_request& request, NoiseSource& noise,
+                                  const torchreel_listener& listener) {
+  int64_t frames = request.frames, height = request.video_height, width = request.video_width;
+  int64_t scale = height / request.latent_height;
+  at::Tensor video =
+      at::from_blob(const_cast<uint8_t*>(request.video), {frames, height, width, 3}, at::kByte);
+
+  auto shares = vae_.place();
+  std::vector<at::Tensor> moments;  // each (1, 2·C, h, w): mean and log variance
+  for (int64_t frame = 0; frame < frames; ++frame) {
+    at::Tensor image = video.narrow(0, frame, 1).to(device_, at::kFloat).permute({0, 3, 1, 2}) / 255 * 2 - 1;
+    moments.push_back(in_tiles(image.to(dtype_), request.tile * scale, request.tile_overlap * scale,
+                               [&](const at::Tensor& tile) {
+                                 stop_if_cancelled(listener);
+                                 auto parts = vae_.call("encode", {tile}).toTupleRef().elements().vec();
+                                 return at::cat({parts[0].toTensor(), parts[1].toTensor()}, 1).to(at::kFloat);
+                               }));
+    listener.progress(listener.context, TORCHREEL_ENCODE, 2 + frame, encodings(request));
+  }
+  auto parts = at::cat(moments).transpose(0, 1).unsqueeze(0).chunk(2, 1);  // (1, C, F, h, w)
+  at::Tensor drawn = noise.step(latent_channels_, frames, request.latent_height, request.latent_width);
+  at::Tensor latents = (parts[0] + at::exp(0.5 * parts[1]) * drawn.to(device_)) * scaling_factor_;
+  check_finite(latents, "the VAE");
+  return latents;
+}
+
+at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& program,
+                             const at::Tensor& start, NoiseSource& noise, const at::Tensor& prompts,
+                             const at::Tensor& negative, const torchreel_listener& listener) {
+  int64_t frames = request.frames, height = request.latent_height, width = request.latent_width;
   auto report = [&](const at::Tensor& sample, int64_t step) {
     at::Tensor host = sample.to(at::kCPU).contiguous();
     listener.latents(listener.context, step, program.calls(), host.const_data_ptr<float>(),
@@ -180,10 +221,7 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
     bool due = request.latents_every > 0 && (call + 1) % request.latents_every == 0;
     if (due && call + 1 < program.calls()) report(sample, call + 1);
   };
-  at::Tensor start = request.latents
-                         ? at::from_blob(const_cast<float*>(request.latents), shape, at::kFloat).clone()
-                         : noise.initial(latent_channels_, frames, height, width);
-  at::Tensor latents = program.run(start.to(device_), hooks);
+  at::Tensor latents = program.run(start, hooks);
   report(latents, program.calls());
   return latents;
 }
@@ -196,10 +234,12 @@ void Pipeline::decode(const torchreel_request& request, const at::Tensor& latent
   auto shares = vae_.place();
   listener.progress(listener.context, TORCHREEL_DECODE, 0, total);
   for (int64_t first = 0; first < total; first += chunk) {
-    stop_if_cancelled(listener);
     int64_t count = std::min(chunk, total - first);
-    at::Tensor images =
-        vae_.call("decode", {frames.narrow(0, first, count).to(dtype_)}).toTensor().to(at::kFloat);
+    at::Tensor images = in_tiles(frames.narrow(0, first, count).to(dtype_), request.tile,
+                                 request.tile_overlap, [&](const at::Tensor& tile) {
+                                   stop_if_cancelled(listener);
+                                   return vae_.call("decode", {tile}).toTensor().to(at::kFloat);
+                                 });
     check_finite(images, "the VAE");
     at::Tensor pixels = (images * 0.5 + 0.5).clamp_(0, 1).mul_(255).round_().to(at::kByte);
     pixels = pixels.permute({0, 2, 3, 1}).to(at::kCPU).contiguous();  // (n, H, W, 3)

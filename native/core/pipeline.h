@@ -10,6 +10,7 @@
 
 namespace torchreel {
 
+class NoiseSource;
 class Program;
 
 // The device of that name. Throws ERR_INVALID_ARGUMENT for no name of a device, ERR_DEVICE_UNAVAILABLE where
@@ -37,10 +38,17 @@ class Pipeline {
   };
   static Offload offload_named(const std::string& name);
 
+  // What the program starts from: given latents, the request's video, or noise. (B, C, F, h, w) float32, on
+  // the device.
+  at::Tensor start(const torchreel_request& request, NoiseSource& noise, const torchreel_listener& listener);
+  // The latents of the request's video, drawn for each of the B videos from what the VAE makes of it.
+  at::Tensor encode_video(const torchreel_request& request, NoiseSource& noise,
+                          const torchreel_listener& listener);
   // (B, C, F, h, w) float32 denoised latents, on the device. `negative` is undefined where there is no
   // guidance.
-  at::Tensor denoise(const torchreel_request& request, const Program& program, const at::Tensor& prompts,
-                     const at::Tensor& negative, const torchreel_listener& listener);
+  at::Tensor denoise(const torchreel_request& request, const Program& program, const at::Tensor& start,
+                     NoiseSource& noise, const at::Tensor& prompts, const at::Tensor& negative,
+                     const torchreel_listener& listener);
   // Hands over rgb24 frames, `decode_chunk` at a time
   void decode(const torchreel_request& request, const at::Tensor& latents,
               const torchreel_listener& listener);

@@ -50,8 +50,10 @@ typedef struct torchreel_request {
   torchreel_text prompts;           // of B prompts
   torchreel_text negative_prompts;  // of B prompts; empty: no guidance, the network runs on the prompts alone
   int64_t frames, latent_height, latent_width;
-  const float* latents;   // (B, C, F, h, w) to start from in place of noise, or NULL
-  const double* program;  // see lib/program.ts
+  const float* latents;  // (B, C, F, h, w) to start from in place of noise, or NULL
+  const uint8_t* video;  // rgb24 (F, H, W, 3) whose latents all videos start from in place of noise, or NULL
+  int64_t video_height, video_width;  // H, W
+  const double* program;              // see lib/program.ts
   size_t program_length;
   const double* guidance;  // one scale per CALL of the program; ignored without negative prompts
   size_t guidance_length;
@@ -62,6 +64,8 @@ typedef struct torchreel_request {
   int64_t window_overlap;  // frames that a window shares with the one before it
   int64_t latents_every;   // report the sample after every so many calls; 0: only at the end
   int64_t decode_chunk;    // frames decoded at a time
+  int64_t tile;            // side of the VAE's tiles in latents; 0: frames in one piece
+  int64_t tile_overlap;    // latents that a tile shares with the one before it
 } torchreel_request;
 
 // Of one network, in bytes.
