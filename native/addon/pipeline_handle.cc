@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "adaptation.h"
 #include "arguments.h"
 #include "core_library.h"
 
@@ -265,6 +266,21 @@ Napi::Promise PipelineHandle::encode(Napi::Env env, uint32_t id, int64_t prompts
     Reporter reporter{thread_, running};
     torchreel_text view = text.view();
     return core_.pipeline_encode(pipeline_, prompts, &view, &reporter, Reporter::embeddings, error);
+  };
+  return thread_.post(env, id, std::move(job));
+}
+
+Napi::Promise PipelineHandle::adapt(Napi::Env env, uint32_t id, const Napi::Object& text_encoder,
+                                    const Napi::Object& unet) {
+  auto job = std::make_unique<Job>(env);
+  job->work = [this, of_text = Adaptation(text_encoder), of_unet = Adaptation(unet)](Job&,
+                                                                                     torchreel_error* error) {
+    if (!is_open(error)) return 1;
+    return of_text.view([&](const torchreel_adaptation& text_encoder) {
+      return of_unet.view([&](const torchreel_adaptation& unet) {
+        return core_.pipeline_adapt(pipeline_, &text_encoder, &unet, error);
+      });
+    });
   };
   return thread_.post(env, id, std::move(job));
 }

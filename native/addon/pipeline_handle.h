@@ -23,6 +23,9 @@ class PipelineHandle {
   Napi::Promise encode(Napi::Env env, uint32_t id, int64_t prompts, const Napi::Object& text,
                        const Napi::Function& listener);
 
+  // Replaces what adapters change, for the jobs that follow.
+  Napi::Promise adapt(Napi::Env env, uint32_t id, const Napi::Object& text_encoder, const Napi::Object& unet);
+
   JobThread& thread() { return thread_; }
 
  private:

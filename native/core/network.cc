@@ -118,20 +118,72 @@ void Network::bind(const std::string& component, const torchreel_network_files& 
     misfit.print(message);
     throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
   }
-  for (auto& [name, slot] : slots) weights_.push_back({slot.owner, slot.name, found.at(name)});
+  for (auto& [name, slot] : slots) weights_.push_back({slot.owner, slot.name, name, found.at(name)});
 }
 
 void Network::load() {
   if (loaded_) return;
-  // `to` gives the same tensor back where device and dtype already hold.
-  for (Weight& weight : weights_) weight.owner.setattr(weight.name, weight.host.to(device_, dtype_));
+  for (Weight& weight : weights_) place(weight);
   loaded_ = true;
+}
+
+void Network::place(Weight& weight) {
+  auto change = adaptation_.find(weight.path);
+  at::Tensor value = change == adaptation_.end() ? weight.host : change->second.of(weight.host.to(device_));
+  // `to` gives the same tensor back where device and dtype already hold.
+  weight.owner.setattr(weight.name, value.to(device_, dtype_));
 }
 
 void Network::unload() {
   if (!loaded_) return;
   for (Weight& weight : weights_) weight.owner.setattr(weight.name, weight.host);
   loaded_ = false;
+}
+
+Adaptation Network::adapt(Adaptation adaptation) {
+  check(adaptation);
+  std::swap(adaptation_, adaptation);
+  if (!loaded_) return adaptation;
+  loaded_ = false;  // should a weight find no room, the next job loads all of them anew
+  try {
+    for (Weight& weight : weights_) {
+      if (adaptation_.contains(weight.path) || adaptation.contains(weight.path)) place(weight);
+    }
+  } catch (...) {
+    std::swap(adaptation_, adaptation);
+    throw;
+  }
+  loaded_ = true;
+  return adaptation;
+}
+
+void Network::check(const Adaptation& adaptation) const {
+  std::map<std::string, const Weight*> by_path;
+  for (const Weight& weight : weights_) by_path.emplace(weight.path, &weight);
+  Complaints unknown("unknown"), misfit("of another shape");
+  for (const auto& [path, change] : adaptation) {
+    auto found = by_path.find(path);
+    if (found == by_path.end()) {
+      unknown.add(path);
+      continue;
+    }
+    const at::Tensor& weight = found->second->host;
+    bool fits = weight.dim() >= 2;
+    for (const LowRankUpdate& update : change.updates) {
+      fits = fits && update.up.size(0) == weight.size(0) &&
+             update.down.size(1) * weight.size(0) == weight.numel();
+    }
+    for (const at::Tensor& rows : change.rows) {
+      fits = fits && weight.dim() == 2 && rows.dim() == 2 && rows.size(1) == weight.size(1);
+    }
+    if (!fits) misfit.add(path + " " + shape_text(weight.sizes()));
+  }
+  if (unknown.count() + misfit.count() == 0) return;
+  std::ostringstream message;
+  message << "the adapters do not fit the model";
+  unknown.print(message);
+  misfit.print(message);
+  throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
 }
 
 c10::IValue Network::call(const std::string& method, std::vector<c10::IValue> arguments) {

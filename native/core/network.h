@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "adaptation.h"
 #include "torchreel_core.h"
 
 namespace torchreel {
@@ -27,19 +28,29 @@ class Network {
   // Gives the copies back. The host's weights stay mapped, so nothing is copied from the device.
   void unload();
 
+  // Replaces what adapters change and gives back what they changed before. A changed weight is made anew from
+  // the file's pages, in float32, and then takes the network's dtype; one that is no longer changed is the
+  // file's again. If this throws, nothing has changed.
+  // Throws ERR_MODEL_INCOMPATIBLE for a weight that the network lacks or that has another shape.
+  Adaptation adapt(Adaptation adaptation);
+
   c10::IValue call(const std::string& method, std::vector<c10::IValue> arguments);
 
  private:
   struct Weight {
     torch::jit::Module owner;  // the submodule that holds the parameter
     std::string name;          // its name there
+    std::string path;          // its name in the network
     at::Tensor host;           // on the file's pages
   };
 
   void bind(const std::string& component, const torchreel_network_files& files);
+  void check(const Adaptation& adaptation) const;
+  void place(Weight& weight);
 
   torch::jit::Module graph_;
   std::vector<Weight> weights_;
+  Adaptation adaptation_;
   at::Device device_;
   at::ScalarType dtype_;
   bool loaded_ = false;

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "error.h"
 #include "noise.h"
@@ -96,6 +97,17 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   listener.progress(listener.context, TORCHREEL_ENCODE, 1, 1);
   at::Tensor latents = denoise(request, program, prompts, negative, listener);
   decode(request, latents, listener);
+}
+
+void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_adaptation& unet) {
+  Adaptation of_text = read_adaptation(text_encoder), of_unet = read_adaptation(unet);
+  Adaptation before = text_encoder_.adapt(std::move(of_text));
+  try {
+    unet_.adapt(std::move(of_unet));
+  } catch (...) {
+    text_encoder_.adapt(std::move(before));
+    throw;
+  }
 }
 
 at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {

@@ -21,6 +21,9 @@ class Pipeline {
 
   void generate(const torchreel_request& request, const torchreel_listener& listener);
 
+  // Replaces what adapters change in the text encoder and the UNet; if it throws, in neither.
+  void adapt(const torchreel_adaptation& text_encoder, const torchreel_adaptation& unet);
+
   // (P, L, D) embeddings in the networks' dtype, on the device
   at::Tensor encode(int64_t prompts, const torchreel_text& text);
 

@@ -60,6 +60,15 @@ int pipeline_encode(torchreel_pipeline* pipeline, int64_t prompts, const torchre
   });
 }
 
+int pipeline_adapt(torchreel_pipeline* pipeline, const torchreel_adaptation* text_encoder,
+                   const torchreel_adaptation* unet, torchreel_error* error) {
+  return guarded(error, [&] {
+    c10::InferenceMode inference;
+    BusyScope busy;
+    pipeline->pipeline.adapt(*text_encoder, *unet);
+  });
+}
+
 void pipeline_close(torchreel_pipeline* pipeline) { std::unique_ptr<torchreel_pipeline>{pipeline}.reset(); }
 
 int generator_new(uint64_t seed, torchreel_generator** generator, torchreel_error* error) {
@@ -123,6 +132,7 @@ constexpr torchreel_core table{
     .pipeline_open = pipeline_open,
     .pipeline_generate = pipeline_generate,
     .pipeline_encode = pipeline_encode,
+    .pipeline_adapt = pipeline_adapt,
     .pipeline_close = pipeline_close,
     .generator_new = generator_new,
     .generator_randn = generator_randn,

@@ -4,6 +4,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <c10/core/InferenceMode.h>
 
@@ -91,6 +92,38 @@ void test_residency(const Fixture& fixture) {
         "a network that was unloaded computes as before");
 }
 
+// Adapters change what the network computes; without them it computes as before, to the bit, from the same
+// pages.
+void test_adaptation(const Fixture& fixture) {
+  Network network = fixture.network("unet", "diffusion_pytorch_model");
+  network.load();
+  auto forward = [&] {
+    c10::IValue context = network.call("prepare", {fixture["unet.0.context"]});
+    return network.call("forward", {fixture["unet.0.sample"], at::scalar_tensor(999, at::kFloat), context})
+        .toTensor();
+  };
+  at::Tensor before = forward();
+  auto updated = [&](const std::string& weight, int64_t out, int64_t in) {
+    at::Tensor up = at::full({out, 2}, 0.1), down = at::full({2, in}, 0.1);
+    return torchreel::Adaptation{{weight, {{{up, down, 1.0}}, {}}}};
+  };
+  check(network.adapt(updated("conv_in.weight", 32, 36)).empty(), "nothing was adapted before");
+  at::Tensor changed = forward();
+  check(!changed.equal(before), "an update changes what the network computes");
+
+  check_throws("ERR_MODEL_INCOMPATIBLE", "1 unknown: nowhere.weight",
+               [&] { network.adapt(updated("nowhere.weight", 32, 36)); });
+  check_throws("ERR_MODEL_INCOMPATIBLE", "1 of another shape: conv_in.weight [32, 4, 3, 3]",
+               [&] { network.adapt(updated("conv_in.weight", 32, 4)); });
+  check(forward().equal(changed), "an update that does not fit changes nothing");
+
+  network.unload();
+  network.load();
+  check(forward().equal(changed), "what was adapted stays so when the network is loaded again");
+  check(network.adapt({}).contains("conv_in.weight"), "what was adapted is given back");
+  check(forward().equal(before), "without adapters the network computes as before");
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -100,5 +133,6 @@ int main(int, char** arguments) {
   test_unet(fixture);
   test_vae(fixture);
   test_residency(fixture);
+  test_adaptation(fixture);
   return 0;
 }
