@@ -70,7 +70,7 @@ async function headerText(handle: FileHandle): Promise<string> {
 
 function headerOf(json: unknown): Omit<SafetensorsHeader, 'file'> {
   if (typeof json !== 'object' || json === null) throw new Error('its header is no object')
-  const { __metadata__: metadata = {}, ...entries } = json as Record<string, unknown>
+  const { __metadata__: metadata, ...entries } = json as Record<string, unknown>
   const tensors = new Map<string, TensorHeader>()
   for (const [name, entry] of Object.entries(entries)) {
     const { dtype, shape } = (entry ?? {}) as Partial<TensorHeader>
@@ -79,7 +79,7 @@ function headerOf(json: unknown): Omit<SafetensorsHeader, 'file'> {
     }
     tensors.set(name, { dtype, shape })
   }
-  return { tensors, metadata: metadata as Record<string, string> }
+  return { tensors, metadata: (metadata ?? {}) as Record<string, string> }
 }
 
 /** Whether a tensor's type is one that weights have. */

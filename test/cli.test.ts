@@ -61,7 +61,7 @@ test('--json tells everything of the result', async () => {
 
 test('--lora, with and without a scale, and --textual-inversion, each several times', async () => {
   const adapters = `${repository}test/fixtures/adapters/`
-  const output = path.join(folder, 'adapted.png')
+  const output = path.join(folder, 'missing.gif')
   const loras = ['--lora', `${adapters}kohya.safetensors:0.5`, '--lora', `${adapters}peft.safetensors`]
   const words = ['words', 'glimmerfall'].flatMap((name) => [
     '--textual-inversion',

@@ -145,7 +145,7 @@ function currentModuleName(name: string): string {
 function adapterMetadata({ file, metadata }: SafetensorsHeader): (module: Module, rank: number) => number {
   let config: Record<string, unknown>
   try {
-    config = JSON.parse(metadata.lora_adapter_metadata ?? '{}')
+    config = JSON.parse(metadata.lora_adapter_metadata ?? '{}') ?? {}
   } catch (error) {
     throw new TorchreelError('ERR_MODEL_CORRUPT', `${file}: its lora_adapter_metadata is no JSON`, {
       path: file,
