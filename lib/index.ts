@@ -1,3 +1,6 @@
+export type { Lora } from './adapters/adapters.js'
+export type { LoraOptions, TextualInversionOptions } from './adapters/options.js'
+export type { TextualInversion } from './adapters/textual_inversion.js'
 export { TorchreelError, type TorchreelErrorCode, type TorchreelErrorDetails } from './errors.js'
 export { generate, type OneCallOptions } from './generate.js'
 export { Generator } from './generator.js'

@@ -81,6 +81,21 @@ export interface NativeMemory {
   reserved: number
 }
 
+/** Everything that adapters change in a network; the tensors are in safetensors files. */
+export interface NativeAdaptation {
+  /** weight += scale · alpha / r · up · down; without alpha it is r. */
+  updates: {
+    weight: string
+    file: string
+    up: string
+    down: string
+    alpha: string | undefined
+    scale: number
+  }[]
+  /** Rows for the end of a table. */
+  rows: { weight: string; file: string; tensor: string }[]
+}
+
 export type Stage = 'encode' | 'denoise' | 'decode'
 
 export type NativeEvent =
@@ -118,6 +133,12 @@ interface Addon {
     listener: (event: NativeEvent) => void,
   ): Promise<void>
   memory(pipeline: PipelineHandle): NativeMemory
+  adapt(
+    pipeline: PipelineHandle,
+    job: number,
+    textEncoder: NativeAdaptation,
+    unet: NativeAdaptation,
+  ): Promise<void>
   cancel(pipeline: PipelineHandle, job: number): void
   closePipeline(pipeline: PipelineHandle): Promise<void>
   createGenerator(seed: number): GeneratorHandle
@@ -262,6 +283,15 @@ export class NativePipeline {
       (job, tell) => this.#addon.encode(this.#pipeline, job, prompts, text, tell),
       listener,
       signal,
+    )
+  }
+
+  /** Queues a change of what adapters change, for the jobs after it. If it fails, nothing has changed. */
+  adapt(networks: { text_encoder: NativeAdaptation; unet: NativeAdaptation }): Promise<void> {
+    return this.#run(
+      (job) => this.#addon.adapt(this.#pipeline, job, networks.text_encoder, networks.unet),
+      () => {},
+      undefined,
     )
   }
 

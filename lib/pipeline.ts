@@ -1,5 +1,14 @@
 import path from 'node:path'
 import { ReadableStream } from 'node:stream/web'
+import { Adapters, type Lora } from './adapters/adapters.js'
+import {
+  checkLora,
+  checkScales,
+  checkTextualInversion,
+  type LoraOptions,
+  type TextualInversionOptions,
+} from './adapters/options.js'
+import type { TextualInversion } from './adapters/textual_inversion.js'
 import { type Checkpoint, readCheckpoint } from './checkpoint.js'
 import { invalidArgument, TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
@@ -53,6 +62,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   readonly #checkpoint: Checkpoint
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
+  readonly #adapters: Adapters
   #disposed: Promise<void> | undefined
 
   private constructor(
@@ -64,6 +74,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
+    this.#adapters = new Adapters(checkpoint, tokenizer, native)
     this.model = made.model
     this.folder = checkpoint.folder
     this.device = made.device
@@ -196,6 +207,61 @@ export class TextToVideoPipeline implements AsyncDisposable {
   memory(): PipelineMemory {
     this.#assertUsable()
     return pipelineMemory(this.device, this.dtype, this.#native.memory())
+  }
+
+  /** The LoRAs that are loaded, with their scales. */
+  get adapters(): readonly Lora[] {
+    return this.#adapters.loras
+  }
+
+  /** The textual inversions that are loaded. */
+  get textualInversions(): readonly TextualInversion[] {
+    return this.#adapters.textualInversions
+  }
+
+  /**
+   * Loads a LoRA for the UNet, the text encoder or both, and adds it to the weights for the calls that come after. It
+   * works beside those that are loaded already.
+   *
+   * @param file safetensors in the layout of PEFT and diffusers (`unet.….lora_A.weight`) or Kohya (`lora_unet_…`)
+   * @returns its name
+   * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED` for a pickle,
+   * `ERR_MODEL_INCOMPATIBLE` naming up to ten tensors that do not fit the model; then nothing has changed
+   */
+  async loadLora(file: string, options: LoraOptions = {}): Promise<string> {
+    this.#assertUsable()
+    return this.#adapters.loadLora(checkLora(file, options))
+  }
+
+  /** Sets how strongly the LoRAs work, 1 where no scale is given; those that are not named do not work. */
+  async setAdapters(adapters: readonly { name: string; scale?: number | undefined }[]): Promise<void> {
+    this.#assertUsable()
+    return this.#adapters.setScales(checkScales(adapters))
+  }
+
+  /** Takes a LoRA out again, or all: to the bit, the weights are the checkpoint's. */
+  async unloadLora(name?: string): Promise<void> {
+    this.#assertUsable()
+    return this.#adapters.unloadLora(name)
+  }
+
+  /**
+   * Loads a textual inversion: a word that prompts may use from then on, in any case of letters. One of several vectors
+   * takes as many of a prompt's tokens.
+   *
+   * @param file safetensors with A1111's `emb_params`, `clip_l`, or one tensor that is named by its word
+   * @returns the word
+   * @throws TorchreelError as {@link loadLora}, and `ERR_INVALID_ARGUMENT` for a word that the tokenizer knows
+   */
+  async loadTextualInversion(file: string, options: TextualInversionOptions = {}): Promise<string> {
+    this.#assertUsable()
+    return this.#adapters.loadTextualInversion(checkTextualInversion(file, options))
+  }
+
+  /** Takes the word of a textual inversion out again, or all. */
+  async unloadTextualInversion(token?: string): Promise<void> {
+    this.#assertUsable()
+    return this.#adapters.unloadTextualInversion(token)
   }
 
   /** Ends the job that runs and those that wait with `ERR_DISPOSED`, and gives all memory back. Idempotent. */

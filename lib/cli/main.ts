@@ -3,7 +3,7 @@ import { constants } from 'node:os'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
-import { defaults } from '../options.js'
+import { defaults, type Progress } from '../options.js'
 import { schedulerNames } from '../schedulers/index.js'
 import { setupLibtorch } from '../setup.js'
 import { version } from '../version.js'
@@ -26,9 +26,11 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`
 
 interface CommandLineOptions
-  extends Omit<OneCallOptions, 'signal' | 'onProgress'>,
+  extends Omit<OneCallOptions, 'signal' | 'onProgress' | 'loras' | 'textualInversions'>,
     Omit<VideoSaveOptions, 'signal' | 'ffmpegArguments'> {
   output: string
+  lora?: { file: string; scale: number }[]
+  textualInversion?: string[]
   contactSheet?: string
   ffmpegArgument?: string[]
   json?: boolean
@@ -39,6 +41,12 @@ function numeric(value: string): number {
   const number = Number(value)
   if (value.trim() === '' || Number.isNaN(number)) throw new InvalidArgumentError('It must be a number.')
   return number
+}
+
+/** file, or file:scale */
+function loraArgument(value: string, before: { file: string; scale: number }[] = []) {
+  const [, file = value, scale = '1'] = /^(.+):([-+]?[\d.]+)$/.exec(value) ?? []
+  return [...before, { file, scale: numeric(scale) }]
 }
 
 function commandLine(): Command {
@@ -62,6 +70,12 @@ function commandLine(): Command {
     .option('--vae-tiling', 'encode and decode large frames in tiles, in less memory')
     .option('--clip-skip <n>', "skip the text encoder's last layers (default: 0)", numeric)
     .option('--fps <n>', 'frames per second (default: 8)', numeric)
+    .option('--lora <file[:scale]>', 'a LoRA in safetensors; may be given several times', loraArgument)
+    .option(
+      '--textual-inversion <file>',
+      'a textual inversion in safetensors; may be given several times',
+      (file: string, before: string[] = []) => [...before, file],
+    )
     .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')
     .option('--dtype <name>', 'float16, bfloat16 or float32 (default: by device)')
     .option('--variant <name>', 'which weight files, such as fp16')
@@ -108,7 +122,8 @@ function commandLine(): Command {
 
 async function makeVideo(prompt: string, options: CommandLineOptions): Promise<void> {
   const { output, contactSheet, overwrite, sidecar, metadata, ffmpeg, ffmpegArgument, ...rest } = options
-  const { crf, bitrate, quality, codec, pixelFormat, json = false, quiet = false, ...call } = rest
+  const { crf, bitrate, quality, codec, pixelFormat, json = false, quiet = false, ...more } = rest
+  const { lora: loras, textualInversion: textualInversions, ...call } = more
   const signal = interruptSignal()
   const anySave: VideoSaveOptions = { overwrite, metadata, signal }
   const save: VideoSaveOptions = {
@@ -123,7 +138,8 @@ async function makeVideo(prompt: string, options: CommandLineOptions): Promise<v
   let video: Video
   let saved: string
   try {
-    video = await generate(prompt, { ...call, signal, onProgress: (progress) => bar.update(progress) })
+    const onProgress = (progress: Progress) => bar.update(progress)
+    video = await generate(prompt, { ...call, loras, textualInversions, signal, onProgress })
     saved = await video.save(output, save)
     if (contactSheet) await video.contactSheet().save(contactSheet, anySave)
   } finally {

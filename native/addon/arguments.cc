@@ -69,6 +69,10 @@ std::vector<std::string> strings_argument(const Napi::Value& value, const char* 
   return array_of(value, name, string_argument);
 }
 
+std::vector<Napi::Object> objects_argument(const Napi::Value& value, const char* name) {
+  return array_of(value, name, object_argument);
+}
+
 std::vector<int64_t> integers_argument(const Napi::Value& value, const char* name) {
   return array_of(value, name, integer_argument);
 }

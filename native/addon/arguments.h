@@ -19,6 +19,7 @@ double number_argument(const Napi::Value& value, const char* name);
 Napi::Function function_argument(const Napi::Value& value, const char* name);
 Napi::Object object_argument(const Napi::Value& value, const char* name);
 std::vector<std::string> strings_argument(const Napi::Value& value, const char* name);
+std::vector<Napi::Object> objects_argument(const Napi::Value& value, const char* name);
 std::vector<int64_t> integers_argument(const Napi::Value& value, const char* name);
 std::vector<int32_t> int32_argument(const Napi::Value& value, const char* name);
 std::vector<double> float64_argument(const Napi::Value& value, const char* name);

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "adaptation.h"
 #include "arguments.h"
 #include "core_library.h"
 
@@ -320,6 +321,21 @@ Napi::Value PipelineHandle::memory(Napi::Env env) {
   object.Set("allocated", static_cast<double>(memory.allocated));
   object.Set("reserved", static_cast<double>(memory.reserved));
   return object;
+}
+
+Napi::Promise PipelineHandle::adapt(Napi::Env env, uint32_t id, const Napi::Object& text_encoder,
+                                    const Napi::Object& unet) {
+  auto job = std::make_unique<Job>(env);
+  job->work = [this, of_text = Adaptation(text_encoder), of_unet = Adaptation(unet)](Job&,
+                                                                                     torchreel_error* error) {
+    if (!is_open(error)) return 1;
+    return of_text.view([&](const torchreel_adaptation& text_encoder) {
+      return of_unet.view([&](const torchreel_adaptation& unet) {
+        return core_.pipeline_adapt(pipeline_, &text_encoder, &unet, error);
+      });
+    });
+  };
+  return thread_.post(env, id, std::move(job));
 }
 
 bool PipelineHandle::is_open(torchreel_error* error) const {

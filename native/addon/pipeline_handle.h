@@ -26,6 +26,8 @@ class PipelineHandle {
 
   // { textEncoder, unet, vae, allocated, reserved } now, whatever the job thread does.
   Napi::Value memory(Napi::Env env);
+  // Replaces what adapters change, for the jobs that follow.
+  Napi::Promise adapt(Napi::Env env, uint32_t id, const Napi::Object& text_encoder, const Napi::Object& unet);
 
   JobThread& thread() { return thread_; }
 

@@ -122,8 +122,11 @@ class Network::Placement {
     std::vector<at::Tensor> placed;
     CopyStream stream(network.device_);
     for (const Weight& weight : stage.weights) {
+      auto change = network.adaptation_.find(weight.path);
+      bool changed = change != network.adaptation_.end();
+      at::Tensor value = changed ? change->second.of(weight.host.to(network.device_)) : weight.host;
       // `to` gives the same tensor back where device and dtype already hold.
-      placed.push_back(weight.host.to(network.device_, network.dtype_));
+      placed.push_back(value.to(network.device_, network.dtype_));
       if (!placed.back().is_same(weight.host)) copied_ += static_cast<int64_t>(placed.back().nbytes());
     }
     stream.wait();
@@ -219,7 +222,7 @@ void Network::bind(const std::string& component, const torchreel_network_files& 
   for (auto& [name, slot] : slots) {
     const at::Tensor& host = found.at(name);
     mapped_ += static_cast<int64_t>(host.nbytes());
-    stages_[stage_of(name, beginnings)].weights.push_back({slot.owner, slot.name, host});
+    stages_[stage_of(name, beginnings)].weights.push_back({slot.owner, slot.name, name, host});
   }
 }
 
@@ -236,6 +239,42 @@ std::vector<Network::Share> Network::place() {
   std::vector<Share> shares;
   for (size_t stage = 0; stage < stages(); ++stage) shares.push_back(place(stage));
   return shares;
+}
+
+void Network::exchange(Adaptation& adaptation) {
+  TORCH_CHECK(placed_ == 0, "weights change only while none is placed");
+  std::swap(adaptation_, adaptation);
+}
+
+void Network::check(const Adaptation& adaptation) const {
+  std::map<std::string, const Weight*> by_path;
+  for (const Stage& stage : stages_) {
+    for (const Weight& weight : stage.weights) by_path.emplace(weight.path, &weight);
+  }
+  Complaints unknown("unknown"), misfit("of another shape");
+  for (const auto& [path, change] : adaptation) {
+    auto found = by_path.find(path);
+    if (found == by_path.end()) {
+      unknown.add(path);
+      continue;
+    }
+    const at::Tensor& weight = found->second->host;
+    bool fits = weight.dim() >= 2;
+    for (const LowRankUpdate& update : change.updates) {
+      fits = fits && update.up.size(0) == weight.size(0) &&
+             update.down.size(1) * weight.size(0) == weight.numel();
+    }
+    for (const at::Tensor& rows : change.rows) {
+      fits = fits && weight.dim() == 2 && rows.dim() == 2 && rows.size(1) == weight.size(1);
+    }
+    if (!fits) misfit.add(path + " " + shape_text(weight.sizes()));
+  }
+  if (unknown.count() + misfit.count() == 0) return;
+  std::ostringstream message;
+  message << "the adapters do not fit the model";
+  unknown.print(message);
+  misfit.print(message);
+  throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
 }
 
 c10::IValue Network::call(const std::string& method, std::vector<c10::IValue> arguments) {

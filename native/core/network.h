@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "adaptation.h"
 #include "torchreel_core.h"
 
 namespace torchreel {
@@ -35,6 +36,13 @@ class Network {
   Share place(size_t stage);
   std::vector<Share> place();  // all stages
 
+  // Throws ERR_MODEL_INCOMPATIBLE for a weight that the network lacks or that has another shape.
+  void check(const Adaptation& adaptation) const;
+  // Sets what adapters change and gives what they changed before; for what was checked, while no share is
+  // held. A changed weight is made from the file's pages, in float32, and then takes the network's dtype,
+  // whenever it is placed.
+  void exchange(Adaptation& adaptation);
+
   c10::IValue call(const std::string& method, std::vector<c10::IValue> arguments);
 
   // May be called on any thread.
@@ -44,6 +52,7 @@ class Network {
   struct Weight {
     torch::jit::Module owner;  // the submodule that holds the parameter
     std::string name;          // its name there
+    std::string path;          // its name in the network
     at::Tensor host;           // on the file's pages
   };
   struct Stage {
@@ -55,6 +64,7 @@ class Network {
 
   torch::jit::Module graph_;
   std::vector<Stage> stages_;
+  Adaptation adaptation_;
   at::Device device_;
   at::ScalarType dtype_;
   int64_t mapped_ = 0;                        // bytes

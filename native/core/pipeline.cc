@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "error.h"
 #include "noise.h"
@@ -83,6 +84,10 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
       text_encoder_("text encoder", options.text_encoder, device_, dtype_),
       unet_("unet", options.unet, device_, dtype_),
       vae_("vae", options.vae, device_, dtype_) {
+  keep();
+}
+
+void Pipeline::keep() {
   if (offload_ != Offload::none) return;
   for (Network* network : {&text_encoder_, &unet_, &vae_}) {
     for (Network::Share& share : network->place()) kept_.push_back(std::move(share));
@@ -124,6 +129,25 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   at::Tensor latents =
       denoise(request, program, start(request, noise, listener), noise, prompts, negative, listener);
   decode(request, latents, listener);
+}
+
+void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_adaptation& unet) {
+  Adaptation of_text = read_adaptation(text_encoder), of_unet = read_adaptation(unet);
+  text_encoder_.check(of_text);
+  unet_.check(of_unet);
+  auto exchange = [&] {
+    kept_.clear();
+    text_encoder_.exchange(of_text);
+    unet_.exchange(of_unet);
+  };
+  exchange();
+  try {
+    keep();
+  } catch (...) {
+    exchange();
+    keep();
+    throw;
+  }
 }
 
 at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {

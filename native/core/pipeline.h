@@ -23,6 +23,9 @@ class Pipeline {
 
   void generate(const torchreel_request& request, const torchreel_listener& listener);
 
+  // Replaces what adapters change in the text encoder and the UNet; if it throws, in neither.
+  void adapt(const torchreel_adaptation& text_encoder, const torchreel_adaptation& unet);
+
   // (P, L, D) embeddings in the networks' dtype, on the device
   at::Tensor encode(int64_t prompts, const torchreel_text& text);
 
@@ -37,6 +40,9 @@ class Pipeline {
     sequential,  // of the unet, the stage that computes and the next; else as `model`
   };
   static Offload offload_named(const std::string& name);
+
+  // Without offload, places all networks for good.
+  void keep();
 
   // What the program starts from: given latents, the request's video, or noise. (B, C, F, h, w) float32, on
   // the device.

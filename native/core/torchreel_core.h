@@ -35,6 +35,32 @@ typedef struct torchreel_pipeline_options {
   int32_t threads;          // of an operation on the CPU; 0: libtorch's choice
 } torchreel_pipeline_options;
 
+// weight += scale · alpha / r · up · down, for a weight (out, in, kernel…): up (out, r, 1…) and down
+// (r, in, kernel…)
+typedef struct torchreel_update {
+  const char* weight;  // its name in the network
+  const char* file;    // the safetensors file of the tensors
+  const char* up;
+  const char* down;
+  const char* alpha;  // a tensor of one number, or NULL: r
+  double scale;
+} torchreel_update;
+
+// Rows for the end of a table: a tensor (N, D) or (D).
+typedef struct torchreel_rows {
+  const char* weight;
+  const char* file;
+  const char* tensor;
+} torchreel_rows;
+
+// Everything that adapters change in one network.
+typedef struct torchreel_adaptation {
+  const torchreel_update* updates;
+  size_t update_count;
+  const torchreel_rows* rows;
+  size_t row_count;
+} torchreel_adaptation;
+
 // Prompts as token ids, or as embeddings that were made of them before. Both NULL: none.
 typedef struct torchreel_text {
   const int32_t* tokens;      // (P, L)
@@ -124,6 +150,9 @@ typedef struct torchreel_core {
                          torchreel_error* error);
   int (*pipeline_memory)(const torchreel_pipeline* pipeline, torchreel_memory* memory,
                          torchreel_error* error);
+  // Replaces what adapters change, for the calls that follow. If it fails, nothing has changed.
+  int (*pipeline_adapt)(torchreel_pipeline* pipeline, const torchreel_adaptation* text_encoder,
+                        const torchreel_adaptation* unet, torchreel_error* error);
   void (*pipeline_close)(torchreel_pipeline* pipeline);
 
   // libtorch's CPU generator: float32 standard normal numbers in the order of torch.randn

@@ -4,6 +4,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <c10/core/InferenceMode.h>
 
@@ -138,6 +139,39 @@ void test_placement(const Fixture& fixture) {
   check(!copied.memory().placed && copied.memory().copied == 0, "the last share gives the copies back");
 }
 
+// Adapters change what the network computes; without them it computes as before, to the bit, from the same
+// pages.
+void test_adaptation(const Fixture& fixture) {
+  Network network = fixture.network("unet", "diffusion_pytorch_model");
+  auto forward = [&] {
+    auto shares = network.place();
+    c10::IValue context = network.call("prepare", {fixture["unet.0.context"]});
+    return network.call("forward", {fixture["unet.0.sample"], at::scalar_tensor(999, at::kFloat), context})
+        .toTensor();
+  };
+  at::Tensor before = forward();
+  auto updated = [&](const std::string& weight, int64_t out, int64_t in) {
+    at::Tensor up = at::full({out, 2}, 0.1), down = at::full({2, in}, 0.1);
+    return torchreel::Adaptation{{weight, {{{up, down, 1.0}}, {}}}};
+  };
+  torchreel::Adaptation adaptation = updated("conv_in.weight", 32, 36);
+  network.check(adaptation);
+  network.exchange(adaptation);
+  check(adaptation.empty(), "nothing was adapted before");
+  at::Tensor changed = forward();
+  check(!changed.equal(before), "an update changes what the network computes");
+  check(forward().equal(changed), "what was adapted stays so when the network is placed again");
+
+  check_throws("ERR_MODEL_INCOMPATIBLE", "1 unknown: nowhere.weight",
+               [&] { network.check(updated("nowhere.weight", 32, 36)); });
+  check_throws("ERR_MODEL_INCOMPATIBLE", "1 of another shape: conv_in.weight [32, 4, 3, 3]",
+               [&] { network.check(updated("conv_in.weight", 32, 4)); });
+
+  network.exchange(adaptation);
+  check(adaptation.contains("conv_in.weight"), "what was adapted is given back");
+  check(forward().equal(before), "without adapters the network computes as before");
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -148,5 +182,6 @@ int main(int, char** arguments) {
   test_vae(fixture);
   test_placement(fixture);
   test_stages(fixture);
+  test_adaptation(fixture);
   return 0;
 }
