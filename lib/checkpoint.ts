@@ -33,6 +33,8 @@ export interface Checkpoint {
   readonly scalingFactor: number
   /** Pixels per latent in each direction: 8 for the published models. */
   readonly vaeScale: number
+  /** Height and width in pixels that the VAE was trained on: the side of a tile. */
+  readonly vaeSize: number
   /** Height and width in pixels that the model was trained on; undefined where its config does not say. */
   readonly size: number | undefined
   /** What was chosen for the caller. */
@@ -86,6 +88,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
     latentChannels: graphs.unet.architecture.in_channels as number,
     scalingFactor: positive('vae/config.json', 'scaling_factor', configs.vae.scaling_factor ?? 0.18215),
     vaeScale,
+    vaeSize: positive('vae/config.json', 'sample_size', configs.vae.sample_size ?? 512),
     size:
       Number.isSafeInteger(sampleSize) && (sampleSize as number) > 0
         ? (sampleSize as number) * vaeScale

@@ -1,3 +1,9 @@
+import {
+  type LoraOptions,
+  loraList,
+  type TextualInversionOptions,
+  textualInversionList,
+} from './adapters/options.js'
 import { invalidArgument } from './errors.js'
 import { checkGenerateOptions, type GenerateOptions, type PipelineOptions } from './options.js'
 import { TextToVideoPipeline } from './pipeline.js'
@@ -7,6 +13,10 @@ import type { Video } from './video/video.js'
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {
   /** The checkpoint: a folder, or owner/name on Hugging Face. */
   model: string
+  /** LoRA files to load, each alone or with its options. @defaultValue none */
+  loras?: readonly (string | (LoraOptions & { file: string }))[] | undefined
+  /** Files of textual inversions to load, each alone or with its options. @defaultValue none */
+  textualInversions?: readonly (string | (TextualInversionOptions & { file: string }))[] | undefined
 }
 
 /**
@@ -21,20 +31,25 @@ export async function generate(prompt: string, options: OneCallOptions): Promise
     throw invalidArgument('model', "a checkpoint's folder, or owner/name on Hugging Face", options?.model)
   }
   const { model, revision, cacheDir, token, localFilesOnly, variant, ...rest } = options
-  const { device, dtype, offload, threads, libtorch, trustGraph, ...call } = rest
+  const { device, dtype, offload, threads, libtorch, trustGraph, loras, textualInversions, ...call } = rest
   const { signal, onProgress } = call
   // What no checkpoint could make right fails before one is loaded; the pipeline checks the rest.
   checkGenerateOptions(prompt, call, {
     vaeScale: 1,
+    vaeSize: 512,
     size: 256,
     textLayers: 1000,
     textSize: null,
     latentChannels: null,
   })
+  const checkedLoras = loraList('loras', loras ?? [])
+  const checkedInversions = textualInversionList('textualInversions', textualInversions ?? [])
   signal?.throwIfAborted()
   await using pipeline = await TextToVideoPipeline.fromPretrained(model, {
     ...{ revision, cacheDir, token, localFilesOnly, variant, signal, onProgress },
     ...{ device, dtype, offload, threads, libtorch, trustGraph },
   })
+  for (const { file, ...options } of checkedLoras) await pipeline.loadLora(file, options)
+  for (const { file, ...options } of checkedInversions) await pipeline.loadTextualInversion(file, options)
   return await pipeline.generate(prompt, call)
 }

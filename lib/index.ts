@@ -1,3 +1,6 @@
+export type { Lora } from './adapters/adapters.js'
+export type { LoraOptions, TextualInversionOptions } from './adapters/options.js'
+export type { TextualInversion } from './adapters/textual_inversion.js'
 export { TorchreelError, type TorchreelErrorCode, type TorchreelErrorDetails } from './errors.js'
 export { generate, type OneCallOptions } from './generate.js'
 export { Generator } from './generator.js'
@@ -10,14 +13,16 @@ export {
 } from './hub/hub.js'
 export { type Model, type NoiseSource, runProgram, type Sample } from './interpreter.js'
 export type { DecodedFrame } from './job.js'
+export type { NetworkMemory, PipelineMemory } from './memory.js'
 export type { Numbers } from './option_checks.js'
-export type { GenerateOptions, OnProgress, PipelineOptions, Preview, Progress } from './options.js'
+export type { FreeU, GenerateOptions, OnProgress, PipelineOptions, Preview, Progress } from './options.js'
 export { type EncodePromptOptions, TextToVideoPipeline } from './pipeline.js'
 export { type DenoisingProgram, ProgramBuilder, type Term } from './program.js'
 export * from './schedulers/index.js'
 export type { PixelFormat, VideoCodec } from './video/encode_options.js'
 export { type ExportToVideoOptions, exportToVideo, type ImageFrame } from './video/export_to_video.js'
 export { type Ffmpeg, findFfmpeg } from './video/ffmpeg.js'
+export type { VideoInput } from './video/source_video.js'
 export {
   type ContactSheetOptions,
   checkSave,

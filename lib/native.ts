@@ -48,6 +48,10 @@ export interface NativeRequest {
   seeds: number[]
   /** (B, C, F, h, w) to start from in place of noise. */
   latents: Float32Array | undefined
+  /** s1, s2, b1, b2; undefined: off. */
+  freeU: Float64Array | undefined
+  /** F frames of rgb24 whose latents are started from in place of noise. */
+  video: { data: Uint8Array; height: number; width: number } | undefined
   /** Frames that the network sees at a time; 0: all. */
   window: number
   windowOverlap: number
@@ -55,6 +59,41 @@ export interface NativeRequest {
   latentsEvery: number
   /** Frames decoded at a time. */
   decodeChunk: number
+  /** The side of the VAE's tiles in latents; 0: frames in one piece. */
+  tile: number
+  tileOverlap: number
+}
+
+/** Bytes of one network. */
+export interface NativeNetworkMemory {
+  mapped: number
+  copied: number
+  peakCopied: number
+  placed: boolean
+}
+
+export interface NativeMemory {
+  textEncoder: NativeNetworkMemory
+  unet: NativeNetworkMemory
+  vae: NativeNetworkMemory
+  /** By libtorch on the device; -1 on the CPU. */
+  allocated: number
+  reserved: number
+}
+
+/** Everything that adapters change in a network; the tensors are in safetensors files. */
+export interface NativeAdaptation {
+  /** weight += scale · alpha / r · up · down; without alpha it is r. */
+  updates: {
+    weight: string
+    file: string
+    up: string
+    down: string
+    alpha: string | undefined
+    scale: number
+  }[]
+  /** Rows for the end of a table. */
+  rows: { weight: string; file: string; tensor: string }[]
 }
 
 export type Stage = 'encode' | 'denoise' | 'decode'
@@ -92,6 +131,13 @@ interface Addon {
     prompts: number,
     text: NativeText,
     listener: (event: NativeEvent) => void,
+  ): Promise<void>
+  memory(pipeline: PipelineHandle): NativeMemory
+  adapt(
+    pipeline: PipelineHandle,
+    job: number,
+    textEncoder: NativeAdaptation,
+    unet: NativeAdaptation,
   ): Promise<void>
   cancel(pipeline: PipelineHandle, job: number): void
   closePipeline(pipeline: PipelineHandle): Promise<void>
@@ -240,6 +286,15 @@ export class NativePipeline {
     )
   }
 
+  /** Queues a change of what adapters change, for the jobs after it. If it fails, nothing has changed. */
+  adapt(networks: { text_encoder: NativeAdaptation; unet: NativeAdaptation }): Promise<void> {
+    return this.#run(
+      (job) => this.#addon.adapt(this.#pipeline, job, networks.text_encoder, networks.unet),
+      () => {},
+      undefined,
+    )
+  }
+
   /**
    * Queues a job. Rejects with `signal.reason` within a step of an abort, with what `listener` throws, and with
    * `ERR_DISPOSED` when the pipeline is closed meanwhile.
@@ -284,6 +339,11 @@ export class NativePipeline {
     }
     if (thrown) throw thrown.error
     signal?.throwIfAborted()
+  }
+
+  /** What lies where now; also while a job runs. */
+  memory(): NativeMemory {
+    return guarded(() => this.#addon.memory(this.#pipeline))
   }
 
   /** Cancels what runs, gives the memory back and ends the thread. */

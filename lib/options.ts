@@ -19,6 +19,7 @@ import {
   text,
 } from './option_checks.js'
 import { type Scheduler, schedulerFrom, schedulerNames } from './schedulers/index.js'
+import { checkVideoInput, type VideoInput } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
 /** How far a call is. */
@@ -55,10 +56,12 @@ export interface PipelineOptions
   /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue those without a variant, else fp16 */
   variant?: string | undefined
   /**
-   * 'model': only the network that computes is on the device; its weights also stay in host memory, so nothing is
-   * copied back. @defaultValue 'none'
+   * What stays off the device, for less memory and more time. 'model': only the network that computes is on it.
+   * 'sequential': of the UNet only the block that computes and the next, whose weights are copied meanwhile. The same
+   * video in all modes: weights also stay in host memory, mapped from their files, so nothing is copied back.
+   * @defaultValue 'none'
    */
-  offload?: 'none' | 'model' | undefined
+  offload?: 'none' | 'model' | 'sequential' | undefined
   /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
@@ -69,6 +72,19 @@ export interface PipelineOptions
   signal?: AbortSignal | undefined
   /** Called while a model is downloaded. */
   onProgress?: OnProgress | undefined
+}
+
+/**
+ * The factors of FreeU (Si et al. 2023, https://arxiv.org/abs/2309.11497), which shifts weight in the UNet's first two up
+ * blocks, at no cost worth naming, from the skips to the backbone. 1 changes nothing.
+ */
+export interface FreeU {
+  /** Of the lowest frequencies of the skips into up block 0 and 1; at most 1 as a rule, such as 0.9 and 0.2. */
+  readonly s1: number
+  readonly s2: number
+  /** Of the first half of the channels that these skips join; at least 1 as a rule, such as 1.2 and 1.4. */
+  readonly b1: number
+  readonly b2: number
 }
 
 /** How a video is made. */
@@ -83,7 +99,7 @@ export interface GenerateOptions {
   height?: number | undefined
   /**
    * How strongly the prompt guides, or how strongly in each step; where it is 1 or less the network runs on the prompt
-   * alone. @defaultValue 9
+   * alone. @defaultValue 9; 15 with a video, as the reference has it
    */
   guidanceScale?: number | readonly number[] | undefined
   /** What the video should not show: one for all prompts, or one each. @defaultValue '' */
@@ -98,12 +114,36 @@ export interface GenerateOptions {
   fps?: number | undefined
   /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue `pipeline.scheduler` */
   scheduler?: Scheduler | string | undefined
+  /**
+   * Start from a video in place of noise, and change it as the prompt says: a file that ffmpeg reads, a {@link Video}, or
+   * frames of rgb24. `frames`, `width`, `height` and `fps` are the video's own unless they are given (a size that is no
+   * multiple of the VAE's scale becomes the nearest one, which `warnings` says); another size is reached by bicubic
+   * resizing. Several prompts start from the same video.
+   */
+  video?: VideoInput | undefined
+  /**
+   * How much of the video to give up, above 0 to 1: of the steps, the last `steps · strength` are taken.
+   * @defaultValue 0.6
+   */
+  strength?: number | undefined
+  /** The timesteps to call the network at, see {@link ProgramOptions}; `steps` is their number. */
+  timesteps?: readonly number[] | undefined
+  /** σ of each step and of the end, see {@link ProgramOptions}; `steps` is one less. */
+  sigmas?: readonly number[] | undefined
+  /**
+   * The VAE works on tiles of `tileSize` pixels (by default the size it was trained on, 512) that share the fraction
+   * `overlap` (0 to 0.5, by default 0.25) and are blended there. It needs less memory for large frames, and changes them a
+   * little. It works on one frame at a time in any case. @defaultValue false
+   */
+  vaeTiling?: boolean | { readonly tileSize?: number; readonly overlap?: number } | undefined
   /** Start from these in place of noise: (B, C, F, height / 8, width / 8), of unit variance. */
   latents?: Numbers | undefined
   /** In place of prompts: (B, L, D) as {@link TextToVideoPipeline.encodePrompt} gives them. */
   promptEmbeds?: Numbers | undefined
   /** In place of negative prompts, and of the same shape as `promptEmbeds`. */
   negativePromptEmbeds?: Numbers | undefined
+  /** FreeU's four factors, 0 to 10. @defaultValue off */
+  freeU?: FreeU | undefined
   /**
    * For videos longer than the model was trained on: the network sees this many frames at a time, in windows that share
    * `overlap` of them (by default half) and are blended where they do.
@@ -124,6 +164,7 @@ export interface GenerateOptions {
 /** What sizes and counts depend on. */
 export interface ModelLimits {
   readonly vaeScale: number
+  readonly vaeSize: number
   readonly size: number | undefined
   readonly textLayers: number
   /** D of the embeddings; null before the checkpoint is known. */
@@ -136,7 +177,7 @@ export interface ModelLimits {
 export const defaults = { steps: 25, frames: 16, fps: 8 } as const
 
 /** Frames × height × width of all videos of a call: 16 of 1024 × 576 and more, yet no typing error's terabyte. */
-const maxPixels = 2 ** 28
+export const maxPixels = 2 ** 28
 
 const pipelineKeys: readonly string[] = [
   ...(['revision', 'cacheDir', 'token', 'localFilesOnly', 'device', 'dtype', 'variant', 'offload'] as const),
@@ -146,6 +187,7 @@ const pipelineKeys: readonly string[] = [
 const generateKeys: readonly string[] = [
   ...(['steps', 'frames', 'width', 'height', 'guidanceScale', 'negativePrompt', 'seed', 'eta'] as const),
   ...(['clipSkip', 'fps', 'scheduler', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const),
+  ...(['video', 'strength', 'timesteps', 'sigmas', 'vaeTiling', 'freeU'] as const),
   ...(['window', 'signal', 'onProgress', 'onPreview', 'previewEvery', 'returnLatents'] as const),
 ] satisfies (keyof GenerateOptions)[]
 
@@ -160,7 +202,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
     device: read('device', 'auto', deviceName),
     dtype: read('dtype', undefined, oneOf('float16', 'bfloat16', 'float32')),
     variant: read('variant', undefined, fileNamePart),
-    offload: read('offload', 'none', oneOf('none', 'model')),
+    offload: read('offload', 'none', oneOf('none', 'model', 'sequential')),
     threads: read('threads', 0, integer(1, 1024)),
     libtorch: read('libtorch', undefined, text),
     trustGraph: read('trustGraph', false, flag),
@@ -187,10 +229,23 @@ export function checkGenerateOptions(
   const texts = promptsOf(prompt, promptEmbeds)
   const videos = promptEmbeds?.shape[0] ?? texts.length
 
-  const steps = read('steps', defaults.steps, integer(1, 1000))
+  const video = read('video', undefined, checkVideoInput)
+  const strength = read('strength', video === undefined ? undefined : 0.6, number(0, 1))
+  if (strength !== undefined && video === undefined) {
+    throw invalidArgument('strength', 'given together with a video', strength)
+  }
+  const timesteps = read('timesteps', undefined, arrayOfNumbers)
+  const sigmas = read('sigmas', undefined, arrayOfNumbers)
+  const steps = read(
+    'steps',
+    timesteps?.length ?? (sigmas ? sigmas.length - 1 : defaults.steps),
+    integer(1, 1000),
+  )
   const frames = read('frames', defaults.frames, integer(1, 4096))
   const [width, height] = (['width', 'height'] as const).map((name) => {
-    const side = read(name, model.size, sideOf(model.vaeScale))
+    // A video has a size of its own.
+    const standard = video === undefined ? model.size : model.vaeScale
+    const side = read(name, standard, sideOf(model.vaeScale))
     if (side !== undefined) return side
     throw invalidArgument(name, 'given: this checkpoint does not say what size it was trained on', side)
   }) as [number, number]
@@ -214,13 +269,16 @@ export function checkGenerateOptions(
       each('negativePrompt', texts.length, promptText),
     ),
     negativePromptEmbeds: read('negativePromptEmbeds', undefined, negativeEmbeds(promptEmbeds)),
-    guidanceScale: read('guidanceScale', 9, perStep(steps, number(0, 1000))),
+    ...{ video, strength, timesteps, sigmas },
+    tiling: read('vaeTiling', noTiling, tilingOf(model)),
+    guidanceScale: read('guidanceScale', video === undefined ? 9 : 15, perStep(steps, number(0, 1000))),
     seeds: read('seed', undefined, each('seed', videos, seed, 1)),
     eta: read('eta', 0, number(0, 1)),
     clipSkip: read('clipSkip', 0, integer(0, model.textLayers - 1)),
     fps: read('fps', defaults.fps, number(0.1, 240)),
     scheduler: read('scheduler', undefined, scheduler),
-    latents: read('latents', undefined, numbersOf(latentShape)),
+    latents: read('latents', undefined, video === undefined ? numbersOf(latentShape) : notWithVideo),
+    freeU: read('freeU', undefined, freeUOf),
     window: read('window', { frames: 0, overlap: 0 }, windowOf),
     signal: read('signal', undefined, abortSignal),
     onProgress: read('onProgress', undefined, callback<OnProgress>()),
@@ -285,6 +343,46 @@ function negativeEmbeds(embeds: Numbers | undefined): Check<Numbers> {
   return (name, value) => {
     if (embeds) return numbersOf(embeds.shape)(name, value)
     throw invalidArgument(name, 'given together with promptEmbeds', value)
+  }
+}
+
+/** s1, s2, b1, b2, all given. */
+const freeUOf: Check<Float64Array> = (name, value) => {
+  if (typeof value !== 'object' || value === null) throw invalidArgument(name, '{ s1, s2, b1, b2 }', value)
+  const names = ['s1', 's2', 'b1', 'b2']
+  reader(value, names)
+  return Float64Array.from(names, (factor) =>
+    number(0, 10)(`freeU.${factor}`, (value as Record<string, unknown>)[factor]),
+  )
+}
+
+const arrayOfNumbers: Check<readonly number[]> = (name, value) => {
+  if (Array.isArray(value) && value.length > 0 && value.every(Number.isFinite)) return value
+  throw invalidArgument(name, 'a non-empty array of numbers', value)
+}
+
+const notWithVideo: Check<Numbers> = (name, value) => {
+  throw invalidArgument(name, 'undefined where a video is given', value)
+}
+
+/** The side of a tile and its overlap, both in latents; 0: no tiles. */
+interface Tiling {
+  readonly tile: number
+  readonly overlap: number
+}
+
+const noTiling: Tiling = { tile: 0, overlap: 0 }
+
+function tilingOf({ vaeScale, vaeSize }: ModelLimits): Check<Tiling> {
+  return (name, value) => {
+    if (value === false) return noTiling
+    const given = value === true ? {} : value
+    if (typeof given !== 'object' || given === null) {
+      throw invalidArgument(name, 'true, false, or { tileSize, overlap }', value)
+    }
+    const read = reader(given, ['tileSize', 'overlap'])
+    const tile = read('tileSize', vaeSize, sideOf(vaeScale)) / vaeScale
+    return { tile, overlap: Math.floor(tile * read('overlap', 0.25, number(0, 0.5))) }
   }
 }
 

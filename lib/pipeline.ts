@@ -1,10 +1,20 @@
 import path from 'node:path'
 import { ReadableStream } from 'node:stream/web'
+import { Adapters, type Lora } from './adapters/adapters.js'
+import {
+  checkLora,
+  checkScales,
+  checkTextualInversion,
+  type LoraOptions,
+  type TextualInversionOptions,
+} from './adapters/options.js'
+import type { TextualInversion } from './adapters/textual_inversion.js'
 import { type Checkpoint, readCheckpoint } from './checkpoint.js'
 import { invalidArgument, TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
 import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
+import { type PipelineMemory, pipelineMemory } from './memory.js'
 import { checkDevice, loadNative, NativePipeline, type NativeRequest, type NativeText } from './native.js'
 import { abortSignal, integer, type Numbers, promptText, reader } from './option_checks.js'
 import {
@@ -12,12 +22,15 @@ import {
   checkGenerateOptions,
   checkPipelineOptions,
   type GenerateOptions,
+  maxPixels,
   type PipelineOptions,
 } from './options.js'
 import type { DenoisingProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
+import { stepsTaken } from './schedulers/scheduler.js'
 import { Tokenizer } from './tokenizer.js'
 import { version } from './version.js'
+import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
 /** How prompts are embedded. */
@@ -49,6 +62,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   readonly #checkpoint: Checkpoint
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
+  readonly #adapters: Adapters
   #disposed: Promise<void> | undefined
 
   private constructor(
@@ -60,6 +74,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
+    this.#adapters = new Adapters(checkpoint, tokenizer, native)
     this.model = made.model
     this.folder = checkpoint.folder
     this.device = made.device
@@ -188,6 +203,67 @@ export class TextToVideoPipeline implements AsyncDisposable {
     return embeddings as Numbers
   }
 
+  /** What of this pipeline lies where now: mapped files, copied weights, the device. May be asked while a job runs. */
+  memory(): PipelineMemory {
+    this.#assertUsable()
+    return pipelineMemory(this.device, this.dtype, this.#native.memory())
+  }
+
+  /** The LoRAs that are loaded, with their scales. */
+  get adapters(): readonly Lora[] {
+    return this.#adapters.loras
+  }
+
+  /** The textual inversions that are loaded. */
+  get textualInversions(): readonly TextualInversion[] {
+    return this.#adapters.textualInversions
+  }
+
+  /**
+   * Loads a LoRA for the UNet, the text encoder or both, and adds it to the weights for the calls that come after. It
+   * works beside those that are loaded already.
+   *
+   * @param file safetensors in the layout of PEFT and diffusers (`unet.….lora_A.weight`) or Kohya (`lora_unet_…`)
+   * @returns its name
+   * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED` for a pickle,
+   * `ERR_MODEL_INCOMPATIBLE` naming up to ten tensors that do not fit the model; then nothing has changed
+   */
+  async loadLora(file: string, options: LoraOptions = {}): Promise<string> {
+    this.#assertUsable()
+    return this.#adapters.loadLora(checkLora(file, options))
+  }
+
+  /** Sets how strongly the LoRAs work, 1 where no scale is given; those that are not named do not work. */
+  async setAdapters(adapters: readonly { name: string; scale?: number | undefined }[]): Promise<void> {
+    this.#assertUsable()
+    return this.#adapters.setScales(checkScales(adapters))
+  }
+
+  /** Takes a LoRA out again, or all: to the bit, the weights are the checkpoint's. */
+  async unloadLora(name?: string): Promise<void> {
+    this.#assertUsable()
+    return this.#adapters.unloadLora(name)
+  }
+
+  /**
+   * Loads a textual inversion: a word that prompts may use from then on, in any case of letters. One of several vectors
+   * takes as many of a prompt's tokens.
+   *
+   * @param file safetensors with A1111's `emb_params`, `clip_l`, or one tensor that is named by its word
+   * @returns the word
+   * @throws TorchreelError as {@link loadLora}, and `ERR_INVALID_ARGUMENT` for a word that the tokenizer knows
+   */
+  async loadTextualInversion(file: string, options: TextualInversionOptions = {}): Promise<string> {
+    this.#assertUsable()
+    return this.#adapters.loadTextualInversion(checkTextualInversion(file, options))
+  }
+
+  /** Takes the word of a textual inversion out again, or all. */
+  async unloadTextualInversion(token?: string): Promise<void> {
+    this.#assertUsable()
+    return this.#adapters.unloadTextualInversion(token)
+  }
+
   /** Ends the job that runs and those that wait with `ERR_DISPOSED`, and gives all memory back. Idempotent. */
   dispose(): Promise<void> {
     this.#disposed ??= this.#native.close()
@@ -208,18 +284,28 @@ export class TextToVideoPipeline implements AsyncDisposable {
     onFrame?: (frame: DecodedFrame) => void,
   ): Promise<Video[]> {
     this.#assertUsable()
-    const checked = checkGenerateOptions(prompt, options, this.#checkpoint)
+    let checked = checkGenerateOptions(prompt, options, this.#checkpoint)
     const scheduler = this.#schedulerFor(checked.scheduler)
+    const { steps, strength, timesteps, sigmas, eta } = checked
+    const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
     checked.signal?.throwIfAborted()
+    let source: SourceVideo | undefined
+    if (checked.video !== undefined) {
+      source = await readSourceVideo(checked.video, options, {
+        ...{ multiple: this.#checkpoint.vaeScale, maxPixels, signal: checked.signal },
+      })
+      const { width, height, frames, fps } = source
+      checked = checkGenerateOptions(prompt, { ...options, width, height, frames, fps }, this.#checkpoint)
+      this.#assertUsable()
+    }
 
     const seeds = checked.seeds ?? [chooseSeed()]
-    const warnings = [...this.warnings]
-    const program = scheduler.program(checked.steps, { eta: checked.eta })
-    const request = this.#request(checked, program, seeds, warnings)
+    const warnings = [...this.warnings, ...(source?.warnings ?? [])]
+    const request = this.#request(checked, source, program, seeds, warnings)
 
-    const { steps, guidanceScale } = checked
+    const { guidanceScale } = checked
     const { model, libtorch, device, dtype } = this
-    const made = { torchreel: version, model, libtorch, device, dtype, scheduler: scheduler.name }
+    const made = { torchreel: version, model, libtorch, device, dtype, scheduler: scheduler.name, strength }
     const job = new Job(checked, { ...made, seed: seeds[0], steps, guidanceScale, warnings }, onFrame)
     await this.#native.generate(request, (event) => job.take(event), checked.signal)
     return job.videos()
@@ -234,12 +320,16 @@ export class TextToVideoPipeline implements AsyncDisposable {
 
   #request(
     checked: CheckedGenerateOptions,
+    video: SourceVideo | undefined,
     program: DenoisingProgram,
     seeds: number[],
     warnings: string[],
   ): NativeRequest {
     const { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, clipSkip, window } = checked
-    const guidance = guidancePerCall(checked.guidanceScale, program.timesteps.length)
+    const { guidanceScale, steps, strength = 1, tiling } = checked
+    const scales =
+      typeof guidanceScale === 'number' ? guidanceScale : guidanceScale.slice(-stepsTaken(steps, strength))
+    const guidance = guidancePerCall(scales, program.timesteps.length)
     const guided = guidance.some((scale) => scale > 1)
     if (guided && promptEmbeds && !negativePromptEmbeds) {
       throw invalidArgument('negativePromptEmbeds', 'given with promptEmbeds, or guidanceScale 1', undefined)
@@ -262,6 +352,9 @@ export class TextToVideoPipeline implements AsyncDisposable {
       frames: checked.frames,
       ...{ latentHeight, latentWidth, program: program.code, guidance, seeds },
       latents: checked.latents?.data,
+      freeU: checked.freeU,
+      video,
+      ...{ tile: tiling.tile, tileOverlap: tiling.overlap },
       window: window.frames,
       windowOverlap: window.overlap,
       latentsEvery: checked.latentsEvery,

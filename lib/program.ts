@@ -14,7 +14,7 @@ import { TorchreelError } from './errors.js'
  *     THRESHOLD 4, target, ratio, maximum                   dynamic thresholding, see {@link ProgramBuilder.threshold}
  *
  * Register 0 is the sample, register 1 the output of the last CALL, the rest are the program's own. The program starts
- * with the sample holding standard normal noise and ends with the sample holding the denoised latents.
+ * with the sample holding standard normal noise, or latents where a run starts from those, and ends with the sample holding the denoised latents.
  * Coefficients are computed in float64 and applied in float32, whatever the network's dtype.
  */
 export interface DenoisingProgram {

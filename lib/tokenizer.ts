@@ -21,6 +21,12 @@ function described(token: SpecialToken): { content: string; normalized: boolean 
   return { content: token.content, normalized: token.normalized ?? false }
 }
 
+/** A word beside the vocabulary, and the ids that stand for it. */
+export interface AddedToken {
+  readonly content: string
+  readonly ids: readonly number[]
+}
+
 /** CLIP's byte-pair encoding, from the vocab.json and merges.txt of a checkpoint. */
 export class Tokenizer {
   readonly #tokenizer: BytePairTokenizer
@@ -29,6 +35,10 @@ export class Tokenizer {
   readonly #padding: number
   /** L, ids per prompt. */
   readonly length: number
+  /** How many ids there are without added tokens. */
+  readonly vocabularySize: number
+  #added = new Map<string, readonly number[]>()
+  #addedPattern: RegExp | undefined
 
   private constructor(
     tokenizer: BytePairTokenizer,
@@ -36,12 +46,14 @@ export class Tokenizer {
     end: number,
     padding: number,
     length: number,
+    vocabularySize: number,
   ) {
     this.#tokenizer = tokenizer
     this.#start = start
     this.#end = end
     this.#padding = padding
     this.length = length
+    this.vocabularySize = vocabularySize
   }
 
   /**
@@ -133,15 +145,41 @@ export class Tokenizer {
       },
       {},
     )
-    return new Tokenizer(tokenizer, id('bos_token'), id('eos_token'), id('pad_token'), length)
+    return new Tokenizer(tokenizer, id('bos_token'), id('eos_token'), id('pad_token'), length, vocabularySize)
   }
 
   encode(prompt: string): Tokens {
-    const { ids } = this.#tokenizer.encode(normalize(prompt), { add_special_tokens: false })
+    const text = normalize(prompt)
+    const parts = this.#addedPattern ? text.split(this.#addedPattern) : [text]
+    const ids = parts.flatMap(
+      (part) =>
+        this.#added.get(part) ??
+        (part === '' ? [] : this.#tokenizer.encode(part, { add_special_tokens: false }).ids),
+    )
     const kept = ids.slice(0, this.length - 2)
     const row = new Int32Array(this.length).fill(this.#padding)
     row.set([this.#start, ...kept, this.#end])
     return { ids: row, cut: ids.length - kept.length }
+  }
+
+  /** Whether it is a token of the vocabulary or an added one. */
+  knows(token: string): boolean {
+    const content = normalize(token)
+    return (
+      this.#added.has(content) ||
+      [token, content].some((one) => this.#tokenizer.token_to_id(one) !== undefined)
+    )
+  }
+
+  /**
+   * Words that stand for ids of their own wherever a prompt holds them, within other words too and in any case of
+   * letters; the longest that fits. Replaces those that were added before.
+   */
+  setAddedTokens(tokens: readonly AddedToken[]): void {
+    this.#added = new Map(tokens.map(({ content, ids }) => [normalize(content), ids]))
+    const longestFirst = [...this.#added.keys()].sort((a, b) => b.length - a.length)
+    const escaped = longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
+    this.#addedPattern = escaped.length > 0 ? new RegExp(`(${escaped.join('|')})`) : undefined
   }
 }
 

@@ -57,6 +57,41 @@ test('--json tells everything of the result', async () => {
     },
   )
   assert.ok(result.timings.total > 0)
+
+  const again = path.join(folder, 'again.gif')
+  const change = ['--video', output, '--strength', '0.7', '--vae-tiling', '--steps', '2', '--json', '--quiet']
+  const changed = await run('a boat', '--model', tinyCheckpoint, ...change, '-o', again)
+  assert.equal(changed.code, 0)
+  const second = JSON.parse(changed.stdout)
+  assert.deepEqual([second.width, second.height, second.frameCount, second.fps], [48, 40, 3, 4])
+  assert.equal(second.strength, 0.7)
+})
+
+test('--lora, with and without a scale, and --textual-inversion, each several times', async () => {
+  const adapters = `${repository}test/fixtures/adapters/`
+  const output = path.join(folder, 'missing.gif')
+  const loras = ['--lora', `${adapters}kohya.safetensors:0.5`, '--lora', `${adapters}peft.safetensors`]
+  const words = ['words', 'glimmerfall'].flatMap((name) => [
+    '--textual-inversion',
+    `${adapters}${name}.safetensors`,
+  ])
+  const sheet = async (name: string, ...more: string[]) => {
+    const file = path.join(folder, `${name}.png`)
+    const { code, stderr } = await run(
+      'a glimmerfall',
+      ...[...small, ...more, '--seed', '7', '-o', path.join(folder, `${name}.gif`), '--contact-sheet', file],
+    )
+    assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
+    return readFileSync(file)
+  }
+  const plain = await sheet('plain')
+  const adapted = await sheet('adapted', ...loras)
+  assert.notDeepEqual(adapted, plain)
+  assert.notDeepEqual(await sheet('words', ...loras, ...words), adapted)
+
+  const missing = await run('a', ...small, '--lora', 'nowhere.safetensors:2', '-o', output)
+  assert.equal(missing.code, 1)
+  assert.match(missing.stderr, /nowhere\.safetensors is missing \[ERR_MODEL_NOT_FOUND\]/)
 })
 
 test('--help has examples and exit codes, and nothing runs', async () => {

@@ -3,7 +3,7 @@ import { constants } from 'node:os'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
-import { defaults } from '../options.js'
+import { defaults, type Progress } from '../options.js'
 import { schedulerNames } from '../schedulers/index.js'
 import { setupLibtorch } from '../setup.js'
 import { version } from '../version.js'
@@ -26,9 +26,11 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`
 
 interface CommandLineOptions
-  extends Omit<OneCallOptions, 'signal' | 'onProgress'>,
+  extends Omit<OneCallOptions, 'signal' | 'onProgress' | 'loras' | 'textualInversions'>,
     Omit<VideoSaveOptions, 'signal' | 'ffmpegArguments'> {
   output: string
+  lora?: { file: string; scale: number }[]
+  textualInversion?: string[]
   contactSheet?: string
   ffmpegArgument?: string[]
   json?: boolean
@@ -39,6 +41,12 @@ function numeric(value: string): number {
   const number = Number(value)
   if (value.trim() === '' || Number.isNaN(number)) throw new InvalidArgumentError('It must be a number.')
   return number
+}
+
+/** file, or file:scale */
+function loraArgument(value: string, before: { file: string; scale: number }[] = []) {
+  const [, file = value, scale = '1'] = /^(.+):([-+]?[\d.]+)$/.exec(value) ?? []
+  return [...before, { file, scale: numeric(scale) }]
 }
 
 function commandLine(): Command {
@@ -53,12 +61,21 @@ function commandLine(): Command {
     .option('--width <pixels>', "width (default: the model's own)", numeric)
     .option('--height <pixels>', "height (default: the model's own)", numeric)
     .option('--seed <n>', 'the same seed gives the same video (default: chosen and printed)', numeric)
-    .option('--guidance-scale <x>', 'how strongly the prompt guides (default: 9)', numeric)
+    .option('--guidance-scale <x>', 'how strongly the prompt guides (default: 9; 15 with --video)', numeric)
     .option('--negative-prompt <text>', 'what the video should not show')
     .option('--scheduler <name>', `checkpoint, or ${schedulerNames.join(', ')}`)
     .option('--eta <x>', 'noise of DDIM, 0 to 1 (default: 0)', numeric)
+    .option('--video <file>', 'start from this video: its frames and size, unless others are given')
+    .option('--strength <x>', 'how much of that video to give up, 0 to 1 (default: 0.6)', numeric)
+    .option('--vae-tiling', 'encode and decode large frames in tiles, in less memory')
     .option('--clip-skip <n>', "skip the text encoder's last layers (default: 0)", numeric)
     .option('--fps <n>', 'frames per second (default: 8)', numeric)
+    .option('--lora <file[:scale]>', 'a LoRA in safetensors; may be given several times', loraArgument)
+    .option(
+      '--textual-inversion <file>',
+      'a textual inversion in safetensors; may be given several times',
+      (file: string, before: string[] = []) => [...before, file],
+    )
     .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')
     .option('--dtype <name>', 'float16, bfloat16 or float32 (default: by device)')
     .option('--variant <name>', 'which weight files, such as fp16')
@@ -66,7 +83,10 @@ function commandLine(): Command {
     .option('--local-files-only', 'download nothing')
     .option('--cache-dir <folder>', "the cache of models (default: HF_HUB_CACHE, else Hugging Face's own)")
     .option('--token <token>', 'for gated and private models (default: HF_TOKEN)')
-    .option('--offload <mode>', 'none, or model: one network on the device at a time')
+    .option(
+      '--offload <mode>',
+      'none, model: one network on the device at a time, or sequential: two of its blocks',
+    )
     .option('--threads <n>', "CPU threads (default: libtorch's choice)", numeric)
     .option('--libtorch <folder>', 'the libtorch to load')
     .option('--trust-graph', "run the TorchScript graphs in the checkpoint's graphs/")
@@ -102,7 +122,8 @@ function commandLine(): Command {
 
 async function makeVideo(prompt: string, options: CommandLineOptions): Promise<void> {
   const { output, contactSheet, overwrite, sidecar, metadata, ffmpeg, ffmpegArgument, ...rest } = options
-  const { crf, bitrate, quality, codec, pixelFormat, json = false, quiet = false, ...call } = rest
+  const { crf, bitrate, quality, codec, pixelFormat, json = false, quiet = false, ...more } = rest
+  const { lora: loras, textualInversion: textualInversions, ...call } = more
   const signal = interruptSignal()
   const anySave: VideoSaveOptions = { overwrite, metadata, signal }
   const save: VideoSaveOptions = {
@@ -117,7 +138,8 @@ async function makeVideo(prompt: string, options: CommandLineOptions): Promise<v
   let video: Video
   let saved: string
   try {
-    video = await generate(prompt, { ...call, signal, onProgress: (progress) => bar.update(progress) })
+    const onProgress = (progress: Progress) => bar.update(progress)
+    video = await generate(prompt, { ...call, loras, textualInversions, signal, onProgress })
     saved = await video.save(output, save)
     if (contactSheet) await video.contactSheet().save(contactSheet, anySave)
   } finally {

@@ -9,7 +9,7 @@ import {
   predictedSample,
   thresholdingOptions,
 } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 import { roundHalfEven, spacedTimesteps, spacingOptions } from './spacing.js'
 
 const options = {
@@ -36,7 +36,8 @@ export class DDIMScheduler extends ConfiguredScheduler<typeof options> {
     this.#schedule = new NoiseSchedule(this.settings)
   }
 
-  protected write(builder: ProgramBuilder, steps: number, eta: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
+    const { steps, eta } = run
     const config = this.settings
     const schedule = this.#schedule
     const finalAlpha = config.set_alpha_to_one ? 1 : schedule.alphaCumprodAt(0)
@@ -46,7 +47,10 @@ export class DDIMScheduler extends ConfiguredScheduler<typeof options> {
     const noise = eta > 0 ? builder.register() : undefined
 
     const spaced = spacedTimesteps(config.timestep_spacing, schedule.length, steps, config.steps_offset)
-    for (const timestep of spaced.map(roundHalfEven)) {
+    const timesteps = spaced.map(roundHalfEven)
+    const start = schedule.alphaCumprodAt(timesteps[run.first] as number)
+    writeStart(builder, run, cumulativeLevel(start))
+    for (const timestep of timesteps.slice(run.first)) {
       const alpha = schedule.alphaCumprodAt(timestep)
       const alphaNext = schedule.alphaCumprodAt(timestep - stride, finalAlpha)
       const level = cumulativeLevel(alpha)

@@ -9,7 +9,7 @@ import {
   predictedSample,
   thresholdingOptions,
 } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 import { varianceOption } from './solver_steps.js'
 import { roundHalfEven, spacedTimesteps, spacingOptions } from './spacing.js'
 
@@ -27,6 +27,7 @@ export type DDPMConfig = ConfigOf<typeof options>
 
 /** Denoising diffusion probabilistic models: Ho et al. 2020, https://arxiv.org/abs/2006.11239, equations 6 and 7. */
 export class DDPMScheduler extends ConfiguredScheduler<typeof options> {
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<DDPMConfig> = {}, carried: Carried = {}) {
@@ -41,19 +42,21 @@ export class DDPMScheduler extends ConfiguredScheduler<typeof options> {
     this.#schedule = new NoiseSchedule(this.settings)
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
     const schedule = this.#schedule
     const denoised = builder.register()
     const noise = builder.register()
-    const timesteps = spacedTimesteps(
-      config.timestep_spacing,
-      schedule.length,
-      steps,
-      config.steps_offset,
-    ).map(roundHalfEven)
+    const timesteps =
+      run.timesteps ??
+      spacedTimesteps(config.timestep_spacing, schedule.length, run.steps, config.steps_offset).map(
+        roundHalfEven,
+      )
 
+    const start = schedule.alphaCumprodAt(timesteps[run.first] as number)
+    writeStart(builder, run, cumulativeLevel(start))
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const alphaCumprod = schedule.alphaCumprodAt(timestep)
       const alphaCumprodNext = schedule.alphaCumprodAt(timesteps[i + 1] ?? -1)
       const alpha = alphaCumprod / alphaCumprodNext

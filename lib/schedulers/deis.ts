@@ -2,7 +2,7 @@ import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type ConfigOf, choice, flag, integer } from './config.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { limitSample, type NoiseLevel, predictedSample, thresholdingOptions } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 import { type At, distinctOrder, flowOptions, solverLevels, solverSteps } from './solver_steps.js'
 import { checkSigmaSpacing, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from './spacing.js'
 
@@ -38,9 +38,9 @@ export class DEISMultistepScheduler extends ConfiguredScheduler<typeof options> 
     this.#schedule = new NoiseSchedule(this.settings)
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
-    const spaced = solverSteps(config, this.#schedule, steps, {
+    const spaced = solverSteps(config, this.#schedule, run, {
       spacing: config.timestep_spacing,
       offset: config.steps_offset,
     })
@@ -52,12 +52,14 @@ export class DEISMultistepScheduler extends ConfiguredScheduler<typeof options> 
     const last = timesteps.length - 1
     const short = config.lower_order_final && timesteps.length < 15
 
+    writeStart(builder, run, levels[run.first] as NoiseLevel)
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const level: At<NoiseLevel> = (back) => levels[i - back] as NoiseLevel
       const output = (back: number) => outputs[(i - back) % outputs.length] as number
       builder.call(timestep)
       this.#writeNoise(builder, output(0), level(0))
-      let order = Math.min(config.solver_order, i + 1)
+      let order = Math.min(config.solver_order, i - run.first + 1)
       if (short) order = Math.min(order, last - i + 1)
       order = distinctOrder(order, level)
 

@@ -9,7 +9,7 @@ import {
 } from './dpmsolver.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { type NoiseLevel, thresholdingOptions } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 import {
   type At,
   distinctOrder,
@@ -51,6 +51,7 @@ export type DPMSolverMultistepConfig = ConfigOf<typeof options>
  * Sampling of Diffusion Probabilistic Models", https://arxiv.org/abs/2211.01095, algorithm 2.
  */
 export class DPMSolverMultistepScheduler extends ConfiguredScheduler<typeof options> {
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<DPMSolverMultistepConfig> = {}, carried: Carried = {}) {
@@ -63,9 +64,9 @@ export class DPMSolverMultistepScheduler extends ConfiguredScheduler<typeof opti
     this.#schedule = new NoiseSchedule(this.settings, { finiteTerminal: true })
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
-    const spaced = solverSteps(config, this.#schedule, steps, {
+    const spaced = solverSteps(config, this.#schedule, run, {
       spacing: config.timestep_spacing,
       offset: config.steps_offset,
       lambdaMin: config.lambda_min_clipped,
@@ -81,12 +82,14 @@ export class DPMSolverMultistepScheduler extends ConfiguredScheduler<typeof opti
     const short = config.lower_order_final && timesteps.length < 15
     const eulerLast = config.euler_at_final || short || config.final_sigmas_type === 'zero'
 
+    writeStart(builder, run, levels[run.first] as NoiseLevel)
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const level = (back: number) => levels[i - back] as NoiseLevel
       const output = (back: number) => outputs[(i - back) % outputs.length] as number
       builder.call(timestep)
       writeConvertedOutput(builder, output(0), config, level(0))
-      let order = Math.min(config.solver_order, i + 1)
+      let order = Math.min(config.solver_order, i - run.first + 1)
       if (i === last - 1 && short) order = Math.min(order, 2)
       if (i === last && eulerLast) order = 1
       order = distinctOrder(order, level)

@@ -8,7 +8,7 @@ import {
 } from './dpmsolver.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { type NoiseLevel, thresholdingOptions } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 import { type At, flowOptions, solverLevels, solverSteps, varianceOption } from './solver_steps.js'
 import { checkSigmaSpacing, sigmaSpacingOptions } from './spacing.js'
 
@@ -40,6 +40,7 @@ export type DPMSolverSinglestepConfig = ConfigOf<typeof options>
  * algorithms 1 and 2, with intermediate times on the schedule's own grid.
  */
 export class DPMSolverSinglestepScheduler extends ConfiguredScheduler<typeof options> {
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<DPMSolverSinglestepConfig> = {}, carried: Carried = {}) {
@@ -49,18 +50,20 @@ export class DPMSolverSinglestepScheduler extends ConfiguredScheduler<typeof opt
     this.#schedule = new NoiseSchedule(this.settings)
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
     const end = config.final_sigmas_type === 'zero' ? 0 : (this.#schedule.sigmas[0] as number)
-    const spaced = solverSteps(config, this.#schedule, steps, { lambdaMin: config.lambda_min_clipped })
+    const spaced = solverSteps(config, this.#schedule, run, { lambdaMin: config.lambda_min_clipped })
     const { timesteps, levels } = solverLevels(config, spaced, end)
-    const orders = this.#orders(steps)
+    const orders = this.#orders(run.steps)
     const outputs = Array.from({ length: config.solver_order }, () => builder.register())
     const start = builder.register()
     const noise = config.algorithm_type.startsWith('sde') ? builder.register() : undefined
 
+    writeStart(builder, run, levels[run.first] as NoiseLevel)
     timesteps.forEach((timestep, i) => {
-      const order = orders[i] as number
+      if (i < run.first) return
+      const order = Math.min(orders[i] as number, i - run.first + 1)
       const level = (back: number) => levels[i - back] as NoiseLevel
       const output = (back: number) => outputs[(i - back) % outputs.length] as number
       builder.call(timestep)

@@ -1,8 +1,9 @@
+import { invalidArgument } from '../errors.js'
 import { type ProgramBuilder, SAMPLE } from '../program.js'
 import { type ConfigOf, choice, flag, nullable, number } from './config.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { inputScale, predictedExplodingSample } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 import {
   checkSigmaSpacing,
   linspace,
@@ -30,6 +31,7 @@ export type EulerDiscreteConfig = ConfigOf<typeof options>
 
 /** Euler's method in σ: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2 without churn. */
 export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> {
+  protected override readonly takes = ['timesteps', 'sigmas'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<EulerDiscreteConfig> = {}, carried: Carried = {}) {
@@ -38,12 +40,13 @@ export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> 
     this.#schedule = new NoiseSchedule(this.settings, { finiteTerminal: true })
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
-    const { timesteps, sigmas } = this.#sigmas(steps)
+    const { timesteps, sigmas } = this.#sigmas(run)
     const denoised = builder.register()
-    scaleInitialNoise(builder, sigmas, config.timestep_spacing)
+    writeExplodingStart(builder, run, sigmas, config.timestep_spacing)
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const sigma = sigmas[i] as number
       const next = sigmas[i + 1] as number
       builder.call(timestep, inputScale(sigma))
@@ -55,10 +58,22 @@ export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> 
     })
   }
 
-  #sigmas(steps: number): { timesteps: number[]; sigmas: number[] } {
+  #sigmas(run: Run): { timesteps: number[]; sigmas: number[] } {
     const config = this.settings
     const schedule = this.#schedule
-    let timesteps = spacedTimesteps(config.timestep_spacing, schedule.length, steps, config.steps_offset)
+    const { steps } = run
+    const continuous = config.timestep_type === 'continuous' && config.prediction_type === 'v_prediction'
+    if (run.timesteps && continuous) {
+      throw invalidArgument(
+        'timesteps',
+        'undefined where the config says timestep_type "continuous"',
+        run.timesteps,
+      )
+    }
+    let timesteps = [
+      ...(run.timesteps ??
+        spacedTimesteps(config.timestep_spacing, schedule.length, steps, config.steps_offset)),
+    ]
     // Log-linear σ have one more step than the timesteps: such a run ends at the smallest σ, not at 0.
     let sigmas =
       config.interpolation_type === 'linear'
@@ -67,13 +82,17 @@ export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> 
             Math.exp,
           )
     const spread = sigmaSpacing(config)
-    if (spread) {
+    if (spread && !run.sigmas) {
       sigmas = spread(sigmas[0] as number, sigmas.at(-1) as number, steps)
       timesteps = sigmas.map((sigma) => schedule.timestepOf(sigma))
     }
     sigmas.push(config.final_sigmas_type === 'zero' ? 0 : (schedule.sigmas[0] as number))
+    if (run.sigmas) {
+      sigmas = [...run.sigmas]
+      timesteps = sigmas.slice(0, -1).map((sigma) => schedule.timestepOf(sigma))
+    }
     sigmas = sigmas.map(Math.fround)
-    if (config.timestep_type === 'continuous' && config.prediction_type === 'v_prediction') {
+    if (continuous) {
       timesteps = sigmas.slice(0, -1).map((sigma) => 0.25 * Math.log(sigma))
     }
     return { timesteps: timesteps.map(Math.fround), sigmas }
@@ -81,16 +100,18 @@ export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> 
 }
 
 /**
- * Brings standard normal noise to the level of the first step. A "leading" spacing does not start at the noisiest
- * timestep, so there the sample, not only its noise, has variance σ² + 1.
+ * Brings standard normal noise, or latents, to the level of the first step. A "leading" spacing does not start at the
+ * noisiest timestep, so there the sample, not only its noise, has variance σ² + 1.
  */
-export function scaleInitialNoise(
+export function writeExplodingStart(
   builder: ProgramBuilder,
+  run: Run,
   sigmas: readonly number[],
   spacing: Spacing,
 ): void {
   const max = Math.max(...sigmas)
-  builder.combine(SAMPLE, [[SAMPLE, spacing === 'leading' ? Math.sqrt(max ** 2 + 1) : max]])
+  const initial = spacing === 'leading' ? Math.sqrt(max ** 2 + 1) : max
+  writeStart(builder, run, { alpha: 1, sigma: sigmas[run.first] as number }, initial)
 }
 
 /** A step from σ to the next σ with fresh noise: down to `down` by the ODE, then up by noise. */

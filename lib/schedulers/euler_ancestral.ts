@@ -1,9 +1,9 @@
 import { type ProgramBuilder, SAMPLE } from '../program.js'
 import { type ConfigOf, choice, flag } from './config.js'
-import { ancestralStep, scaleInitialNoise } from './euler.js'
+import { ancestralStep, writeExplodingStart } from './euler.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { inputScale, predictedExplodingSample } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run } from './scheduler.js'
 import { spacedTimesteps, spacingOptions } from './spacing.js'
 
 const options = {
@@ -24,16 +24,19 @@ export class EulerAncestralDiscreteScheduler extends ConfiguredScheduler<typeof 
     this.#schedule = new NoiseSchedule(this.settings, { finiteTerminal: true })
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
     const { timestep_spacing, steps_offset } = config
     const schedule = this.#schedule
-    const timesteps = spacedTimesteps(timestep_spacing, schedule.length, steps, steps_offset).map(Math.fround)
+    const timesteps = spacedTimesteps(timestep_spacing, schedule.length, run.steps, steps_offset).map(
+      Math.fround,
+    )
     const sigmas = [...timesteps.map((timestep) => Math.fround(schedule.sigmaAt(timestep))), 0]
     const denoised = builder.register()
     const noise = builder.register()
-    scaleInitialNoise(builder, sigmas, timestep_spacing)
+    writeExplodingStart(builder, run, sigmas, timestep_spacing)
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const sigma = sigmas[i] as number
       const { up, down } = ancestralStep(sigma, sigmas[i + 1] as number)
       builder.call(timestep, inputScale(sigma))

@@ -1,9 +1,9 @@
 import { type ProgramBuilder, SAMPLE } from '../program.js'
 import { type ConfigOf, choice } from './config.js'
-import { scaleInitialNoise } from './euler.js'
+import { writeExplodingStart } from './euler.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { clippingOptions, inputScale, limitSample, predictedExplodingSample } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run } from './scheduler.js'
 import { checkSigmaSpacing, explodingSteps, sigmaSpacingOptions, spacingOptions } from './spacing.js'
 
 const options = {
@@ -21,6 +21,7 @@ export type HeunDiscreteConfig = ConfigOf<typeof options>
  * last, which ends at σ = 0.
  */
 export class HeunDiscreteScheduler extends ConfiguredScheduler<typeof options> {
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<HeunDiscreteConfig> = {}, carried: Carried = {}) {
@@ -29,9 +30,9 @@ export class HeunDiscreteScheduler extends ConfiguredScheduler<typeof options> {
     this.#schedule = new NoiseSchedule(this.settings)
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
-    const { timesteps, sigmas } = explodingSteps(config, this.#schedule, steps)
+    const { timesteps, sigmas } = explodingSteps(config, this.#schedule, run)
     const denoised = builder.register()
     const slope = builder.register()
     const start = builder.register()
@@ -41,8 +42,9 @@ export class HeunDiscreteScheduler extends ConfiguredScheduler<typeof options> {
       limitSample(builder, denoised, config)
     }
 
-    scaleInitialNoise(builder, sigmas, config.timestep_spacing)
+    writeExplodingStart(builder, run, sigmas, config.timestep_spacing)
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const sigma = sigmas[i] as number
       const next = sigmas[i + 1] as number
       call(timestep, sigma)

@@ -1,9 +1,9 @@
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type ConfigOf, choice } from './config.js'
-import { ancestralStep, scaleInitialNoise } from './euler.js'
+import { ancestralStep, writeExplodingStart } from './euler.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { inputScale, predictedExplodingSample } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run } from './scheduler.js'
 import {
   checkSigmaSpacing,
   explodingSteps,
@@ -36,10 +36,10 @@ abstract class MidpointScheduler extends ConfiguredScheduler<typeof options> {
     this.#ancestral = ancestral
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
     const schedule = this.#schedule
-    const { timesteps, sigmas } = explodingSteps(config, schedule, steps)
+    const { timesteps, sigmas } = explodingSteps(config, schedule, run)
     const denoised = builder.register()
     const start = builder.register()
     const noise = this.#ancestral ? builder.register() : undefined
@@ -48,8 +48,9 @@ abstract class MidpointScheduler extends ConfiguredScheduler<typeof options> {
       builder.combine(denoised, predictedExplodingSample(config.prediction_type, sigma))
     }
 
-    scaleInitialNoise(builder, sigmas, config.timestep_spacing)
+    writeExplodingStart(builder, run, sigmas, config.timestep_spacing)
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const sigma = sigmas[i] as number
       const next = sigmas[i + 1] as number
       call(config.use_karras_sigmas ? roundHalfEven(timestep) : timestep, sigma)

@@ -9,7 +9,7 @@ import {
   predictedSample,
   thresholdingOptions,
 } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 import { spacingOptions } from './spacing.js'
 
 /** The options of schedulers for distilled networks, which were trained on every k-th timestep only. */
@@ -29,6 +29,7 @@ export type LCMConfig = ConfigOf<typeof distilledOptions>
 
 /** Multistep latent consistency sampling: Luo et al. 2023, https://arxiv.org/abs/2310.04378, algorithm 3. */
 export class LCMScheduler extends ConfiguredScheduler<typeof distilledOptions> {
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<LCMConfig> = {}, carried: Carried = {}) {
@@ -36,13 +37,17 @@ export class LCMScheduler extends ConfiguredScheduler<typeof distilledOptions> {
     this.#schedule = new NoiseSchedule(this.settings)
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
     const schedule = this.#schedule
-    const timesteps = distilledTimesteps(schedule.length, config.original_inference_steps, steps)
+    const timesteps =
+      run.timesteps ?? distilledTimesteps(schedule.length, config.original_inference_steps, run.steps)
     const denoised = builder.register()
     const noise = builder.register()
+    const start = schedule.alphaCumprodAt(timesteps[run.first] as number)
+    writeStart(builder, run, cumulativeLevel(start))
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       // The boundary condition of consistency models with a data deviation of 0.5: f(x, 0) = x.
       const scaled = timestep * config.timestep_scaling
       const ofSample = 0.25 / (scaled ** 2 + 0.25)

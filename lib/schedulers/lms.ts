@@ -1,9 +1,9 @@
 import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type ConfigOf, choice } from './config.js'
-import { scaleInitialNoise } from './euler.js'
+import { writeExplodingStart } from './euler.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { inputScale, predictedExplodingSample } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run } from './scheduler.js'
 import { checkSigmaSpacing, explodingSteps, sigmaSpacingOptions, spacingOptions } from './spacing.js'
 
 const options = {
@@ -28,12 +28,13 @@ export class LMSDiscreteScheduler extends ConfiguredScheduler<typeof options> {
     this.#schedule = new NoiseSchedule(this.settings)
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
-    const { timesteps, sigmas } = explodingSteps(config, this.#schedule, steps)
+    const { timesteps, sigmas } = explodingSteps(config, this.#schedule, run)
     const slopes = Array.from({ length: order }, () => builder.register())
-    scaleInitialNoise(builder, sigmas, config.timestep_spacing)
+    writeExplodingStart(builder, run, sigmas, config.timestep_spacing)
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const sigma = sigmas[i] as number
       const slope = (back: number) => slopes[(i - back) % order] as number
       builder.call(timestep, inputScale(sigma))
@@ -47,9 +48,12 @@ export class LMSDiscreteScheduler extends ConfiguredScheduler<typeof options> {
         [OUTPUT, -ofOutput / sigma],
       ])
       const past = sigmas.slice(Math.max(i + 1 - order, 0), i + 1).reverse()
+      // From latents the older slopes are missing; the reference leaves their terms out and keeps the others' weights.
       builder.combine(SAMPLE, [
         [SAMPLE, 1],
-        ...past.map((_, k): Term => [slope(k), integratedBasis(past, k, sigma, sigmas[i + 1] as number)]),
+        ...past
+          .slice(0, i - run.first + 1)
+          .map((_, k): Term => [slope(k), integratedBasis(past, k, sigma, sigmas[i + 1] as number)]),
       ])
     })
   }

@@ -2,7 +2,8 @@ import { invalidArgument } from '../errors.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type ConfigOf, choice, flag } from './config.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { cumulativeLevel } from './prediction.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 import { roundHalfEven, spacedTimesteps, spacingOptions } from './spacing.js'
 
 const options = {
@@ -28,42 +29,46 @@ export class PNDMScheduler extends ConfiguredScheduler<typeof options> {
     this.#schedule = new NoiseSchedule(this.settings)
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
+    const { steps } = run
     const config = this.settings
     const total = this.#schedule.length
     const stride = Math.floor(total / steps)
     const timesteps = spacedTimesteps(config.timestep_spacing, total, steps, config.steps_offset).map(
       roundHalfEven,
     )
+    // The first step's second call comes again with the second step.
+    const calls = timesteps
+      .flatMap((timestep, i) => (i === 1 ? [timestep, timestep] : [timestep]))
+      .slice(run.first)
+    const level = cumulativeLevel(this.#schedule.alphaCumprodAt(calls[0] as number))
     const start = builder.register()
+    writeStart(builder, run, level)
     if (config.skip_prk_steps) {
-      this.#startMultistep(builder, timesteps, stride, start)
+      this.#startMultistep(builder, calls, stride, start)
     } else {
+      if (run.first > 0)
+        throw invalidArgument('strength', '1 where skip_prk_steps is false', run.first / steps)
       if (steps < 4) throw invalidArgument('steps', 'at least 4 where skip_prk_steps is false', steps)
       this.#startRungeKutta(builder, timesteps, stride, start)
     }
   }
 
   /** The first step is taken twice: by its first slope, then again by the mean of the slopes at its two ends. */
-  #startMultistep(
-    builder: ProgramBuilder,
-    timesteps: readonly number[],
-    stride: number,
-    start: number,
-  ): void {
+  #startMultistep(builder: ProgramBuilder, calls: readonly number[], stride: number, start: number): void {
     const history = Array.from({ length: 4 }, () => builder.register())
-    const first = timesteps[0] as number
+    const first = calls[0] as number
     builder.combine(start, [[SAMPLE, 1]])
     builder.call(first).combine(history[0] as number, [[OUTPUT, 1]])
     this.#move(builder, SAMPLE, first, first - stride, [[OUTPUT, 1]])
-    const second = timesteps[1]
+    const second = calls[1]
     if (second === undefined) return
     builder.call(second)
     this.#move(builder, start, second + stride, second, [
       [OUTPUT, 1 / 2],
       [history[0] as number, 1 / 2],
     ])
-    this.#multistep(builder, timesteps.slice(1), stride, history, 1)
+    this.#multistep(builder, calls.slice(2), stride, history, 1)
   }
 
   /** Three steps of the classic fourth-order method, at half the stride for the slopes in the middle. */

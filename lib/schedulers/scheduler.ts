@@ -1,5 +1,5 @@
 import { invalidArgument } from '../errors.js'
-import { type DenoisingProgram, ProgramBuilder } from '../program.js'
+import { type DenoisingProgram, ProgramBuilder, SAMPLE } from '../program.js'
 import { type ConfigOf, makeConfig, type Options, pickSettings, writtenValues } from './config.js'
 
 /** What turns a number of steps into a {@link DenoisingProgram}. A solver of one's own only has to be one of these. */
@@ -17,7 +17,39 @@ export interface ProgramOptions {
    * How much fresh noise a step adds, 0 (none, the default) to 1: η of DDIM (Song et al. 2020, equation 16) and γ of TCD.
    * Other schedulers have no use for it.
    */
-  eta?: number
+  eta?: number | undefined
+  /**
+   * Start from latents, not from noise: the program first adds noise to them, of the level of its first step, and takes
+   * the last `steps · strength` steps, rounded down. Above 0, at most 1.
+   *
+   * The first steps of LMS and PNDM are the reference's here, too, and less exact than they could be: LMS takes the order
+   * that it would have had by then, and PNDM leaves out calls, of which its first step has two.
+   */
+  strength?: number | undefined
+  /**
+   * The timesteps to call the network at, falling, one for each step. For DDPM, DPMSolverMultistep, DPMSolverSinglestep,
+   * Euler, Heun, LCM and TCD, where no rule of the config spreads the σ.
+   */
+  timesteps?: readonly number[] | undefined
+  /** σ at each step, falling, and at the end, which is mostly 0. For Euler, and for UniPC with `use_flow_sigmas`. */
+  sigmas?: readonly number[] | undefined
+}
+
+/** What a program is written for: {@link ProgramOptions}, checked. */
+export interface Run {
+  readonly steps: number
+  readonly eta: number
+  /** The first step to take. */
+  readonly first: number
+  /** The sample starts as latents, and not as noise. */
+  readonly fromLatents: boolean
+  readonly timesteps: readonly number[] | undefined
+  readonly sigmas: readonly number[] | undefined
+}
+
+/** How many of `steps` are taken from latents. */
+export function stepsTaken(steps: number, strength: number): number {
+  return Math.min(Math.trunc(steps * strength), steps)
 }
 
 /** The written values that another class's config hands on. */
@@ -62,12 +94,16 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     return new this(overrides, writtenValues(config))
   }
 
+  /** What a caller may give in place of the config's own spacing. */
+  protected readonly takes: readonly ('timesteps' | 'sigmas')[] = []
+
   /**
    * The program of a run of `steps` steps.
    *
-   * @throws TorchreelError `ERR_INVALID_ARGUMENT` for steps or an eta out of range.
+   * @throws TorchreelError `ERR_INVALID_ARGUMENT` for an option out of range, or of no use to this scheduler
    */
-  program(steps: number, { eta = 0 }: ProgramOptions = {}): DenoisingProgram {
+  program(steps: number, options: ProgramOptions = {}): DenoisingProgram {
+    const { eta = 0, strength, timesteps, sigmas } = options
     const most = this.settings.num_train_timesteps as number
     if (!Number.isInteger(steps) || steps < 1 || steps > most) {
       throw invalidArgument('steps', `an integer from 1 to ${most}`, steps)
@@ -75,10 +111,82 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     if (typeof eta !== 'number' || !(eta >= 0 && eta <= 1)) {
       throw invalidArgument('eta', 'a number from 0 to 1', eta)
     }
+    const taken = strength === undefined ? steps : stepsTaken(steps, strength)
+    if (strength !== undefined && !(strength <= 1 && taken >= 1)) {
+      throw invalidArgument('strength', `a number from 1 / steps (${1 / steps}) to 1`, strength)
+    }
+    if (timesteps !== undefined) this.#checkTimesteps(timesteps, steps, sigmas)
+    if (sigmas !== undefined) this.#checkSigmas(sigmas, steps)
     const builder = new ProgramBuilder()
-    this.write(builder, steps, eta)
+    const fromLatents = strength !== undefined
+    this.write(builder, { steps, eta, first: steps - taken, fromLatents, timesteps, sigmas })
     return builder.build()
   }
 
-  protected abstract write(builder: ProgramBuilder, steps: number, eta: number): void
+  protected abstract write(builder: ProgramBuilder, run: Run): void
+
+  #checkTimesteps(timesteps: readonly number[], steps: number, sigmas: readonly number[] | undefined): void {
+    this.#checkTakes('timesteps', timesteps)
+    if (sigmas !== undefined)
+      throw invalidArgument('timesteps', 'undefined where sigmas are given', timesteps)
+    const { num_train_timesteps, ...config } = this.settings
+    const last = (num_train_timesteps as number) - 1
+    const fits = (value: number, i: number) =>
+      Number.isInteger(value) && value >= 0 && value <= last && value < (timesteps[i - 1] ?? Infinity)
+    if (!Array.isArray(timesteps) || timesteps.length !== steps || !timesteps.every(fits)) {
+      throw invalidArgument(
+        'timesteps',
+        `${steps} falling integers from ${last} to 0, one for each step`,
+        timesteps,
+      )
+    }
+    const rule = spacingRules.find((name) => (config as Record<string, unknown>)[name] === true)
+    if (rule) throw invalidArgument('timesteps', `undefined where the config says ${rule}`, timesteps)
+  }
+
+  #checkSigmas(sigmas: readonly number[], steps: number): void {
+    this.#checkTakes('sigmas', sigmas)
+    const fits = (value: number, i: number) =>
+      Number.isFinite(value) && value >= 0 && value < (sigmas[i - 1] ?? Infinity)
+    if (Array.isArray(sigmas) && sigmas.length === steps + 1 && sigmas.every(fits)) return
+    throw invalidArgument(
+      'sigmas',
+      `${steps + 1} falling numbers, one for each step and one for the end`,
+      sigmas,
+    )
+  }
+
+  #checkTakes(option: 'timesteps' | 'sigmas', value: unknown): void {
+    if (!this.takes.includes(option)) throw invalidArgument(option, `undefined for ${this.name}`, value)
+  }
+}
+
+/** Options that decide on the timesteps. */
+const spacingRules = [
+  'use_karras_sigmas',
+  'use_exponential_sigmas',
+  'use_beta_sigmas',
+  'use_lu_lambdas',
+  'use_flow_sigmas',
+]
+
+/**
+ * Where a run starts from latents: adds noise to them, sample ← alpha · sample + sigma · noise. Where it starts from
+ * noise: scales it, by `initial` = the first step's own deviation.
+ */
+export function writeStart(
+  builder: ProgramBuilder,
+  { fromLatents }: Run,
+  { alpha, sigma }: { readonly alpha: number; readonly sigma: number },
+  initial = 1,
+): void {
+  if (fromLatents) {
+    const noise = builder.register()
+    builder.noise(noise).combine(SAMPLE, [
+      [SAMPLE, alpha],
+      [noise, sigma],
+    ])
+  } else if (initial !== 1) {
+    builder.combine(SAMPLE, [[SAMPLE, initial]])
+  }
 }

@@ -1,6 +1,7 @@
 import { type ConfigOf, choice, flag, nullable, number } from './config.js'
 import type { NoiseSchedule } from './noise_schedule.js'
 import { flowLevel, type NoiseLevel, preservingLevel } from './prediction.js'
+import type { Run } from './scheduler.js'
 import {
   flowSigmas,
   linspace,
@@ -47,7 +48,7 @@ interface SolverSteps {
 export function solverSteps(
   config: StepsConfig,
   schedule: NoiseSchedule,
-  steps: number,
+  { steps, timesteps: own }: Run,
   {
     spacing = 'linspace',
     offset = 0,
@@ -76,8 +77,8 @@ export function solverSteps(
     return { timesteps: sigmas.map((sigma) => sigma * total), sigmas }
   }
   const clipped = schedule.sigmas.filter((sigma) => -Math.log(sigma) < lambdaMin).length
-  const timesteps = openTimesteps(spacing, total - clipped, total, steps, offset)
-  return { timesteps, sigmas: timesteps.map((timestep) => schedule.sigmaAt(timestep)) }
+  const timesteps = own ?? openTimesteps(spacing, total - clipped, total, steps, offset)
+  return { timesteps: [...timesteps], sigmas: timesteps.map((timestep) => schedule.sigmaAt(timestep)) }
 }
 
 /** Whole timesteps for the network, and the noise levels of the σ and of the end. */

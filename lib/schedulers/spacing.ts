@@ -2,6 +2,7 @@ import { invalidArgument } from '../errors.js'
 import { symmetricBetaQuantile } from './beta_distribution.js'
 import { choice, flag, integer } from './config.js'
 import type { NoiseSchedule } from './noise_schedule.js'
+import type { Run } from './scheduler.js'
 
 /** How the steps of a run are spread over the training timesteps: Lin et al. 2023, table 2. */
 export type Spacing = 'linspace' | 'leading' | 'trailing'
@@ -168,9 +169,10 @@ export function checkSigmaSpacing(config: SigmaSpacingConfig): void {
 export function explodingSteps(
   config: SigmaSpacingConfig & { readonly timestep_spacing: Spacing; readonly steps_offset: number },
   schedule: NoiseSchedule,
-  steps: number,
+  { steps, timesteps: own }: Run,
 ): { timesteps: number[]; sigmas: number[] } {
-  let timesteps = spacedTimesteps(config.timestep_spacing, schedule.length, steps, config.steps_offset).map(
+  const { timestep_spacing, steps_offset } = config
+  let timesteps = (own ?? spacedTimesteps(timestep_spacing, schedule.length, steps, steps_offset)).map(
     Math.fround,
   )
   let sigmas = timesteps.map((timestep) => schedule.sigmaAt(timestep))

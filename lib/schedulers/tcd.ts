@@ -3,7 +3,7 @@ import type { ConfigOf } from './config.js'
 import { distilledOptions, distilledTimesteps } from './lcm.js'
 import { NoiseSchedule } from './noise_schedule.js'
 import { cumulativeLevel, predictedNoise, predictedSample } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 
 export type TCDConfig = ConfigOf<typeof distilledOptions>
 
@@ -12,6 +12,7 @@ export type TCDConfig = ConfigOf<typeof distilledOptions>
  * algorithm 4. `eta` is the paper's γ. It shares its options with {@link LCMScheduler}, but limits no sample.
  */
 export class TCDScheduler extends ConfiguredScheduler<typeof distilledOptions> {
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<TCDConfig> = {}, carried: Carried = {}) {
@@ -19,14 +20,19 @@ export class TCDScheduler extends ConfiguredScheduler<typeof distilledOptions> {
     this.#schedule = new NoiseSchedule(this.settings)
   }
 
-  protected write(builder: ProgramBuilder, steps: number, eta: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
+    const { eta } = run
     const config = this.settings
     const schedule = this.#schedule
-    const timesteps = distilledTimesteps(schedule.length, config.original_inference_steps, steps)
+    const timesteps =
+      run.timesteps ?? distilledTimesteps(schedule.length, config.original_inference_steps, run.steps)
     const denoised = builder.register()
     const epsilon = config.prediction_type === 'epsilon' ? OUTPUT : builder.register()
     const noise = eta > 0 ? builder.register() : undefined
+    const start = schedule.alphaCumprodAt(timesteps[run.first] as number)
+    writeStart(builder, run, cumulativeLevel(start))
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const next = timesteps[i + 1] ?? 0
       const level = cumulativeLevel(schedule.alphaCumprodAt(timestep))
       // The step goes down to s, below the next timestep, in float32 as the timestep tables are, then up by noise.

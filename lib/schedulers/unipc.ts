@@ -4,7 +4,7 @@ import { type ConfigOf, choice, flag, integer, list, nullable, number, type Opti
 import { writeConvertedOutput } from './dpmsolver.js'
 import { NoiseSchedule, noiseScheduleOptions } from './noise_schedule.js'
 import { type NoiseLevel, thresholdingOptions } from './prediction.js'
-import { type Carried, ConfiguredScheduler } from './scheduler.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from './scheduler.js'
 import { distinctOrder, flowOptions, solverLevels, solverSteps } from './solver_steps.js'
 import { checkSigmaSpacing, linspace, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from './spacing.js'
 
@@ -41,6 +41,7 @@ export type UniPCMultistepConfig = ConfigOf<typeof options>
  * first corrects the sample that it was made at, then predicts the next.
  */
 export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options> {
+  protected override readonly takes = ['sigmas'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<UniPCMultistepConfig> = {}, carried: Carried = {}) {
@@ -62,9 +63,9 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
     this.#schedule = new NoiseSchedule(config, { finiteTerminal: true })
   }
 
-  protected write(builder: ProgramBuilder, steps: number): void {
+  protected write(builder: ProgramBuilder, run: Run): void {
     const config = this.settings
-    const { timesteps, levels } = this.#levels(steps)
+    const { timesteps, levels } = this.#levels(run)
     const outputs = Array.from({ length: config.solver_order + 1 }, () => builder.register())
     const start = builder.register()
     const conversion = {
@@ -74,13 +75,15 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
     }
     let order = 0
 
+    writeStart(builder, run, levels[run.first] as NoiseLevel)
     timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
       const level = (back: number) => levels[i - back] as NoiseLevel
       const output = (back: number) => outputs[(i - back) % outputs.length] as number
       builder.call(timestep)
       writeConvertedOutput(builder, output(0), conversion, level(0))
 
-      const corrects = i > 0 && !config.disable_corrector.includes(i - 1)
+      const corrects = i > run.first && !config.disable_corrector.includes(i - 1)
       if (corrects && level(0).raw !== level(1).raw) {
         const past = Array.from({ length: order }, (_, back) => ({
           level: level(back + 1),
@@ -88,7 +91,7 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
         }))
         builder.combine(SAMPLE, this.#update(start, past, level(0), output(0)))
       }
-      order = Math.min(config.solver_order, i + 1)
+      order = Math.min(config.solver_order, i - run.first + 1)
       if (config.lower_order_final) order = Math.min(order, timesteps.length - i)
       order = distinctOrder(order, level)
       builder.combine(start, [[SAMPLE, 1]])
@@ -131,24 +134,28 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
     return terms
   }
 
-  #levels(steps: number): { timesteps: number[]; levels: NoiseLevel[] } {
+  #levels(run: Run): { timesteps: number[]; levels: NoiseLevel[] } {
     const config = this.settings
     const spread = sigmaSpacing(config) !== null
-    let spaced = solverSteps(config, this.#schedule, steps, {
+    if (run.sigmas && (spread || !config.use_flow_sigmas)) {
+      throw invalidArgument('sigmas', 'undefined unless use_flow_sigmas alone spreads them', run.sigmas)
+    }
+    let spaced = solverSteps(config, this.#schedule, run, {
       spacing: config.timestep_spacing,
       offset: config.steps_offset,
     })
     if (config.use_flow_sigmas && (!spread || config.use_karras_sigmas)) {
-      const sigmas = spread ? spaced.sigmas.map((sigma) => sigma / (sigma + 1)) : this.#flowSigmas(steps)
+      const sigmas = spread ? spaced.sigmas.map((sigma) => sigma / (sigma + 1)) : this.#flowSigmas(run)
       spaced = { sigmas, timesteps: sigmas.map((sigma) => sigma * this.#schedule.length) }
     }
+    if (run.sigmas) return solverLevels(config, spaced, run.sigmas.at(-1) as number)
     const smallest = spread || config.use_flow_sigmas ? spaced.sigmas.at(-1) : this.#schedule.sigmas[0]
     return solverLevels(config, spaced, config.final_sigmas_type === 'zero' ? 0 : (smallest as number))
   }
 
-  #flowSigmas(steps: number): number[] {
+  #flowSigmas({ steps, sigmas: own }: Run): number[] {
     const { flow_shift: shift, shift_terminal: terminal } = this.settings
-    let sigmas = linspace(1, 1 / this.#schedule.length, steps + 1)
+    let sigmas = (own ?? linspace(1, 1 / this.#schedule.length, steps + 1))
       .slice(0, -1)
       .map((sigma) => (shift * sigma) / (1 + (shift - 1) * sigma))
     if (terminal) {

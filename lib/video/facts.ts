@@ -10,6 +10,8 @@ export interface VideoFacts {
   readonly seed?: number | undefined
   /** Denoising steps. */
   readonly steps?: number | undefined
+  /** How much of a video that was started from was given up. */
+  readonly strength?: number | undefined
   /** How strongly the prompt guided, or how strongly in each step. */
   readonly guidanceScale?: number | readonly number[] | undefined
   /** The class of the scheduler. */
@@ -37,12 +39,13 @@ export interface VideoFacts {
  * known is left out; undefined if none is.
  */
 export function commentOf(facts: VideoFacts): string | undefined {
-  const { prompt, negativePrompt, seed, steps, guidanceScale, scheduler, model, torchreel } = facts
+  const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, model, torchreel } = facts
   const json = JSON.stringify({
     prompt,
     negativePrompt,
     seed,
     steps,
+    strength,
     guidanceScale,
     scheduler,
     model,
@@ -53,10 +56,11 @@ export function commentOf(facts: VideoFacts): string | undefined {
 
 /** The facts of a video that are not its pixels or latents, in the order in which a reader wants them. */
 export function factsAsJson(facts: VideoFacts): Omit<VideoFacts, 'latents'> {
-  const { prompt, negativePrompt, seed, steps, guidanceScale, scheduler, model } = facts
+  const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, model } = facts
   const { torchreel, libtorch, device, dtype, timings, warnings } = facts
   return {
     ...{ prompt, negativePrompt, seed, steps, guidanceScale, scheduler, model },
+    ...(strength === undefined ? {} : { strength }),
     ...{ torchreel, libtorch, device, dtype, timings, warnings },
   }
 }

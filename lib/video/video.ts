@@ -52,6 +52,7 @@ export class Video implements VideoFacts {
   readonly negativePrompt: string | undefined
   readonly seed: number | undefined
   readonly steps: number | undefined
+  readonly strength: number | undefined
   readonly guidanceScale: number | readonly number[] | undefined
   readonly scheduler: string | undefined
   readonly model: string | undefined
@@ -85,6 +86,7 @@ export class Video implements VideoFacts {
     this.negativePrompt = contents.negativePrompt
     this.seed = contents.seed
     this.steps = contents.steps
+    this.strength = contents.strength
     this.guidanceScale = contents.guidanceScale
     this.scheduler = contents.scheduler
     this.model = contents.model

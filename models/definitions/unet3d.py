@@ -5,6 +5,7 @@ convolution after each resnet, a temporal transformer after each spatial one.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -214,12 +215,46 @@ class MidBlock(Block):
         return self.temp_convs[1](self.resnets[1](x, time))
 
 
-def join(x: Tensor, skip: Tensor) -> Tensor:
-    """Concatenates channels of x (G, F, H, W, C) and skip (G or B, F, H, W, C'), both kept."""
+def lowest_frequencies(size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of the (size, size) projection onto frequencies 0 and -1 of the Fourier transform.
+
+    Its entries are Σₖ exp(2πi·k·(n - m) / size) / size over k = 0, -1, which are one frequency where size is 1.
+    """
+    position = torch.arange(size, dtype=torch.float32, device=like.device)
+    angles = (position.unsqueeze(1) - position.unsqueeze(0)) * (2 * math.pi / size)
+    return (angles.cos() + (1.0 if size > 1 else 0.0)) / size, -angles.sin() / size
+
+
+def scale_lowest_frequencies(x: Tensor, factor: float) -> Tensor:
+    """FreeU's Fourier filter, in float32: scales frequencies 0 and -1 of height and width of x (B, F, H, W, C), kept.
+
+    That is x + (factor - 1)·Re(P·x·Qᵀ) with the projections P on height and Q on width, so no transform is needed.
+    """
+    rows, rows_imaginary = lowest_frequencies(x.size(2), x)
+    columns, columns_imaginary = lowest_frequencies(x.size(3), x)
+    wide = x.float()
+    low = torch.einsum("bfhwc,yh,xw->bfyxc", wide, rows, columns)
+    low = low - torch.einsum("bfhwc,yh,xw->bfyxc", wide, rows_imaginary, columns_imaginary)
+    return (wide + (factor - 1.0) * low).to(x.dtype)
+
+
+def join(x: Tensor, skip: Tensor, factors: tuple[float, float]) -> Tensor:
+    """Concatenates channels of x (G, F, H, W, C) and skip (G or B, F, H, W, C'), both kept.
+
+    factors: FreeU's (Si et al. 2023, https://arxiv.org/abs/2309.11497) of the first half of x and of the skip's lowest
+    frequencies; 1 leaves them as they are.
+    """
+    x_factor, skip_factor = factors
+    if skip_factor != 1.0:
+        skip = scale_lowest_frequencies(skip, skip_factor)
     if skip.size(0) == x.size(0):
-        return torch.cat([x, skip], -1)
-    pairs = x.unflatten(0, [2, -1])
-    return torch.cat([pairs, skip.unsqueeze(0).expand(pairs.shape[:-1] + skip.shape[-1:])], -1).flatten(0, 1)
+        y = torch.cat([x, skip], -1)
+    else:
+        pairs = x.unflatten(0, [2, -1])
+        y = torch.cat([pairs, skip.unsqueeze(0).expand(pairs.shape[:-1] + skip.shape[-1:])], -1).flatten(0, 1)
+    if x_factor != 1.0:
+        y[..., : x.size(-1) // 2].mul_(x_factor)
+    return y
 
 
 class UpBlock(Block):
@@ -239,10 +274,12 @@ class UpBlock(Block):
             self.temp_convs.append(TemporalConvolution(out_channels, widths.groups))
         self.upsamplers = nn.ModuleList([Upsample(out_channels)] if upsample else [])
 
-    def forward(self, x: Tensor, time: Tensor, context: list[Tensor], skips: list[Tensor]) -> Tensor:
-        """x: (G, F, H, W, C), kept; time: (1, T); takes from the end of `skips`."""
+    def forward(
+        self, x: Tensor, time: Tensor, context: list[Tensor], skips: list[Tensor], factors: tuple[float, float]
+    ) -> Tensor:
+        """x: (G, F, H, W, C), kept; time: (1, T); takes from the end of `skips`; factors: see `join`."""
         for resnet, convolution in zip(self.resnets, self.temp_convs):
-            x = convolution(resnet(join(x, skips.pop()), time))
+            x = convolution(resnet(join(x, skips.pop(), factors), time))
         for upsampler in self.upsamplers:
             x = upsampler(x, skips[-1].size(2), skips[-1].size(3))
         return x
@@ -263,13 +300,15 @@ class CrossAttentionUpBlock(UpBlock):
             self.attentions.append(widths.spatial_transformer(out_channels))
             self.temp_attentions.append(widths.temporal_transformer(out_channels))
 
-    def forward(self, x: Tensor, time: Tensor, context: list[Tensor], skips: list[Tensor]) -> Tensor:
-        """x: (G, F, H, W, C), kept; time: (1, T); takes from the end of `skips`."""
+    def forward(
+        self, x: Tensor, time: Tensor, context: list[Tensor], skips: list[Tensor], factors: tuple[float, float]
+    ) -> Tensor:
+        """x: (G, F, H, W, C), kept; time: (1, T); takes from the end of `skips`; factors: see `join`."""
         index = self.first_context
         for resnet, convolution, attention, temporal in zip(
             self.resnets, self.temp_convs, self.attentions, self.temp_attentions
         ):
-            x = convolution(resnet(join(x, skips.pop()), time))
+            x = convolution(resnet(join(x, skips.pop(), factors), time))
             x = temporal(attention(x, context[index], context[index + 1]))
             index += 2
         for upsampler in self.upsamplers:
@@ -306,6 +345,7 @@ class UNet3DConditionModel(nn.Module):
 
     groups: Final[int]
     eps: Final[float]
+    stage_parameters: list[list[str]]
 
     def __init__(self, configuration: UNet3DConfiguration) -> None:
         super().__init__()
@@ -349,6 +389,15 @@ class UNet3DConditionModel(nn.Module):
         self.conv_norm_out = Weights(outs[0])
         self.conv_out = Weights(configuration.out_channels, outs[0], 3, 3)
 
+        self.stage_parameters = [
+            [name for name, _ in self.named_parameters() if re.search(r"\.attentions\..*\.attn2\.to_[kv]\.", name)],
+            ["conv_in.", "time_embedding.", "transformer_in."],
+            *([f"down_blocks.{index}."] for index in range(len(outs))),
+            ["mid_block."],
+            *([f"up_blocks.{index}."] for index in range(len(outs))),
+            ["conv_norm_out.", "conv_out."],
+        ]
+
     @torch.jit.export
     def prepare(self, text: Tensor) -> list[Tensor]:
         """text: hidden states (G, L, D) of the prompts, for guidance all negative ones first.
@@ -363,21 +412,57 @@ class UNet3DConditionModel(nn.Module):
             context.extend(block.prepare(text))
         return context
 
-    def forward(self, sample: Tensor, timestep: Tensor, context: list[Tensor]) -> Tensor:
+    @torch.jit.export
+    def stages(self) -> list[list[str]]:
+        """How parameters' names begin, by the stage that needs them: the longest beginning tells.
+
+        Stage 0 is `prepare`, the others are `run_stage`'s.
+        """
+        return self.stage_parameters
+
+    @torch.jit.export
+    def run_stage(self, stage: int, state: list[Tensor], context: list[Tensor], freeu: list[float] | None) -> None:
+        """One stage, from 1 on, of `forward`, so that a device need not hold the parameters of the others.
+
+        state: a stack, [timestep, sample] before the first stage and [result] after the last; between them the time
+        embedding, the skips, and on top what the next stage starts from.
+        """
+        x = state.pop()
+        if stage == 1:
+            time = self.time_embedding(state.pop())
+            x = convolve(x.permute(0, 2, 3, 4, 1).contiguous(), self.conv_in.weight, self.conv_in.bias, 1, 1)
+            x = self.transformer_in(x)
+            state.append(time)
+            state.append(x)
+        for index, down in enumerate(self.down_blocks):
+            if stage == 2 + index:
+                x = down(x, state[0], context, state)
+        if stage == 2 + len(self.down_blocks):
+            x = self.mid_block(x, state[0], context)
+        for index, up in enumerate(self.up_blocks):
+            if stage == 3 + len(self.down_blocks) + index:
+                factors = (1.0, 1.0)
+                if freeu is not None and index < 2:
+                    factors = (freeu[2 + index], freeu[index])
+                x = up(x, state[0], context, state, factors)
+        if stage == 3 + len(self.down_blocks) + len(self.up_blocks):
+            state.clear()
+            frames = x.flatten(0, 1)
+            y = group_norm(frames, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps)
+            y = convolve(F.silu(y, inplace=True), self.conv_out.weight, self.conv_out.bias, 1, 1)
+            x = y.view(x.shape[:-1] + y.shape[-1:]).permute(0, 4, 1, 2, 3).contiguous()
+        state.append(x)
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, context: list[Tensor], freeu: list[float] | None = None
+    ) -> Tensor:
         """sample: latents (B, 4, F, h, w); timestep: scalar float32; context: from `prepare`, for G = B or 2·B items.
 
-        Gives (G, 4, F, h, w). With G = 2·B (classifier-free guidance) items i and B + i share sample i.
+        freeu: s1, s2, b1, b2, the factors of FreeU for the first two up blocks: s of the skips' lowest frequencies, b
+        of what the skips join. Gives (G, 4, F, h, w). With G = 2·B (classifier-free guidance) items i and B + i share
+        sample i.
         """
-        time = self.time_embedding(timestep)
-        x = convolve(sample.permute(0, 2, 3, 4, 1).contiguous(), self.conv_in.weight, self.conv_in.bias, 1, 1)
-        x = self.transformer_in(x)
-        skips = [x]
-        for block in self.down_blocks:
-            x = block(x, time, context, skips)
-        x = self.mid_block(x, time, context)
-        for block in self.up_blocks:
-            x = block(x, time, context, skips)
-        frames = x.flatten(0, 1)
-        y = group_norm(frames, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps)
-        y = convolve(F.silu(y, inplace=True), self.conv_out.weight, self.conv_out.bias, 1, 1)
-        return y.view(x.shape[:-1] + y.shape[-1:]).permute(0, 4, 1, 2, 3).contiguous()
+        state = [timestep, sample]
+        for stage in range(1, len(self.stage_parameters)):
+            self.run_stage(stage, state, context, freeu)
+        return state.pop()

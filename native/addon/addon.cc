@@ -55,6 +55,16 @@ Napi::Value encode(const Napi::CallbackInfo& info) {
                          object_argument(info[3], "text"), function_argument(info[4], "listener"));
 }
 
+Napi::Value memory(const Napi::CallbackInfo& info) {
+  return handle_argument<PipelineHandle>(info[0], "pipeline").memory(info.Env());
+}
+
+Napi::Value adapt(const Napi::CallbackInfo& info) {
+  auto& pipeline = handle_argument<PipelineHandle>(info[0], "pipeline");
+  return pipeline.adapt(info.Env(), job_argument(info[1]), object_argument(info[2], "textEncoder"),
+                        object_argument(info[3], "unet"));
+}
+
 void cancel(const Napi::CallbackInfo& info) {
   handle_argument<PipelineHandle>(info[0], "pipeline").thread().cancel(info.Env(), job_argument(info[1]));
 }
@@ -81,6 +91,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("openPipeline", Napi::Function::New(env, open_pipeline, "openPipeline"));
   exports.Set("generate", Napi::Function::New(env, generate, "generate"));
   exports.Set("encode", Napi::Function::New(env, encode, "encode"));
+  exports.Set("memory", Napi::Function::New(env, memory, "memory"));
+  exports.Set("adapt", Napi::Function::New(env, adapt, "adapt"));
   exports.Set("cancel", Napi::Function::New(env, cancel, "cancel"));
   exports.Set("closePipeline", Napi::Function::New(env, close_pipeline, "closePipeline"));
   exports.Set("createGenerator", Napi::Function::New(env, create_generator, "createGenerator"));

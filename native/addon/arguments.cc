@@ -69,6 +69,10 @@ std::vector<std::string> strings_argument(const Napi::Value& value, const char* 
   return array_of(value, name, string_argument);
 }
 
+std::vector<Napi::Object> objects_argument(const Napi::Value& value, const char* name) {
+  return array_of(value, name, object_argument);
+}
+
 std::vector<int64_t> integers_argument(const Napi::Value& value, const char* name) {
   return array_of(value, name, integer_argument);
 }
@@ -79,6 +83,10 @@ std::vector<int32_t> int32_argument(const Napi::Value& value, const char* name) 
 
 std::vector<double> float64_argument(const Napi::Value& value, const char* name) {
   return typed_array<Napi::Float64Array, double>(value, name, napi_float64_array, "a Float64Array");
+}
+
+std::vector<uint8_t> uint8_argument(const Napi::Value& value, const char* name) {
+  return typed_array<Napi::Uint8Array, uint8_t>(value, name, napi_uint8_array, "a Uint8Array");
 }
 
 std::vector<float> float32_argument(const Napi::Value& value, const char* name) {

@@ -19,9 +19,11 @@ double number_argument(const Napi::Value& value, const char* name);
 Napi::Function function_argument(const Napi::Value& value, const char* name);
 Napi::Object object_argument(const Napi::Value& value, const char* name);
 std::vector<std::string> strings_argument(const Napi::Value& value, const char* name);
+std::vector<Napi::Object> objects_argument(const Napi::Value& value, const char* name);
 std::vector<int64_t> integers_argument(const Napi::Value& value, const char* name);
 std::vector<int32_t> int32_argument(const Napi::Value& value, const char* name);
 std::vector<double> float64_argument(const Napi::Value& value, const char* name);
+std::vector<uint8_t> uint8_argument(const Napi::Value& value, const char* name);
 std::vector<float> float32_argument(const Napi::Value& value, const char* name);
 
 // A handle: an External with the tag of its class, so that no other object is ever taken for one.

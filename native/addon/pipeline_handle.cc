@@ -2,8 +2,10 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "adaptation.h"
 #include "arguments.h"
 #include "core_library.h"
 
@@ -93,16 +95,30 @@ struct Request {
         window(integer_argument(request.Get("window"), "window")),
         window_overlap(integer_argument(request.Get("windowOverlap"), "windowOverlap")),
         latents_every(integer_argument(request.Get("latentsEvery"), "latentsEvery")),
-        decode_chunk(integer_argument(request.Get("decodeChunk"), "decodeChunk")) {
+        decode_chunk(integer_argument(request.Get("decodeChunk"), "decodeChunk")),
+        tile(integer_argument(request.Get("tile"), "tile")),
+        tile_overlap(integer_argument(request.Get("tileOverlap"), "tileOverlap")) {
     if (Napi::Value negative = request.Get("negativePrompts"); !negative.IsUndefined()) {
       negative_prompts = Text(object_argument(negative, "negativePrompts"), videos);
     }
     if (Napi::Value start = request.Get("latents"); !start.IsUndefined())
       latents = float32_argument(start, "latents");
+    if (Napi::Value factors = request.Get("freeU"); !factors.IsUndefined())
+      freeu = float64_argument(factors, "freeU");
+    if (Napi::Value start = request.Get("video"); !start.IsUndefined()) {
+      Napi::Object given = object_argument(start, "video");
+      video = uint8_argument(given.Get("data"), "video");
+      video_height = integer_argument(given.Get("height"), "height");
+      video_width = integer_argument(given.Get("width"), "width");
+      if (video.size() != static_cast<size_t>(frames * video_height * video_width * 3) ||
+          video_height < latent_height || video_width < latent_width) {
+        throw coded_error(request.Env(), "ERR_INVALID_ARGUMENT", "the video's sizes do not fit each other");
+      }
+    }
     for (int64_t seed : integers_argument(request.Get("seeds"), "seeds"))
       seeds.push_back(static_cast<uint64_t>(seed));
     if (videos < 1 || frames < 1 || latent_height < 1 || latent_width < 1 || window < 0 ||
-        window_overlap < 0) {
+        window_overlap < 0 || (!freeu.empty() && freeu.size() != 4)) {
       throw coded_error(request.Env(), "ERR_INVALID_ARGUMENT", "the request's sizes must be positive");
     }
   }
@@ -116,16 +132,22 @@ struct Request {
         .latent_height = latent_height,
         .latent_width = latent_width,
         .latents = latents.empty() ? nullptr : latents.data(),
+        .video = video.empty() ? nullptr : video.data(),
+        .video_height = video_height,
+        .video_width = video_width,
         .program = program.data(),
         .program_length = program.size(),
         .guidance = guidance.data(),
         .guidance_length = guidance.size(),
         .seeds = seeds.data(),
         .seed_count = seeds.size(),
+        .freeu = freeu.empty() ? nullptr : freeu.data(),
         .window = window,
         .window_overlap = window_overlap,
         .latents_every = latents_every,
         .decode_chunk = decode_chunk,
+        .tile = tile,
+        .tile_overlap = tile_overlap,
     };
   }
 
@@ -133,9 +155,11 @@ struct Request {
   Text prompts, negative_prompts;
   int64_t frames, latent_height, latent_width;
   std::vector<float> latents;
-  std::vector<double> program, guidance;
+  std::vector<uint8_t> video;
+  int64_t video_height = 0, video_width = 0;
+  std::vector<double> program, guidance, freeu;
   std::vector<uint64_t> seeds;
-  int64_t window, window_overlap, latents_every, decode_chunk;
+  int64_t window, window_overlap, latents_every, decode_chunk, tile, tile_overlap;
 };
 
 // Numbers with a shape, as { data: Float32Array, shape }.
@@ -229,14 +253,21 @@ const napi_type_tag PipelineHandle::type_tag{0x1f3bd9e2a7c84d51, 0x9a6e40c7d2b15
 
 PipelineHandle::PipelineHandle(Napi::Env env)
     : core_(opened_core()), thread_(env, [this] {
-        if (pipeline_) core_.pipeline_close(pipeline_);
+        std::unique_lock lock(mutex_);
+        torchreel_pipeline* closing = std::exchange(pipeline_, nullptr);
+        lock.unlock();
+        if (closing) core_.pipeline_close(closing);
       }) {}
 
 Napi::Promise PipelineHandle::open(Napi::Env env, uint32_t id, const Napi::Object& options) {
   auto job = std::make_unique<Job>(env);
   job->work = [this, options = PipelineOptions(options)](Job&, torchreel_error* error) {
     torchreel_pipeline_options view = options.view();
-    return core_.pipeline_open(&view, &pipeline_, error);
+    torchreel_pipeline* opened = nullptr;
+    int failed = core_.pipeline_open(&view, &opened, error);
+    std::lock_guard lock(mutex_);
+    pipeline_ = opened;
+    return failed;
   };
   return thread_.post(env, id, std::move(job));
 }
@@ -264,6 +295,45 @@ Napi::Promise PipelineHandle::encode(Napi::Env env, uint32_t id, int64_t prompts
     Reporter reporter{thread_, running};
     torchreel_text view = text.view();
     return core_.pipeline_encode(pipeline_, prompts, &view, &reporter, Reporter::embeddings, error);
+  };
+  return thread_.post(env, id, std::move(job));
+}
+
+Napi::Value PipelineHandle::memory(Napi::Env env) {
+  torchreel_memory memory{};
+  torchreel_error error{};
+  {
+    std::lock_guard lock(mutex_);
+    if (!is_open(&error) || core_.pipeline_memory(pipeline_, &memory, &error)) throw core_error(env, error);
+  }
+  auto network = [&](const torchreel_network_memory& bytes) {
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("mapped", static_cast<double>(bytes.mapped));
+    object.Set("copied", static_cast<double>(bytes.copied));
+    object.Set("peakCopied", static_cast<double>(bytes.peak_copied));
+    object.Set("placed", bytes.placed != 0);
+    return object;
+  };
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("textEncoder", network(memory.text_encoder));
+  object.Set("unet", network(memory.unet));
+  object.Set("vae", network(memory.vae));
+  object.Set("allocated", static_cast<double>(memory.allocated));
+  object.Set("reserved", static_cast<double>(memory.reserved));
+  return object;
+}
+
+Napi::Promise PipelineHandle::adapt(Napi::Env env, uint32_t id, const Napi::Object& text_encoder,
+                                    const Napi::Object& unet) {
+  auto job = std::make_unique<Job>(env);
+  job->work = [this, of_text = Adaptation(text_encoder), of_unet = Adaptation(unet)](Job&,
+                                                                                     torchreel_error* error) {
+    if (!is_open(error)) return 1;
+    return of_text.view([&](const torchreel_adaptation& text_encoder) {
+      return of_unet.view([&](const torchreel_adaptation& unet) {
+        return core_.pipeline_adapt(pipeline_, &text_encoder, &unet, error);
+      });
+    });
   };
   return thread_.post(env, id, std::move(job));
 }

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <mutex>
 
 #include "job_thread.h"
 #include "torchreel_core.h"
@@ -23,12 +24,18 @@ class PipelineHandle {
   Napi::Promise encode(Napi::Env env, uint32_t id, int64_t prompts, const Napi::Object& text,
                        const Napi::Function& listener);
 
+  // { textEncoder, unet, vae, allocated, reserved } now, whatever the job thread does.
+  Napi::Value memory(Napi::Env env);
+  // Replaces what adapters change, for the jobs that follow.
+  Napi::Promise adapt(Napi::Env env, uint32_t id, const Napi::Object& text_encoder, const Napi::Object& unet);
+
   JobThread& thread() { return thread_; }
 
  private:
   bool is_open(torchreel_error* error) const;  // job thread
 
   const torchreel_core& core_;
-  torchreel_pipeline* pipeline_ = nullptr;  // job thread only
+  torchreel_pipeline* pipeline_ = nullptr;  // set and used by the job thread, read by `memory`
+  std::mutex mutex_;                        // of `pipeline_` between the two
   JobThread thread_;                        // last: it ends before what its jobs use
 };

@@ -1,9 +1,13 @@
 #include "network.h"
 
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include <algorithm>
 #include <map>
+#include <optional>
 #include <sstream>
 
 #include "error.h"
@@ -64,7 +68,98 @@ torch::jit::Module load_graph(const std::string& path) {
   }
 }
 
+// How parameters' names begin, by stage.
+using Beginnings = std::vector<std::vector<std::string>>;
+
+Beginnings beginnings_of(const torch::jit::Module& graph) {
+  auto method = graph.find_method("stages");
+  if (!method) return {{""}};
+  Beginnings stages;
+  c10::List<c10::IValue> listed = (*method)({}).toList();
+  for (const c10::IValue& stage : listed) {
+    stages.emplace_back();
+    c10::List<c10::IValue> names = stage.toList();
+    for (const c10::IValue& name : names) stages.back().push_back(name.toStringRef());
+  }
+  return stages;
+}
+
+// The longest beginning tells.
+size_t stage_of(const std::string& parameter, const Beginnings& stages) {
+  size_t stage = 0, length = 0;
+  for (size_t i = 0; i < stages.size(); ++i) {
+    for (const std::string& beginning : stages[i]) {
+      if (beginning.size() <= length || !parameter.starts_with(beginning)) continue;
+      stage = i;
+      length = beginning.size();
+    }
+  }
+  return stage;
+}
+
+// Copies to a device go through a stream of their own, beside what the device computes, and are awaited.
+class CopyStream {
+ public:
+  explicit CopyStream(at::Device device) {
+    if (device.is_cpu()) return;
+    stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+    guard_.emplace(*stream_);
+  }
+  void wait() const {
+    if (stream_) stream_->synchronize();
+  }
+
+ private:
+  std::optional<c10::Stream> stream_;
+  std::optional<c10::StreamGuard> guard_;
+};
+
 }  // namespace
+
+class Network::Placement {
+ public:
+  Placement(Network& network, const Stage& stage) : network_(network), stage_(stage) {
+    std::vector<at::Tensor> placed;
+    CopyStream stream(network.device_);
+    for (const Weight& weight : stage.weights) {
+      auto change = network.adaptation_.find(weight.path);
+      bool changed = change != network.adaptation_.end();
+      at::Tensor value = changed ? change->second.of(weight.host.to(network.device_)) : weight.host;
+      // `to` gives the same tensor back where device and dtype already hold.
+      placed.push_back(value.to(network.device_, network.dtype_));
+      if (!placed.back().is_same(weight.host)) copied_ += static_cast<int64_t>(placed.back().nbytes());
+    }
+    stream.wait();
+    for (size_t i = 0; i < placed.size(); ++i) put(stage.weights[i], placed[i]);
+    network.peak_ = std::max(network.peak_.load(), network.copied_ += copied_);
+    ++network.placed_;
+  }
+
+  Placement(const Placement&) = delete;
+  Placement& operator=(const Placement&) = delete;
+
+  ~Placement() {
+    if (copied_ > 0) {
+      // The copies' memory goes back to the stream that they were made on: what computes with them must be
+      // done.
+      if (!network_.device_.is_cpu()) {
+        c10::impl::VirtualGuardImpl(network_.device_.type()).getStream(network_.device_).synchronize();
+      }
+      for (const Weight& weight : stage_.weights) put(weight, weight.host);
+    }
+    network_.copied_ -= copied_;
+    --network_.placed_;
+  }
+
+ private:
+  static void put(Weight weight, const at::Tensor& tensor) { weight.owner.setattr(weight.name, tensor); }
+
+  Network& network_;
+  const Stage& stage_;
+  int64_t copied_ = 0;
+};
+
+Network::~Network() = default;
 
 Network::Network(const std::string& component, const torchreel_network_files& files, at::Device device,
                  at::ScalarType dtype)
@@ -122,26 +217,74 @@ void Network::bind(const std::string& component, const torchreel_network_files& 
     misfit.print(message);
     throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
   }
-  for (auto& [name, slot] : slots) weights_.push_back({slot.owner, slot.name, found.at(name)});
+  Beginnings beginnings = beginnings_of(graph_);
+  stages_.resize(beginnings.size());
+  for (auto& [name, slot] : slots) {
+    const at::Tensor& host = found.at(name);
+    mapped_ += static_cast<int64_t>(host.nbytes());
+    stages_[stage_of(name, beginnings)].weights.push_back({slot.owner, slot.name, name, host});
+  }
 }
 
-void Network::load() {
-  if (loaded_) return;
-  // `to` gives the same tensor back where device and dtype already hold.
-  for (Weight& weight : weights_) weight.owner.setattr(weight.name, weight.host.to(device_, dtype_));
-  loaded_ = true;
+Network::Share Network::place(size_t stage) {
+  Share share = stages_.at(stage).placement.lock();
+  if (!share) {
+    share = std::make_shared<Placement>(*this, stages_[stage]);
+    stages_[stage].placement = share;
+  }
+  return share;
 }
 
-void Network::unload() {
-  if (!loaded_) return;
-  for (Weight& weight : weights_) weight.owner.setattr(weight.name, weight.host);
-  loaded_ = false;
+std::vector<Network::Share> Network::place() {
+  std::vector<Share> shares;
+  for (size_t stage = 0; stage < stages(); ++stage) shares.push_back(place(stage));
+  return shares;
+}
+
+void Network::exchange(Adaptation& adaptation) {
+  TORCH_CHECK(placed_ == 0, "weights change only while none is placed");
+  std::swap(adaptation_, adaptation);
+}
+
+void Network::check(const Adaptation& adaptation) const {
+  std::map<std::string, const Weight*> by_path;
+  for (const Stage& stage : stages_) {
+    for (const Weight& weight : stage.weights) by_path.emplace(weight.path, &weight);
+  }
+  Complaints unknown("unknown"), misfit("of another shape");
+  for (const auto& [path, change] : adaptation) {
+    auto found = by_path.find(path);
+    if (found == by_path.end()) {
+      unknown.add(path);
+      continue;
+    }
+    const at::Tensor& weight = found->second->host;
+    bool fits = weight.dim() >= 2;
+    for (const LowRankUpdate& update : change.updates) {
+      fits = fits && update.up.size(0) == weight.size(0) &&
+             update.down.size(1) * weight.size(0) == weight.numel();
+    }
+    for (const at::Tensor& rows : change.rows) {
+      fits = fits && weight.dim() == 2 && rows.dim() == 2 && rows.size(1) == weight.size(1);
+    }
+    if (!fits) misfit.add(path + " " + shape_text(weight.sizes()));
+  }
+  if (unknown.count() + misfit.count() == 0) return;
+  std::ostringstream message;
+  message << "the adapters do not fit the model";
+  unknown.print(message);
+  misfit.print(message);
+  throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
 }
 
 c10::IValue Network::call(const std::string& method, std::vector<c10::IValue> arguments) {
   // The profiling executor makes the first calls slow and the later ones no faster.
   torch::jit::GraphOptimizerEnabledGuard simple_executor(false);
   return graph_.get_method(method)(std::move(arguments));
+}
+
+torchreel_network_memory Network::memory() const {
+  return {.mapped = mapped_, .copied = copied_, .peak_copied = peak_, .placed = placed_ == stages()};
 }
 
 }  // namespace torchreel

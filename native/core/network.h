@@ -3,61 +3,73 @@
 
 #include <torch/csrc/jit/api/module.h>
 
+#include <atomic>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "adaptation.h"
 #include "torchreel_core.h"
 
 namespace torchreel {
 
 class Network {
  public:
+  // The weights of a stage, where and how the network computes. Copies are given back with the last share; on
+  // the CPU in the file's own dtype there are none. The host's weights stay mapped, so nothing is copied from
+  // the device. Must not outlive the network.
+  class Placement;
+  using Share = std::shared_ptr<const Placement>;
+
   // Loads the graph, maps the weights and checks that they fit each other. Copies no weight.
   // Throws ERR_MODEL_CORRUPT for a broken file, ERR_MODEL_INCOMPATIBLE naming up to ten tensors that do not
   // fit.
   Network(const std::string& component, const torchreel_network_files& files, at::Device device,
           at::ScalarType dtype);
+  ~Network();
 
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
-  // Puts the weights where and how the network computes. On the CPU in the file's own dtype that is where
-  // they are. Idempotent.
-  void load();
-  // Gives the copies back. The host's weights stay mapped, so nothing is copied from the device.
-  void unload();
+  // What the graph's `stages` tells; 1 for a graph that has none and computes in one piece.
+  size_t stages() const { return stages_.size(); }
+  Share place(size_t stage);
+  std::vector<Share> place();  // all stages
+
+  // Throws ERR_MODEL_INCOMPATIBLE for a weight that the network lacks or that has another shape.
+  void check(const Adaptation& adaptation) const;
+  // Sets what adapters change and gives what they changed before; for what was checked, while no share is
+  // held. A changed weight is made from the file's pages, in float32, and then takes the network's dtype,
+  // whenever it is placed.
+  void exchange(Adaptation& adaptation);
 
   c10::IValue call(const std::string& method, std::vector<c10::IValue> arguments);
+
+  // May be called on any thread.
+  torchreel_network_memory memory() const;
 
  private:
   struct Weight {
     torch::jit::Module owner;  // the submodule that holds the parameter
     std::string name;          // its name there
+    std::string path;          // its name in the network
     at::Tensor host;           // on the file's pages
+  };
+  struct Stage {
+    std::vector<Weight> weights;
+    std::weak_ptr<const Placement> placement;
   };
 
   void bind(const std::string& component, const torchreel_network_files& files);
 
   torch::jit::Module graph_;
-  std::vector<Weight> weights_;
+  std::vector<Stage> stages_;
+  Adaptation adaptation_;
   at::Device device_;
   at::ScalarType dtype_;
-  bool loaded_ = false;
-};
-
-// Keeps a network on its device for a scope; with `offload` its copy goes when the scope ends.
-class Resident {
- public:
-  Resident(Network& network, bool offload) : network_(network), offload_(offload) { network_.load(); }
-  Resident(const Resident&) = delete;
-  Resident& operator=(const Resident&) = delete;
-  ~Resident() {
-    if (offload_) network_.unload();
-  }
-
- private:
-  Network& network_;
-  bool offload_;
+  int64_t mapped_ = 0;                        // bytes
+  std::atomic<int64_t> copied_{0}, peak_{0};  // bytes
+  std::atomic<size_t> placed_{0};             // stages
 };
 
 }  // namespace torchreel

@@ -2,17 +2,21 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/exp.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/scalar_tensor.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "error.h"
 #include "noise.h"
 #include "program.h"
+#include "tiles.h"
 #include "windows.h"
 
 namespace torchreel {
@@ -23,12 +27,6 @@ at::ScalarType dtype_named(const std::string& name) {
   if (name == "float16") return at::kHalf;
   if (name == "bfloat16") return at::kBFloat16;
   throw invalid_argument("dtype must be 'float32', 'float16' or 'bfloat16', got '" + name + "'");
-}
-
-bool offload_named(const std::string& name) {
-  if (name == "none") return false;
-  if (name == "model") return true;
-  throw invalid_argument("offload must be 'none' or 'model', got '" + name + "'");
 }
 
 void stop_if_cancelled(const torchreel_listener& listener) {
@@ -42,6 +40,9 @@ void check_finite(const at::Tensor& tensor, const std::string& stage) {
                   " gave numbers that are not finite; half precision that overflows does that, and so "
                   "do broken weights: try dtype 'float32'");
 }
+
+// What is encoded: the prompts, and each frame of the video.
+int64_t encodings(const torchreel_request& request) { return 1 + (request.video ? request.frames : 0); }
 
 }  // namespace
 
@@ -67,6 +68,13 @@ at::Device device_named(const std::string& name) {
   return device.has_index() ? device : at::Device(device.type(), 0);
 }
 
+Pipeline::Offload Pipeline::offload_named(const std::string& name) {
+  if (name == "none") return Offload::none;
+  if (name == "model") return Offload::model;
+  if (name == "sequential") return Offload::sequential;
+  throw invalid_argument("offload must be 'none', 'model' or 'sequential', got '" + name + "'");
+}
+
 Pipeline::Pipeline(const torchreel_pipeline_options& options)
     : device_(device_named(options.device)),
       dtype_(dtype_named(options.dtype)),
@@ -76,8 +84,28 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
       text_encoder_("text encoder", options.text_encoder, device_, dtype_),
       unet_("unet", options.unet, device_, dtype_),
       vae_("vae", options.vae, device_, dtype_) {
-  if (offload_) return;
-  for (Network* network : {&text_encoder_, &unet_, &vae_}) network->load();
+  keep();
+}
+
+void Pipeline::keep() {
+  if (offload_ != Offload::none) return;
+  for (Network* network : {&text_encoder_, &unet_, &vae_}) {
+    for (Network::Share& share : network->place()) kept_.push_back(std::move(share));
+  }
+}
+
+torchreel_memory Pipeline::memory() const {
+  torchreel_memory memory{.text_encoder = text_encoder_.memory(),
+                          .unet = unet_.memory(),
+                          .vae = vae_.memory(),
+                          .allocated = -1,
+                          .reserved = -1};
+  if (device_.is_cpu()) return memory;
+  auto statistics = at::getDeviceAllocator(device_.type())->getDeviceStats(device_.index());
+  constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  memory.allocated = statistics.allocated_bytes[all].current;
+  memory.reserved = statistics.reserved_bytes[all].current;
+  return memory;
 }
 
 void Pipeline::generate(const torchreel_request& request, const torchreel_listener& listener) {
@@ -88,12 +116,38 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   }
 
   stop_if_cancelled(listener);
-  listener.progress(listener.context, TORCHREEL_ENCODE, 0, 1);
-  at::Tensor prompts = encode(request.videos, request.prompts);
-  at::Tensor negative = guided ? encode(request.videos, request.negative_prompts) : at::Tensor();
-  listener.progress(listener.context, TORCHREEL_ENCODE, 1, 1);
-  at::Tensor latents = denoise(request, program, prompts, negative, listener);
+  NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
+  listener.progress(listener.context, TORCHREEL_ENCODE, 0, encodings(request));
+  at::Tensor prompts, negative;
+  {
+    std::vector<Network::Share> shares;  // copied once for both
+    if (request.prompts.tokens) shares = text_encoder_.place();
+    prompts = encode(request.videos, request.prompts);
+    if (guided) negative = encode(request.videos, request.negative_prompts);
+  }
+  listener.progress(listener.context, TORCHREEL_ENCODE, 1, encodings(request));
+  at::Tensor latents =
+      denoise(request, program, start(request, noise, listener), noise, prompts, negative, listener);
   decode(request, latents, listener);
+}
+
+void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_adaptation& unet) {
+  Adaptation of_text = read_adaptation(text_encoder), of_unet = read_adaptation(unet);
+  text_encoder_.check(of_text);
+  unet_.check(of_unet);
+  auto exchange = [&] {
+    kept_.clear();
+    text_encoder_.exchange(of_text);
+    unet_.exchange(of_unet);
+  };
+  exchange();
+  try {
+    keep();
+  } catch (...) {
+    exchange();
+    keep();
+    throw;
+  }
 }
 
 at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
@@ -102,7 +156,7 @@ at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
                                      {prompts, text.tokens_per_prompt, text.embedding_size}, at::kFloat);
     return given.to(device_, dtype_, /*non_blocking=*/false, /*copy=*/true);
   }
-  Resident resident(text_encoder_, offload_);
+  auto shares = text_encoder_.place();
   at::Tensor ids =
       at::from_blob(const_cast<int32_t*>(text.tokens), {prompts, text.tokens_per_prompt}, at::kInt);
   at::Tensor embeddings =
@@ -111,32 +165,70 @@ at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
   return embeddings;
 }
 
-at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& program,
-                             const at::Tensor& prompts, const at::Tensor& negative,
-                             const torchreel_listener& listener) {
+at::Tensor Pipeline::start(const torchreel_request& request, NoiseSource& noise,
+                           const torchreel_listener& listener) {
   int64_t frames = request.frames, height = request.latent_height, width = request.latent_width;
+  if (request.video) return encode_video(request, noise, listener);
+  if (!request.latents) return noise.initial(latent_channels_, frames, height, width).to(device_);
   std::vector<int64_t> shape{request.videos, latent_channels_, frames, height, width};
-  NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
+  return at::from_blob(const_cast<float*>(request.latents), shape, at::kFloat)
+      .to(device_, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+}
+
+at::Tensor Pipeline::encode_video(const torchreel_request& request, NoiseSource& noise,
+                                  const torchreel_listener& listener) {
+  int64_t frames = request.frames, height = request.video_height, width = request.video_width;
+  int64_t scale = height / request.latent_height;
+  at::Tensor video =
+      at::from_blob(const_cast<uint8_t*>(request.video), {frames, height, width, 3}, at::kByte);
+
+  auto shares = vae_.place();
+  std::vector<at::Tensor> moments;  // each (1, 2·C, h, w): mean and log variance
+  for (int64_t frame = 0; frame < frames; ++frame) {
+    at::Tensor image = video.narrow(0, frame, 1).to(device_, at::kFloat).permute({0, 3, 1, 2}) / 255 * 2 - 1;
+    moments.push_back(in_tiles(image.to(dtype_), request.tile * scale, request.tile_overlap * scale,
+                               [&](const at::Tensor& tile) {
+                                 stop_if_cancelled(listener);
+                                 auto parts = vae_.call("encode", {tile}).toTupleRef().elements().vec();
+                                 return at::cat({parts[0].toTensor(), parts[1].toTensor()}, 1).to(at::kFloat);
+                               }));
+    listener.progress(listener.context, TORCHREEL_ENCODE, 2 + frame, encodings(request));
+  }
+  auto parts = at::cat(moments).transpose(0, 1).unsqueeze(0).chunk(2, 1);  // (1, C, F, h, w)
+  at::Tensor drawn = noise.step(latent_channels_, frames, request.latent_height, request.latent_width);
+  at::Tensor latents = (parts[0] + at::exp(0.5 * parts[1]) * drawn.to(device_)) * scaling_factor_;
+  check_finite(latents, "the VAE");
+  return latents;
+}
+
+at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& program,
+                             const at::Tensor& start, NoiseSource& noise, const at::Tensor& prompts,
+                             const at::Tensor& negative, const torchreel_listener& listener) {
+  int64_t frames = request.frames, height = request.latent_height, width = request.latent_width;
   auto report = [&](const at::Tensor& sample, int64_t step) {
     at::Tensor host = sample.to(at::kCPU).contiguous();
     listener.latents(listener.context, step, program.calls(), host.const_data_ptr<float>(),
                      host.sizes().data());
   };
 
-  Resident resident(unet_, offload_);
+  UNet unet(unet_);
+  FreeU freeu;
+  if (request.freeu) std::copy_n(request.freeu, 4, freeu.emplace().begin());
+  std::vector<Network::Share> shares;
+  if (offload_ != Offload::sequential) shares = unet_.place();
   // Guidance 1 needs the prompts alone, more needs the pair; what no call needs is not prepared.
   auto scale_of = [&](int64_t call) { return negative.defined() ? request.guidance[call] : 1.0; };
   bool any_alone = false, any_pair = false;
   for (int64_t call = 0; call < program.calls(); ++call) (scale_of(call) > 1 ? any_pair : any_alone) = true;
-  c10::IValue alone = any_alone ? unet_.call("prepare", {prompts}) : c10::IValue();
-  c10::IValue pair = any_pair ? unet_.call("prepare", {at::cat({negative, prompts})}) : c10::IValue();
+  c10::IValue alone = any_alone ? unet.prepare(prompts) : c10::IValue();
+  c10::IValue pair = any_pair ? unet.prepare(at::cat({negative, prompts})) : c10::IValue();
   listener.progress(listener.context, TORCHREEL_DENOISE, 0, program.calls());
 
   Program::Hooks hooks;
   hooks.network = [&](const at::Tensor& input, double timestep, int64_t call) {
     at::Tensor time = at::scalar_tensor(timestep, at::TensorOptions(at::kFloat).device(device_));
     auto forward = [&](const at::Tensor& x, const c10::IValue& context) {
-      return unet_.call("forward", {x.to(dtype_), time, context}).toTensor().to(at::kFloat);
+      return unet.forward(x.to(dtype_), time, context, freeu).to(at::kFloat);
     };
     double guidance = scale_of(call);
     return in_windows(input, request.window, request.window_overlap, [&](const at::Tensor& x) {
@@ -153,10 +245,7 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
     bool due = request.latents_every > 0 && (call + 1) % request.latents_every == 0;
     if (due && call + 1 < program.calls()) report(sample, call + 1);
   };
-  at::Tensor start = request.latents
-                         ? at::from_blob(const_cast<float*>(request.latents), shape, at::kFloat).clone()
-                         : noise.initial(latent_channels_, frames, height, width);
-  at::Tensor latents = program.run(start.to(device_), hooks);
+  at::Tensor latents = program.run(start, hooks);
   report(latents, program.calls());
   return latents;
 }
@@ -166,13 +255,15 @@ void Pipeline::decode(const torchreel_request& request, const at::Tensor& latent
   at::Tensor frames = latents.transpose(1, 2).flatten(0, 1) / scaling_factor_;  // (B·F, C, h, w)
   int64_t total = frames.size(0), chunk = std::max<int64_t>(1, request.decode_chunk);
 
-  Resident resident(vae_, offload_);
+  auto shares = vae_.place();
   listener.progress(listener.context, TORCHREEL_DECODE, 0, total);
   for (int64_t first = 0; first < total; first += chunk) {
-    stop_if_cancelled(listener);
     int64_t count = std::min(chunk, total - first);
-    at::Tensor images =
-        vae_.call("decode", {frames.narrow(0, first, count).to(dtype_)}).toTensor().to(at::kFloat);
+    at::Tensor images = in_tiles(frames.narrow(0, first, count).to(dtype_), request.tile,
+                                 request.tile_overlap, [&](const at::Tensor& tile) {
+                                   stop_if_cancelled(listener);
+                                   return vae_.call("decode", {tile}).toTensor().to(at::kFloat);
+                                 });
     check_finite(images, "the VAE");
     at::Tensor pixels = (images * 0.5 + 0.5).clamp_(0, 1).mul_(255).round_().to(at::kByte);
     pixels = pixels.permute({0, 2, 3, 1}).to(at::kCPU).contiguous();  // (n, H, W, 3)

@@ -6,9 +6,11 @@
 
 #include "network.h"
 #include "torchreel_core.h"
+#include "unet.h"
 
 namespace torchreel {
 
+class NoiseSource;
 class Program;
 
 // The device of that name. Throws ERR_INVALID_ARGUMENT for no name of a device, ERR_DEVICE_UNAVAILABLE where
@@ -21,24 +23,49 @@ class Pipeline {
 
   void generate(const torchreel_request& request, const torchreel_listener& listener);
 
+  // Replaces what adapters change in the text encoder and the UNet; if it throws, in neither.
+  void adapt(const torchreel_adaptation& text_encoder, const torchreel_adaptation& unet);
+
   // (P, L, D) embeddings in the networks' dtype, on the device
   at::Tensor encode(int64_t prompts, const torchreel_text& text);
 
+  // May be called on any thread, whatever the pipeline does.
+  torchreel_memory memory() const;
+
  private:
+  // How much of the networks is on the device.
+  enum class Offload {
+    none,        // all of them, always
+    model,       // the one that computes
+    sequential,  // of the unet, the stage that computes and the next; else as `model`
+  };
+  static Offload offload_named(const std::string& name);
+
+  // Without offload, places all networks for good.
+  void keep();
+
+  // What the program starts from: given latents, the request's video, or noise. (B, C, F, h, w) float32, on
+  // the device.
+  at::Tensor start(const torchreel_request& request, NoiseSource& noise, const torchreel_listener& listener);
+  // The latents of the request's video, drawn for each of the B videos from what the VAE makes of it.
+  at::Tensor encode_video(const torchreel_request& request, NoiseSource& noise,
+                          const torchreel_listener& listener);
   // (B, C, F, h, w) float32 denoised latents, on the device. `negative` is undefined where there is no
   // guidance.
-  at::Tensor denoise(const torchreel_request& request, const Program& program, const at::Tensor& prompts,
-                     const at::Tensor& negative, const torchreel_listener& listener);
+  at::Tensor denoise(const torchreel_request& request, const Program& program, const at::Tensor& start,
+                     NoiseSource& noise, const at::Tensor& prompts, const at::Tensor& negative,
+                     const torchreel_listener& listener);
   // Hands over rgb24 frames, `decode_chunk` at a time
   void decode(const torchreel_request& request, const at::Tensor& latents,
               const torchreel_listener& listener);
 
   at::Device device_;
   at::ScalarType dtype_;
-  bool offload_;
+  Offload offload_;
   double scaling_factor_;
   int64_t latent_channels_;
   Network text_encoder_, unet_, vae_;
+  std::vector<Network::Share> kept_;  // after the networks, which it must not outlive
 };
 
 }  // namespace torchreel

@@ -62,6 +62,19 @@ int pipeline_encode(torchreel_pipeline* pipeline, int64_t prompts, const torchre
   });
 }
 
+int pipeline_adapt(torchreel_pipeline* pipeline, const torchreel_adaptation* text_encoder,
+                   const torchreel_adaptation* unet, torchreel_error* error) {
+  return guarded(error, [&] {
+    c10::InferenceMode inference;
+    BusyScope busy;
+    pipeline->pipeline.adapt(*text_encoder, *unet);
+  });
+}
+
+int pipeline_memory(const torchreel_pipeline* pipeline, torchreel_memory* memory, torchreel_error* error) {
+  return guarded(error, [&] { *memory = pipeline->pipeline.memory(); });
+}
+
 void pipeline_close(torchreel_pipeline* pipeline) {
   torchreel_error ignored;
   guarded(&ignored, [&] {
@@ -132,6 +145,8 @@ constexpr torchreel_core table{
     .pipeline_open = pipeline_open,
     .pipeline_generate = pipeline_generate,
     .pipeline_encode = pipeline_encode,
+    .pipeline_memory = pipeline_memory,
+    .pipeline_adapt = pipeline_adapt,
     .pipeline_close = pipeline_close,
     .generator_new = generator_new,
     .generator_randn = generator_randn,

@@ -1,6 +1,7 @@
 // The C ABI between the addon and the engine. The addon links no libtorch and opens the core built for the
 // libtorch it finds; a C ABI keeps the C++ runtimes and exceptions of the two apart. Every call may be made
-// from any thread; calls on one pipeline must not overlap. Nothing here throws: a call returns 0, or fills
+// from any thread; calls on one pipeline must not overlap, except that pipeline_memory may overlap all but
+// pipeline_close. Nothing here throws: a call returns 0, or fills
 // `error` and returns 1.
 #pragma once
 
@@ -28,11 +29,37 @@ typedef struct torchreel_pipeline_options {
   torchreel_network_files text_encoder, unet, vae;
   const char* device;       // "cpu", "cuda", "cuda:1"
   const char* dtype;        // "float32", "float16", "bfloat16"
-  const char* offload;      // "none", "model"
+  const char* offload;      // "none", "model", "sequential"
   double scaling_factor;    // latents are divided by it before decoding
   int64_t latent_channels;  // C
   int32_t threads;          // of an operation on the CPU; 0: libtorch's choice
 } torchreel_pipeline_options;
+
+// weight += scale · alpha / r · up · down, for a weight (out, in, kernel…): up (out, r, 1…) and down
+// (r, in, kernel…)
+typedef struct torchreel_update {
+  const char* weight;  // its name in the network
+  const char* file;    // the safetensors file of the tensors
+  const char* up;
+  const char* down;
+  const char* alpha;  // a tensor of one number, or NULL: r
+  double scale;
+} torchreel_update;
+
+// Rows for the end of a table: a tensor (N, D) or (D).
+typedef struct torchreel_rows {
+  const char* weight;
+  const char* file;
+  const char* tensor;
+} torchreel_rows;
+
+// Everything that adapters change in one network.
+typedef struct torchreel_adaptation {
+  const torchreel_update* updates;
+  size_t update_count;
+  const torchreel_rows* rows;
+  size_t row_count;
+} torchreel_adaptation;
 
 // Prompts as token ids, or as embeddings that were made of them before. Both NULL: none.
 typedef struct torchreel_text {
@@ -49,18 +76,36 @@ typedef struct torchreel_request {
   torchreel_text prompts;           // of B prompts
   torchreel_text negative_prompts;  // of B prompts; empty: no guidance, the network runs on the prompts alone
   int64_t frames, latent_height, latent_width;
-  const float* latents;   // (B, C, F, h, w) to start from in place of noise, or NULL
-  const double* program;  // see lib/program.ts
+  const float* latents;  // (B, C, F, h, w) to start from in place of noise, or NULL
+  const uint8_t* video;  // rgb24 (F, H, W, 3) whose latents all videos start from in place of noise, or NULL
+  int64_t video_height, video_width;  // H, W
+  const double* program;              // see lib/program.ts
   size_t program_length;
   const double* guidance;  // one scale per CALL of the program; ignored without negative prompts
   size_t guidance_length;
   const uint64_t* seeds;  // one for all videos, or one per video
   size_t seed_count;
+  const double* freeu;     // s1, s2, b1, b2: factors of the first two up blocks' skips and input, or NULL
   int64_t window;          // frames that the network sees at a time; 0: all of them
   int64_t window_overlap;  // frames that a window shares with the one before it
   int64_t latents_every;   // report the sample after every so many calls; 0: only at the end
   int64_t decode_chunk;    // frames decoded at a time
+  int64_t tile;            // side of the VAE's tiles in latents; 0: frames in one piece
+  int64_t tile_overlap;    // latents that a tile shares with the one before it
 } torchreel_request;
+
+// Of one network, in bytes.
+typedef struct torchreel_network_memory {
+  int64_t mapped;  // of the files: pages that the system reads when it needs them and takes back when it must
+  int64_t copied;  // weights on the device, or in another dtype than the file's
+  int64_t peak_copied;  // the most that `copied` was
+  int32_t placed;       // whether all weights are where and how the network computes
+} torchreel_network_memory;
+
+typedef struct torchreel_memory {
+  torchreel_network_memory text_encoder, unet, vae;
+  int64_t allocated, reserved;  // by libtorch on the device, for all pipelines; -1 on the CPU
+} torchreel_memory;
 
 enum torchreel_stage { TORCHREEL_ENCODE = 0, TORCHREEL_DENOISE = 1, TORCHREEL_DECODE = 2 };
 
@@ -103,6 +148,11 @@ typedef struct torchreel_core {
                          void* context,
                          void (*embeddings)(void* context, const float* data, const int64_t shape[3]),
                          torchreel_error* error);
+  int (*pipeline_memory)(const torchreel_pipeline* pipeline, torchreel_memory* memory,
+                         torchreel_error* error);
+  // Replaces what adapters change, for the calls that follow. If it fails, nothing has changed.
+  int (*pipeline_adapt)(torchreel_pipeline* pipeline, const torchreel_adaptation* text_encoder,
+                        const torchreel_adaptation* unet, torchreel_error* error);
   void (*pipeline_close)(torchreel_pipeline* pipeline);
 
   // libtorch's CPU generator: float32 standard normal numbers in the order of torch.randn

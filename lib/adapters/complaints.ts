@@ -1,0 +1,24 @@
+const maxNamed = 10
+
+/** Up to ten complaints of one kind, and how many there are. */
+export class Complaints {
+  readonly #kind: string
+  readonly #named: string[] = []
+  #count = 0
+
+  constructor(kind: string) {
+    this.#kind = kind
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  add(what: string): void {
+    if (this.#count++ < maxNamed) this.#named.push(what)
+  }
+
+  toString(): string {
+    return `${this.#count} ${this.#kind}: ${this.#named.join(', ')}${this.#count > maxNamed ? ', …' : ''}`
+  }
+}
