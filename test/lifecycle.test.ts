@@ -213,9 +213,9 @@ describe('disposal', () => {
     const { ended } = startProgram(
       `
       const load = () => torchreel.TextToVideoPipeline.fromPretrained(pipeline.folder)
-      const collector = setInterval(() => globalThis.gc(), 1)
-      for (let i = 0; i < 30; i++) await (await load()).dispose()
-      for (let i = 0; i < 10; i++) (await load()).dispose()
+      const collector = setInterval(() => globalThis.gc(), 25)
+      for (let i = 0; i < 8; i++) await (await load()).dispose()
+      for (let i = 0; i < 4; i++) (await load()).dispose()
       clearInterval(collector)
       await pipeline.generate('a panda', { steps: 1, frames: 1 })`,
       ['--expose-gc'],
