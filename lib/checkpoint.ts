@@ -37,6 +37,8 @@ export interface Checkpoint {
   readonly vaeSize: number
   /** Height and width in pixels that the model was trained on; undefined where its config does not say. */
   readonly size: number | undefined
+  /** The guidance that the model is best at; undefined where model_index.json has no `_guidance_scale`. */
+  readonly guidanceScale: number | undefined
   /** What was chosen for the caller. */
   readonly warnings: readonly string[]
 }
@@ -58,7 +60,8 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no model folder ${root}`, { path: root })
   }
   const config = async (component: string, name = 'config.json') => readJson(path.join(root, component, name))
-  checkPipelineClass(root, await readJson(path.join(root, 'model_index.json')))
+  const index = await readJson(path.join(root, 'model_index.json'))
+  checkPipelineClass(root, index)
   const configs = {
     text_encoder: await config('text_encoder'),
     unet: await config('unet'),
@@ -93,6 +96,10 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
       Number.isSafeInteger(sampleSize) && (sampleSize as number) > 0
         ? (sampleSize as number) * vaeScale
         : undefined,
+    guidanceScale:
+      index._guidance_scale === undefined
+        ? undefined
+        : positive('model_index.json', '_guidance_scale', index._guidance_scale),
     warnings,
   }
 }

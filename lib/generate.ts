@@ -11,8 +11,11 @@ import type { Video } from './video/video.js'
 
 /** {@link generate}'s options: the pipeline's and the video's in one. */
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {
-  /** The checkpoint: a folder, or owner/name on Hugging Face. */
-  model: string
+  /**
+   * The checkpoint: a folder, owner/name on Hugging Face, or `shapes`, the small one in this package.
+   * @defaultValue text-to-video-ms-1.7b if the cache holds it, else `shapes`; the video's `model` and `warnings` say which
+   */
+  model?: string | undefined
   /** LoRA files to load, each alone or with its options. @defaultValue none */
   loras?: readonly (string | (LoraOptions & { file: string }))[] | undefined
   /** Files of textual inversions to load, each alone or with its options. @defaultValue none */
@@ -25,11 +28,8 @@ export interface OneCallOptions extends PipelineOptions, GenerateOptions {
  *
  * @throws TorchreelError as `TextToVideoPipeline.fromPretrained` and `pipeline.generate` do
  */
-export async function generate(prompt: string, options: OneCallOptions): Promise<Video> {
+export async function generate(prompt: string, options: OneCallOptions = {}): Promise<Video> {
   if (typeof prompt !== 'string') throw invalidArgument('prompt', 'a string', prompt)
-  if (typeof options?.model !== 'string') {
-    throw invalidArgument('model', "a checkpoint's folder, or owner/name on Hugging Face", options?.model)
-  }
   const { model, revision, cacheDir, token, localFilesOnly, variant, ...rest } = options
   const { device, dtype, offload, threads, libtorch, trustGraph, loras, textualInversions, ...call } = rest
   const { signal, onProgress } = call
@@ -38,6 +38,7 @@ export async function generate(prompt: string, options: OneCallOptions): Promise
     vaeScale: 1,
     vaeSize: 512,
     size: 256,
+    guidanceScale: undefined,
     textLayers: 1000,
     textSize: null,
     latentChannels: null,

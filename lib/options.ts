@@ -99,7 +99,8 @@ export interface GenerateOptions {
   height?: number | undefined
   /**
    * How strongly the prompt guides, or how strongly in each step; where it is 1 or less the network runs on the prompt
-   * alone. @defaultValue 9; 15 with a video, as the reference has it
+   * alone. @defaultValue the model's own where it names one (`shapes`: 3), else 9, and 15 with a video, as the
+   * reference has it
    */
   guidanceScale?: number | readonly number[] | undefined
   /** What the video should not show: one for all prompts, or one each. @defaultValue '' */
@@ -166,6 +167,8 @@ export interface ModelLimits {
   readonly vaeScale: number
   readonly vaeSize: number
   readonly size: number | undefined
+  /** What the model is best at; undefined where its index does not say. */
+  readonly guidanceScale: number | undefined
   readonly textLayers: number
   /** D of the embeddings; null before the checkpoint is known. */
   readonly textSize: number | null
@@ -271,7 +274,11 @@ export function checkGenerateOptions(
     negativePromptEmbeds: read('negativePromptEmbeds', undefined, negativeEmbeds(promptEmbeds)),
     ...{ video, strength, timesteps, sigmas },
     tiling: read('vaeTiling', noTiling, tilingOf(model)),
-    guidanceScale: read('guidanceScale', video === undefined ? 9 : 15, perStep(steps, number(0, 1000))),
+    guidanceScale: read(
+      'guidanceScale',
+      model.guidanceScale ?? (video === undefined ? 9 : 15),
+      perStep(steps, number(0, 1000)),
+    ),
     seeds: read('seed', undefined, each('seed', videos, seed, 1)),
     eta: read('eta', 0, number(0, 1)),
     clipSkip: read('clipSkip', 0, integer(0, model.textLayers - 1)),

@@ -10,6 +10,7 @@ import {
 } from './adapters/options.js'
 import type { TextualInversion } from './adapters/textual_inversion.js'
 import { type Checkpoint, readCheckpoint } from './checkpoint.js'
+import { defaultModel } from './default_model.js'
 import { invalidArgument, TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
 import { resolveModel } from './hub/hub.js'
@@ -89,20 +90,23 @@ export class TextToVideoPipeline implements AsyncDisposable {
    * scheduler/, or `owner/name` on Hugging Face, from its cache or downloaded into it. On the CPU in the files' own dtype
    * the weights are mapped, not copied.
    *
+   * @param name undefined for text-to-video-ms-1.7b if the cache holds it, else `shapes`, which is in this package:
+   * `warnings` says which
    * @throws TorchreelError for options, a missing, broken, untrusted or incompatible checkpoint, a download that fails, a
    * missing device, and whatever keeps libtorch from loading
    */
-  static async fromPretrained(model: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
+  static async fromPretrained(name?: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
     const checked = checkPipelineOptions(options)
     const { revision, variant, cacheDir, token, localFilesOnly, signal } = checked
+    const { model, notice } = name === undefined ? await defaultModel(checked) : { model: name }
     const clock = new ProgressClock(checked.onProgress)
     const stop = new AbortController() // when onProgress throws: its error is the reason
-    const terms: string[] = []
+    const notices = notice === undefined ? [] : [notice]
     const folder = await resolveModel(model, {
       ...{ revision, variant, cacheDir, token, localFilesOnly },
       signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
       onDownload: ({ license }) => {
-        terms.push(
+        notices.push(
           `the weights of ${model} are licensed ${license ?? 'as its model card says: it names no licence'}`,
         )
       },
@@ -132,7 +136,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     return new TextToVideoPipeline(checkpoint, tokenizer, native, {
       model: path.resolve(model) === folder ? path.basename(folder) : model,
       ...{ device, dtype, libtorch: libtorch.version },
-      warnings: [...terms, ...checkpoint.warnings],
+      warnings: [...notices, ...checkpoint.warnings],
     })
   }
 

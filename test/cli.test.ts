@@ -17,8 +17,19 @@ const small = [...model, '--steps', '2', '--frames', '3']
 test('a prompt becomes an mp4; stdout says where it is', async () => {
   const output = path.join(folder, 'one.mp4')
   const { code, stdout, stderr } = await run('a panda', ...small, '--seed', '7', '-o', output)
-  assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: `${output} (seed 7)\n`, stderr: '' })
+  assert.deepEqual(
+    { code, stdout, stderr },
+    { code: 0, stdout: `${output} (checkpoint, seed 7)\n`, stderr: '' },
+  )
   assert.equal(readFileSync(output).toString('latin1', 4, 8), 'ftyp')
+})
+
+test('a prompt alone is drawn by the model in the package, and stderr says so', async () => {
+  const output = path.join(folder, 'star.gif')
+  const few = ['--steps', '2', '--frames', '4', '--seed', '7']
+  const { code, stdout, stderr } = await run('a star', ...few, '--cache-dir', folder, '-o', output)
+  assert.deepEqual({ code, stdout }, { code: 0, stdout: `${output} (shapes, seed 7)\n` })
+  assert.match(stderr, /no model was named.*shapes/)
 })
 
 test('--json tells everything of the result', async () => {
@@ -113,7 +124,6 @@ for (const [name, parameters, words] of [
   ['a number that is none', ['a', ...model, '--steps', 'many'], /number/],
   ['steps out of range', ['a', ...model, '--steps', '0'], /steps must be.*ERR_INVALID_ARGUMENT/],
   ['an unknown scheduler', ['a', ...model, '--scheduler', 'eular'], /euler/],
-  ['no model', ['a'], /model/],
   ['an unknown file type', ['a', ...model, '-o', path.join(folder, 'x.avi')], /\.mp4/],
 ] as [string, string[], RegExp][]) {
   test(`wrong usage is exit code 2: ${name}`, async () => {

@@ -158,8 +158,8 @@ describe('fromPretrained and generate(prompt, options)', () => {
     await assertRefused(() => generate('a', { model, stepz: 3 } as never), 'stepz')
     await assertRefused(() => generate('a', { model, steps: 0 }), 'steps')
     await assertRefused(() => generate(5 as never, { model }), 'prompt')
-    await assertRefused(() => generate('a', {} as never), 'model')
-    await assertRefused(() => generate('a', undefined as never), 'model')
+    await assertRefused(() => generate('a', { model: 5 } as never), 'model')
+    await assertRefused(() => generate('a', { model: null } as never), 'model')
     await assert.rejects(generate('a', { model }), { code: 'ERR_MODEL_NOT_FOUND' })
   })
 

@@ -16,6 +16,7 @@ const usageError = 2
 
 const examples = `
 Examples:
+  $ torchreel "a big red circle moving left" -o circle.mp4
   $ torchreel "Spiderman is surfing" --model damo-vilab/text-to-video-ms-1.7b -o surfing.mp4
   $ torchreel "a panda eating bamboo" --model ./zeroscope --width 576 --height 320 --frames 24 --seed 7 -o panda.webm
   $ torchreel "a red circle" --model ./model --scheduler checkpoint --steps 50 --json -o circle.gif
@@ -54,14 +55,22 @@ function commandLine(): Command {
     .description('Make a video of a text: the ModelScope text-to-video model, without Python.')
     .version(version)
     .argument('<prompt>', 'what the video shows')
-    .option('-m, --model <model>', "a checkpoint's folder, or owner/name on Hugging Face")
+    .option(
+      '-m, --model <model>',
+      "a checkpoint's folder, owner/name on Hugging Face, or shapes (default: text-to-video-ms-1.7b if it is in the cache, " +
+        'else shapes, which comes with torchreel)',
+    )
     .option('-o, --output <file>', '.mp4, .webm, .gif, .webp, .apng, frame_%04d.png', 'torchreel.mp4')
     .option('--steps <n>', 'denoising steps (default: 25)', numeric)
     .option('--frames <n>', 'frames of the video (default: 16)', numeric)
     .option('--width <pixels>', "width (default: the model's own)", numeric)
     .option('--height <pixels>', "height (default: the model's own)", numeric)
     .option('--seed <n>', 'the same seed gives the same video (default: chosen and printed)', numeric)
-    .option('--guidance-scale <x>', 'how strongly the prompt guides (default: 9; 15 with --video)', numeric)
+    .option(
+      '--guidance-scale <x>',
+      "how strongly the prompt guides (default: the model's own, else 9; 15 with --video)",
+      numeric,
+    )
     .option('--negative-prompt <text>', 'what the video should not show')
     .option('--scheduler <name>', `checkpoint, or ${schedulerNames.join(', ')}`)
     .option('--eta <x>', 'noise of DDIM, 0 to 1 (default: 0)', numeric)
@@ -147,7 +156,9 @@ async function makeVideo(prompt: string, options: CommandLineOptions): Promise<v
   }
   for (const warning of video.warnings) process.stderr.write(`torchreel: ${warning}\n`)
   const result = { output: saved, ...video.toJSON() }
-  process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : `${saved} (seed ${video.seed})\n`)
+  process.stdout.write(
+    json ? `${JSON.stringify(result, null, 2)}\n` : `${saved} (${video.model}, seed ${video.seed})\n`,
+  )
 }
 
 /** Aborts on Ctrl-C. A job that does not stop soon is left with the process; files in the making are removed. */

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { checkFileName } from '../checkpoint_files.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { CachedRepository } from './cache.js'
@@ -22,16 +23,25 @@ export interface HubOptions extends Omit<PullOptions, 'token'> {
   localFilesOnly?: boolean | undefined
 }
 
+/** The name of the model that is in this package. A folder of that name is `./shapes`. */
+export const embeddedModel = 'shapes'
+const embeddedFolder = fileURLToPath(new URL('../../models/shapes', import.meta.url))
+
 /**
- * The folder of a model: a folder itself, or for `owner/name` its snapshot in the Hugging Face cache, downloaded first if
- * it is not there whole. What is there is used as it is; {@link pullModel} asks for newer.
+ * The folder of a model: a folder itself, this package's own for `shapes`, or for `owner/name` its snapshot in the Hugging
+ * Face cache, downloaded first if it is not there whole. What is there is used as it is; {@link pullModel} asks for newer.
  *
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_MODEL_NOT_FOUND`, and whatever {@link pullModel} throws
  */
 export async function resolveModel(model: string, options: HubOptions = {}): Promise<string> {
   if (typeof model !== 'string' || model === '' || model.includes('\0')) {
-    throw invalidArgument('model', "a checkpoint's folder or a model on Hugging Face, owner/name", model)
+    throw invalidArgument(
+      'model',
+      "a checkpoint's folder, a model on Hugging Face (owner/name) or 'shapes'",
+      model,
+    )
   }
+  if (model === embeddedModel) return embeddedFolder
   if (await isFolder(model)) return path.resolve(model)
   if (!isModelId(model)) {
     throw new TorchreelError(

@@ -45,8 +45,7 @@ const torchreel_core& open_core(const std::vector<std::string>& libraries, const
       reinterpret_cast<const torchreel_core* (*)()>(::dlsym(open_library(core), "torchreel_core_table"));
   if (!table) throw std::runtime_error(core + " is no torchreel core");
   if (table()->abi != TORCHREEL_CORE_ABI) {
-    throw std::runtime_error(core + " has ABI " + std::to_string(table()->abi) + ", this addon needs " +
-                             std::to_string(TORCHREEL_CORE_ABI));
+    throw std::runtime_error(core + " was not built together with this addon: build or install both anew");
   }
   state.table = table();
   state.files = std::move(files);

@@ -12,8 +12,6 @@
 extern "C" {
 #endif
 
-#define TORCHREEL_CORE_ABI 1
-
 typedef struct torchreel_error {
   char code[40];  // "ERR_…" as in lib/errors.ts, or "ABORTED" when the listener asked to stop
   char message[4056];
@@ -130,7 +128,7 @@ typedef struct torchreel_pipeline torchreel_pipeline;
 typedef struct torchreel_generator torchreel_generator;
 
 typedef struct torchreel_core {
-  uint32_t abi;
+  uint64_t abi;          // TORCHREEL_CORE_ABI, which CMake takes from a digest of this file
   const char* libtorch;  // the minor version that the core was compiled for, "2.13"
 
   // To be called when the process is about to exit: a job that then still runs ends with the process at once,
