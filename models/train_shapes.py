@@ -142,7 +142,7 @@ class UNetTraining:
         self.auxiliary.load_state_dict(state["auxiliary"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
-        self.pool.grow(min(3 * self.step, 400), self.device)
+        self.pool.grow(3 * self.step, self.device)
 
     def encode(self, captions: list[str]) -> Tensor:
         ids = torch.tensor([self.vocabulary.encode(caption) for caption in captions], device=self.device)
