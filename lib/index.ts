@@ -16,7 +16,7 @@ export type { DecodedFrame } from './job.js'
 export type { NetworkMemory, PipelineMemory } from './memory.js'
 export type { Numbers } from './option_checks.js'
 export type { FreeU, GenerateOptions, OnProgress, PipelineOptions, Preview, Progress } from './options.js'
-export { type EncodePromptOptions, TextToVideoPipeline } from './pipeline.js'
+export { type EncodePromptOptions, type PromptEmbeddings, TextToVideoPipeline } from './pipeline.js'
 export { type DenoisingProgram, ProgramBuilder, type Term } from './program.js'
 export * from './schedulers/index.js'
 export type { PixelFormat, VideoCodec } from './video/encode_options.js'
@@ -32,4 +32,5 @@ export {
   type VideoFacts,
   type VideoFormat,
   type VideoSaveOptions,
+  type VideoSettings,
 } from './video/video.js'

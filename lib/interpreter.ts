@@ -1,5 +1,5 @@
-import { invalidArgument, TorchreelError } from './errors.js'
-import { type DenoisingProgram, Instruction, OUTPUT, SAMPLE, type Term } from './program.js'
+import { invalidArgument } from './errors.js'
+import { type DenoisingProgram, decodeProgram, OUTPUT, SAMPLE } from './program.js'
 
 /** The sample: N frames of (C, h, w), flat in that order. */
 export interface Sample {
@@ -19,13 +19,6 @@ export type Model = (
 export interface NoiseSource {
   randn(shape: readonly number[]): Float32Array
 }
-
-type Step =
-  | { readonly kind: 'call'; readonly timestep: number; readonly scale: number }
-  | { readonly kind: 'combine'; readonly target: number; readonly terms: readonly Term[] }
-  | { readonly kind: 'noise'; readonly target: number }
-  | { readonly kind: 'clamp'; readonly target: number; readonly limit: number }
-  | { readonly kind: 'threshold'; readonly target: number; readonly ratio: number; readonly maximum: number }
 
 /**
  * Runs a program the slow, obvious way: what the core does on the device, for tests and for looking into a scheduler.
@@ -110,71 +103,4 @@ function exactly(size: number, parameter: string, values: Float32Array): Float32
     throw invalidArgument(parameter, `a source of Float32Arrays of ${size} values`, values)
   }
   return values
-}
-
-/** Checks that a program is well formed. @throws TorchreelError `ERR_INVALID_ARGUMENT` that says where it is not. */
-export function validateProgram(program: DenoisingProgram): void {
-  decodeProgram(program)
-}
-
-function decodeProgram({ code, registers, timesteps }: DenoisingProgram): Step[] {
-  let position = 0
-  const fail = (what: string): never => {
-    throw new TorchreelError('ERR_INVALID_ARGUMENT', `program: ${what}, at ${position} of its code`, {
-      parameter: 'program',
-    })
-  }
-  if (!(code instanceof Float64Array))
-    throw invalidArgument('program', 'one whose code is a Float64Array', code)
-  if (!Number.isInteger(registers) || registers < 2)
-    fail(`it must have at least 2 registers, not ${registers}`)
-
-  const number = (): number => {
-    if (position >= code.length) fail('its last instruction is cut short')
-    const value = code[position++] as number
-    return Number.isFinite(value) ? value : fail(`it holds ${value}`)
-  }
-  const register = (): number => {
-    const value = number()
-    const valid = Number.isInteger(value) && value >= 0 && value < registers
-    return valid ? value : fail(`${value} is no register: it has ${registers}`)
-  }
-  const written = new Set([SAMPLE])
-  const read = (value: number): number =>
-    written.has(value) ? value : fail(`it reads register ${value}, which nothing wrote`)
-
-  const steps: Step[] = []
-  const calls: number[] = []
-  while (position < code.length) {
-    const opcode = number()
-    if (opcode === Instruction.call) {
-      const step = { kind: 'call', timestep: number(), scale: number() } as const
-      steps.push(step)
-      calls.push(step.timestep)
-      written.add(OUTPUT)
-    } else if (opcode === Instruction.combine) {
-      const target = register()
-      const count = number()
-      if (!Number.isInteger(count) || count < 0 || 2 * count > code.length - position) {
-        fail(`a combination of ${count} terms does not fit`)
-      }
-      const terms = Array.from({ length: count }, (): Term => [read(register()), number()])
-      steps.push({ kind: 'combine', target, terms })
-      written.add(target)
-    } else if (opcode === Instruction.noise) {
-      const target = register()
-      steps.push({ kind: 'noise', target })
-      written.add(target)
-    } else if (opcode === Instruction.clamp) {
-      steps.push({ kind: 'clamp', target: read(register()), limit: number() })
-    } else if (opcode === Instruction.threshold) {
-      steps.push({ kind: 'threshold', target: read(register()), ratio: number(), maximum: number() })
-    } else {
-      fail(`${opcode} is no instruction`)
-    }
-  }
-  if (calls.length !== timesteps.length || calls.some((timestep, i) => timestep !== timesteps[i])) {
-    fail('its timesteps are not those of its calls')
-  }
-  return steps
 }

@@ -49,7 +49,7 @@ export class ProgressClock {
 /** Takes what a job reports: tells progress, shows previews, hands frames on, and makes the videos at the end. */
 export class Job {
   readonly #options: CheckedGenerateOptions
-  readonly #facts: VideoFacts
+  readonly #facts: (index: number) => VideoFacts
   readonly #clock: ProgressClock
   readonly #onFrame: ((frame: DecodedFrame) => void) | undefined
   #pixels: Uint8Array | undefined
@@ -57,7 +57,7 @@ export class Job {
 
   constructor(
     options: CheckedGenerateOptions,
-    facts: VideoFacts,
+    facts: (index: number) => VideoFacts,
     onFrame: ((frame: DecodedFrame) => void) | undefined,
   ) {
     this.#options = options
@@ -107,19 +107,13 @@ export class Job {
     return Array.from({ length: videos }, (_, index) => {
       const data = pixels.subarray(index * length, (index + 1) * length)
       const facts = {
-        ...this.#facts,
+        ...this.#facts(index),
         prompt: prompts[index],
         negativePrompt: negativePrompts[index],
         timings,
       }
-      const { seeds } = this.#options
-      if (seeds && seeds.length > 1) facts.seed = seeds[index]
       return new Video({
-        width,
-        height,
-        fps,
-        data,
-        ...facts,
+        ...{ width, height, fps, data, ...facts },
         latents: returnLatents ? this.#latentsOf(index) : undefined,
       })
     })

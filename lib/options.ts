@@ -1,4 +1,4 @@
-import { invalidArgument, TorchreelError } from './errors.js'
+import { invalidArgument } from './errors.js'
 import { checkSeed } from './generator.js'
 import type { HubOptions } from './hub/hub.js'
 import type { Stage } from './native.js'
@@ -19,6 +19,7 @@ import {
   text,
 } from './option_checks.js'
 import { type Scheduler, schedulerFrom, schedulerNames } from './schedulers/index.js'
+import { defaults, type ModelLimits, sizesOf } from './sizes.js'
 import { checkVideoInput, type VideoInput } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
@@ -122,6 +123,8 @@ export interface GenerateOptions {
    * resizing. Several prompts start from the same video.
    */
   video?: VideoInput | undefined
+  /** The ffmpeg that reads a video from a file. @defaultValue see {@link findFfmpeg} */
+  ffmpeg?: string | undefined
   /**
    * How much of the video to give up, above 0 to 1: of the steps, the last `steps · strength` are taken.
    * @defaultValue 0.6
@@ -162,26 +165,6 @@ export interface GenerateOptions {
   returnLatents?: boolean | undefined
 }
 
-/** What sizes and counts depend on. */
-export interface ModelLimits {
-  readonly vaeScale: number
-  readonly vaeSize: number
-  readonly size: number | undefined
-  /** What the model is best at; undefined where its index does not say. */
-  readonly guidanceScale: number | undefined
-  readonly textLayers: number
-  /** D of the embeddings; null before the checkpoint is known. */
-  readonly textSize: number | null
-  /** Null before the checkpoint is known. */
-  readonly latentChannels: number | null
-}
-
-/** What a call is made with where it does not say. */
-export const defaults = { steps: 25, frames: 16, fps: 8 } as const
-
-/** Frames × height × width of all videos of a call: 16 of 1024 × 576 and more, yet no typing error's terabyte. */
-export const maxPixels = 2 ** 28
-
 const pipelineKeys: readonly string[] = [
   ...(['revision', 'cacheDir', 'token', 'localFilesOnly', 'device', 'dtype', 'variant', 'offload'] as const),
   ...(['threads', 'libtorch', 'trustGraph', 'signal', 'onProgress'] as const),
@@ -190,7 +173,7 @@ const pipelineKeys: readonly string[] = [
 const generateKeys: readonly string[] = [
   ...(['steps', 'frames', 'width', 'height', 'guidanceScale', 'negativePrompt', 'seed', 'eta'] as const),
   ...(['clipSkip', 'fps', 'scheduler', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const),
-  ...(['video', 'strength', 'timesteps', 'sigmas', 'vaeTiling', 'freeU'] as const),
+  ...(['video', 'ffmpeg', 'strength', 'timesteps', 'sigmas', 'vaeTiling', 'freeU'] as const),
   ...(['window', 'signal', 'onProgress', 'onPreview', 'previewEvery', 'returnLatents'] as const),
 ] satisfies (keyof GenerateOptions)[]
 
@@ -244,28 +227,17 @@ export function checkGenerateOptions(
     timesteps?.length ?? (sigmas ? sigmas.length - 1 : defaults.steps),
     integer(1, 1000),
   )
-  const frames = read('frames', defaults.frames, integer(1, 4096))
-  const [width, height] = (['width', 'height'] as const).map((name) => {
-    // A video has a size of its own.
-    const standard = video === undefined ? model.size : model.vaeScale
-    const side = read(name, standard, sideOf(model.vaeScale))
-    if (side !== undefined) return side
-    throw invalidArgument(name, 'given: this checkpoint does not say what size it was trained on', side)
-  }) as [number, number]
-  const pixels = videos * frames * width * height
-  if (pixels > maxPixels) {
-    throw new TorchreelError(
-      'ERR_LIMIT_EXCEEDED',
-      `videos × frames × width × height must be at most ${maxPixels}, got ${pixels}`,
-      { parameter: 'frames', expected: `at most ${maxPixels} pixels`, received: pixels },
-    )
+  const wishes = {
+    frames: read('frames', undefined, integer(1, 4096)),
+    width: read('width', undefined, sideOf(model.vaeScale)),
+    height: read('height', undefined, sideOf(model.vaeScale)),
+    fps: read('fps', undefined, number(0.1, 240)),
   }
-
-  const latentShape = [videos, model.latentChannels, frames, height / model.vaeScale, width / model.vaeScale]
+  const sizes = sizesOf(wishes, videos, video === undefined ? model : { ...model, size: model.vaeScale })
   const onPreview = read('onPreview', undefined, callback<NonNullable<GenerateOptions['onPreview']>>())
   const previewEvery = read('previewEvery', 5, integer(1, 1000))
   return {
-    ...{ prompts: texts, promptEmbeds, videos, steps, frames, width, height, latentShape },
+    ...{ prompts: texts, promptEmbeds, videos, steps, wishes, ...sizes },
     negativePrompts: read(
       'negativePrompt',
       texts.map(() => ''),
@@ -273,7 +245,8 @@ export function checkGenerateOptions(
     ),
     negativePromptEmbeds: read('negativePromptEmbeds', undefined, negativeEmbeds(promptEmbeds)),
     ...{ video, strength, timesteps, sigmas },
-    tiling: read('vaeTiling', noTiling, tilingOf(model)),
+    ffmpeg: read('ffmpeg', undefined, text),
+    vaeTiling: read('vaeTiling', undefined, tilingOf(model)),
     guidanceScale: read(
       'guidanceScale',
       model.guidanceScale ?? (video === undefined ? 9 : 15),
@@ -282,11 +255,10 @@ export function checkGenerateOptions(
     seeds: read('seed', undefined, each('seed', videos, seed, 1)),
     eta: read('eta', 0, number(0, 1)),
     clipSkip: read('clipSkip', 0, integer(0, model.textLayers - 1)),
-    fps: read('fps', defaults.fps, number(0.1, 240)),
     scheduler: read('scheduler', undefined, scheduler),
-    latents: read('latents', undefined, video === undefined ? numbersOf(latentShape) : notWithVideo),
+    latents: read('latents', undefined, video === undefined ? numbersOf(sizes.latentShape) : notWithVideo),
     freeU: read('freeU', undefined, freeUOf),
-    window: read('window', { frames: 0, overlap: 0 }, windowOf),
+    window: read('window', undefined, windowOf),
     signal: read('signal', undefined, abortSignal),
     onProgress: read('onProgress', undefined, callback<OnProgress>()),
     onPreview,
@@ -354,13 +326,17 @@ function negativeEmbeds(embeds: Numbers | undefined): Check<Numbers> {
 }
 
 /** s1, s2, b1, b2, all given. */
-const freeUOf: Check<Float64Array> = (name, value) => {
+const freeUOf: Check<FreeU> = (name, value) => {
   if (typeof value !== 'object' || value === null) throw invalidArgument(name, '{ s1, s2, b1, b2 }', value)
-  const names = ['s1', 's2', 'b1', 'b2']
-  reader(value, names)
-  return Float64Array.from(names, (factor) =>
-    number(0, 10)(`freeU.${factor}`, (value as Record<string, unknown>)[factor]),
-  )
+  reader(value, ['s1', 's2', 'b1', 'b2'])
+  const { s1, s2, b1, b2 } = value as FreeU
+  const factor = number(0, 10)
+  return {
+    s1: factor('freeU.s1', s1),
+    s2: factor('freeU.s2', s2),
+    b1: factor('freeU.b1', b1),
+    b2: factor('freeU.b2', b2),
+  }
 }
 
 const arrayOfNumbers: Check<readonly number[]> = (name, value) => {
@@ -372,24 +348,24 @@ const notWithVideo: Check<Numbers> = (name, value) => {
   throw invalidArgument(name, 'undefined where a video is given', value)
 }
 
-/** The side of a tile and its overlap, both in latents; 0: no tiles. */
+/** The side of a tile in pixels, and the fraction of it that tiles share. */
 interface Tiling {
-  readonly tile: number
+  readonly tileSize: number
   readonly overlap: number
 }
 
-const noTiling: Tiling = { tile: 0, overlap: 0 }
-
-function tilingOf({ vaeScale, vaeSize }: ModelLimits): Check<Tiling> {
+function tilingOf({ vaeScale, vaeSize }: ModelLimits): Check<Tiling | undefined> {
   return (name, value) => {
-    if (value === false) return noTiling
+    if (value === false) return undefined
     const given = value === true ? {} : value
     if (typeof given !== 'object' || given === null) {
       throw invalidArgument(name, 'true, false, or { tileSize, overlap }', value)
     }
     const read = reader(given, ['tileSize', 'overlap'])
-    const tile = read('tileSize', vaeSize, sideOf(vaeScale)) / vaeScale
-    return { tile, overlap: Math.floor(tile * read('overlap', 0.25, number(0, 0.5))) }
+    return {
+      tileSize: read('tileSize', vaeSize, sideOf(vaeScale)),
+      overlap: read('overlap', 0.25, number(0, 0.5)),
+    }
   }
 }
 

@@ -11,24 +11,26 @@ import {
 import type { TextualInversion } from './adapters/textual_inversion.js'
 import { type Checkpoint, readCheckpoint } from './checkpoint.js'
 import { defaultModel } from './default_model.js'
+import { resolveDevice } from './device.js'
 import { invalidArgument, TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
 import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
 import { type PipelineMemory, pipelineMemory } from './memory.js'
-import { checkDevice, loadNative, NativePipeline, type NativeRequest, type NativeText } from './native.js'
+import { loadNative, NativePipeline, type NativeRequest, type NativeText } from './native.js'
 import { abortSignal, integer, type Numbers, promptText, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
   checkGenerateOptions,
   checkPipelineOptions,
   type GenerateOptions,
-  maxPixels,
   type PipelineOptions,
 } from './options.js'
-import type { DenoisingProgram } from './program.js'
+import { type DenoisingProgram, decodeProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { stepsTaken } from './schedulers/scheduler.js'
+import { settingsOf } from './settings.js'
+import { maxPixels, withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
 import { version } from './version.js'
 import { readSourceVideo, type SourceVideo } from './video/source_video.js'
@@ -39,6 +41,12 @@ export interface EncodePromptOptions {
   /** Take the text encoder's output this many layers before the last. @defaultValue 0 */
   clipSkip?: number | undefined
   signal?: AbortSignal | undefined
+}
+
+/** Embeddings of prompts, (P, L, D). */
+export interface PromptEmbeddings extends Numbers {
+  /** What the caller should know: prompts that were cut short. */
+  readonly warnings: readonly string[]
 }
 
 /**
@@ -154,7 +162,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
     prompt: string | readonly string[] | undefined,
     options: GenerateOptions = {},
   ): Promise<Video | Video[]> {
-    const videos = await this.#generate(prompt, options)
+    this.#assertUsable()
+    const videos = await this.#generate(checkGenerateOptions(prompt, options, this.#checkpoint))
     return typeof prompt === 'string' ? (videos[0] as Video) : videos
   }
 
@@ -167,12 +176,12 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: GenerateOptions = {},
   ): ReadableStream<DecodedFrame> {
     this.#assertUsable()
-    checkGenerateOptions(prompt, options, this.#checkpoint)
+    const checked = checkGenerateOptions(prompt, options, this.#checkpoint)
     const left = new AbortController()
-    const signal = options.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal
+    const signal = checked.signal ? AbortSignal.any([checked.signal, left.signal]) : left.signal
     return new ReadableStream<DecodedFrame>({
       start: (controller) => {
-        this.#generate(prompt, { ...options, signal }, (frame) => controller.enqueue(frame)).then(
+        this.#generate({ ...checked, signal }, (frame) => controller.enqueue(frame)).then(
           () => controller.close(),
           (error) => controller.error(error),
         )
@@ -188,13 +197,14 @@ export class TextToVideoPipeline implements AsyncDisposable {
   async encodePrompt(
     prompt: string | readonly string[],
     options: EncodePromptOptions = {},
-  ): Promise<Numbers> {
+  ): Promise<PromptEmbeddings> {
     this.#assertUsable()
     const prompts = (Array.isArray(prompt) ? prompt : [prompt]).map((one) => promptText('prompt', one))
     const read = reader(options, ['clipSkip', 'signal'])
     const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.textLayers - 1))
     const signal = read('signal', undefined, abortSignal)
-    const text = { tokens: this.#tokens(prompts, 'prompt', []), clipSkip }
+    const warnings: string[] = []
+    const text = { tokens: this.#tokens(prompts, 'prompt', warnings), clipSkip }
     let embeddings: Numbers | undefined
     await this.#native.encode(
       prompts.length,
@@ -204,7 +214,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       },
       signal,
     )
-    return embeddings as Numbers
+    return { ...(embeddings as Numbers), warnings }
   }
 
   /** What of this pipeline lies where now: mapped files, copied weights, the device. May be asked while a job runs. */
@@ -282,36 +292,37 @@ export class TextToVideoPipeline implements AsyncDisposable {
     if (this.#disposed) throw new TorchreelError('ERR_DISPOSED', 'the pipeline is disposed')
   }
 
-  async #generate(
-    prompt: string | readonly string[] | undefined,
-    options: GenerateOptions,
-    onFrame?: (frame: DecodedFrame) => void,
-  ): Promise<Video[]> {
-    this.#assertUsable()
-    let checked = checkGenerateOptions(prompt, options, this.#checkpoint)
-    const scheduler = this.#schedulerFor(checked.scheduler)
-    const { steps, strength, timesteps, sigmas, eta } = checked
+  async #generate(call: CheckedGenerateOptions, onFrame?: (frame: DecodedFrame) => void): Promise<Video[]> {
+    const { steps, strength, timesteps, sigmas, eta, guidanceScale, signal } = call
+    const scheduler = this.#schedulerFor(call.scheduler)
     const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
-    checked.signal?.throwIfAborted()
+    decodeProgram(program) // refuses one that the core would refuse
+    signal?.throwIfAborted()
+    let checked = call
     let source: SourceVideo | undefined
-    if (checked.video !== undefined) {
-      source = await readSourceVideo(checked.video, options, {
-        ...{ multiple: this.#checkpoint.vaeScale, maxPixels, signal: checked.signal },
-      })
-      const { width, height, frames, fps } = source
-      checked = checkGenerateOptions(prompt, { ...options, width, height, frames, fps }, this.#checkpoint)
+    if (call.video !== undefined) {
+      const multiple = this.#checkpoint.vaeScale
+      const { ffmpeg, wishes } = call
+      source = await readSourceVideo(call.video, wishes, { multiple, maxPixels, ffmpeg, signal })
+      checked = withSource(call, source, this.#checkpoint)
       this.#assertUsable()
     }
 
-    const seeds = checked.seeds ?? [chooseSeed()]
+    const seeds = call.seeds ?? [chooseSeed()]
     const warnings = [...this.warnings, ...(source?.warnings ?? [])]
     const request = this.#request(checked, source, program, seeds, warnings)
 
-    const { guidanceScale } = checked
     const { model, libtorch, device, dtype } = this
-    const made = { torchreel: version, model, libtorch, device, dtype, scheduler: scheduler.name, strength }
-    const job = new Job(checked, { ...made, seed: seeds[0], steps, guidanceScale, warnings }, onFrame)
-    await this.#native.generate(request, (event) => job.take(event), checked.signal)
+    const settings = settingsOf(checked, scheduler, this.#adapters.queued)
+    const made = { torchreel: version, model, libtorch, device, dtype, scheduler: scheduler.name }
+    const { videos } = checked
+    const factsOf = (index: number) => ({
+      ...{ ...made, steps, strength, guidanceScale, warnings },
+      seed: seeds[index] ?? seeds[0],
+      settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
+    })
+    const job = new Job(checked, factsOf, onFrame)
+    await this.#native.generate(request, (event) => job.take(event), signal)
     return job.videos()
   }
 
@@ -330,7 +341,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     warnings: string[],
   ): NativeRequest {
     const { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, clipSkip, window } = checked
-    const { guidanceScale, steps, strength = 1, tiling } = checked
+    const { guidanceScale, steps, strength = 1, vaeTiling, freeU } = checked
     const scales =
       typeof guidanceScale === 'number' ? guidanceScale : guidanceScale.slice(-stepsTaken(steps, strength))
     const guidance = guidancePerCall(scales, program.timesteps.length)
@@ -347,6 +358,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       embeddings
         ? { embeddings: embeddings.data, size: embeddings.shape[2] as number }
         : { tokens: this.#tokens(texts, name, warnings), clipSkip: skip }
+    const tile = (vaeTiling?.tileSize ?? 0) / this.#checkpoint.vaeScale
     const [latentHeight, latentWidth] = checked.latentShape.slice(3) as [number, number]
     return {
       videos: checked.videos,
@@ -356,11 +368,12 @@ export class TextToVideoPipeline implements AsyncDisposable {
       frames: checked.frames,
       ...{ latentHeight, latentWidth, program: program.code, guidance, seeds },
       latents: checked.latents?.data,
-      freeU: checked.freeU,
+      freeU: freeU && Float64Array.of(freeU.s1, freeU.s2, freeU.b1, freeU.b2),
       video,
-      ...{ tile: tiling.tile, tileOverlap: tiling.overlap },
-      window: window.frames,
-      windowOverlap: window.overlap,
+      tile,
+      tileOverlap: Math.floor(tile * (vaeTiling?.overlap ?? 0)),
+      window: window?.frames ?? 0,
+      windowOverlap: window?.overlap ?? 0,
       latentsEvery: checked.latentsEvery,
       // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
       decodeChunk: this.device === 'cpu' ? 1 : 4,
@@ -387,18 +400,4 @@ function guidancePerCall(scale: number | readonly number[], calls: number): Floa
     { length: calls },
     (_, call) => scale[Math.floor((call * scale.length) / calls)] as number,
   )
-}
-
-function resolveDevice(device: string): string {
-  if (device !== 'auto') {
-    checkDevice(device)
-    return device === 'cuda' ? 'cuda:0' : device
-  }
-  try {
-    checkDevice('cuda:0')
-    return 'cuda:0'
-  } catch (error) {
-    if (error instanceof TorchreelError && error.code === 'ERR_DEVICE_UNAVAILABLE') return 'cpu'
-    throw error
-  }
 }

@@ -73,6 +73,12 @@ describe('embeddings', () => {
     assert.equal(video?.prompt, undefined)
   })
 
+  test('a prompt that is cut short says so', async () => {
+    assert.deepEqual((await pipeline.encodePrompt('a panda')).warnings, [])
+    const { warnings } = await pipeline.encodePrompt(['a', 'word '.repeat(100)])
+    assert.match(warnings.join('\n'), /prompt: the last 25 tokens were cut off/)
+  })
+
   test('clipSkip is encodePrompt’s, for the prompt only', async () => {
     const promptEmbeds = await pipeline.encodePrompt('a panda', { clipSkip: 1 })
     const negativePromptEmbeds = await pipeline.encodePrompt('')
@@ -280,6 +286,28 @@ describe('windows', () => {
 })
 
 describe('a scheduler of the caller’s own', () => {
+  test('a program that is not well formed is refused before anything heavy', async () => {
+    const clamped = (limit: number) => new ProgramBuilder().call(1).clamp(1, limit).build()
+    const many = new ProgramBuilder().call(1)
+    for (let register = 2; register < 65; register++) many.register()
+    for (const [program, message] of [
+      [clamped(-1), /a clamp's limit is -1/],
+      [new ProgramBuilder().call(1).threshold(1, 1.5, 1).build(), /ratio is 1.5/],
+      [new ProgramBuilder().call(1).threshold(1, 0.5, 0.9).build(), /maximum is 0.9/],
+      [new ProgramBuilder().combine(0, [[0, 2]]).build(), /never calls the network/],
+      [many.build(), /2 to 64 registers, not 65/],
+      [{ ...clamped(1), registers: 1 }, /2 to 64 registers, not 1/],
+      [{ ...clamped(1), code: [0, 1, 1] }, /Float64Array/],
+      [undefined, /Float64Array/],
+    ] as [unknown, RegExp][]) {
+      const scheduler = { name: 'Own', config: {}, program: () => program } as unknown as Scheduler
+      const onProgress = () => assert.fail('the job began')
+      await assert.rejects(pipeline.generate('a', { ...small, scheduler, onProgress }), {
+        ...{ code: 'ERR_INVALID_ARGUMENT', parameter: 'program', message },
+      })
+    }
+  })
+
   test('the example of docs/schedulers.md is the checkpoint’s DDIM', async () => {
     const page = readFileSync(`${repository}docs/schedulers.md`, 'utf8')
     const example = /```js\nimport \{ ProgramBuilder \} from 'torchreel'\n([\s\S]*?)await pipeline/.exec(

@@ -105,6 +105,35 @@ test('--lora, with and without a scale, and --textual-inversion, each several ti
   assert.match(missing.stderr, /nowhere\.safetensors is missing \[ERR_MODEL_NOT_FOUND\]/)
 })
 
+test('options of several values reach the video', async () => {
+  const { code, stdout, stderr } = await run(
+    ...['a panda', ...model, '--frames', '6', '--seed', '7', '--json', '--guidance-scale', '9,1,5'],
+    ...[
+      '--timesteps',
+      '999,700,300',
+      '--window',
+      '4:1',
+      '--free-u',
+      '0.9,0.2,1.2,1.4',
+      '--vae-tiling',
+      '16:0.5',
+    ],
+    ...['--clip-skip', '1', '-o', path.join(folder, 'many.apng')],
+  )
+  assert.equal(code, 0, stderr)
+  const { steps, guidanceScale, settings } = JSON.parse(stdout)
+  assert.equal(steps, 3)
+  assert.deepEqual(guidanceScale, [9, 1, 5])
+  const { frames, timesteps, window, freeU, vaeTiling, clipSkip } = settings
+  assert.deepEqual(
+    { frames, timesteps, window, freeU, vaeTiling, clipSkip },
+    {
+      ...{ frames: 6, timesteps: [999, 700, 300], window: { frames: 4, overlap: 1 }, clipSkip: 1 },
+      ...{ freeU: { s1: 0.9, s2: 0.2, b1: 1.2, b2: 1.4 }, vaeTiling: { tileSize: 16, overlap: 0.5 } },
+    },
+  )
+})
+
 test('--help has examples and exit codes, and nothing runs', async () => {
   const { code, stdout } = await run('--help')
   assert.equal(code, 0)
@@ -123,6 +152,7 @@ for (const [name, parameters, words] of [
   ['an unknown option', ['a', ...model, '--step', '3'], /--steps/],
   ['a number that is none', ['a', ...model, '--steps', 'many'], /number/],
   ['steps out of range', ['a', ...model, '--steps', '0'], /steps must be.*ERR_INVALID_ARGUMENT/],
+  ['factors of FreeU that are not four', ['a', ...model, '--free-u', '0.9,0.2'], /s1,s2,b1,b2/],
   ['an unknown scheduler', ['a', ...model, '--scheduler', 'eular'], /euler/],
   ['an unknown file type', ['a', ...model, '-o', path.join(folder, 'x.avi')], /\.mp4/],
 ] as [string, string[], RegExp][]) {

@@ -10,8 +10,9 @@ import {
   schedulerFrom,
   schedulerNames,
 } from 'torchreel'
-import { expectedTensors, relativeError, repository, tinyCheckpoint } from './support/fixtures.js'
+import { relativeError, repository } from './support/fixtures.js'
 import { float32, readSafetensors } from './support/safetensors_file.js'
+import { checkpointConfig, initial, runStandIn } from './support/scheduler_runs.js'
 
 interface SchedulerRun extends ProgramOptions {
   name: string
@@ -26,12 +27,7 @@ interface SchedulerRun extends ProgramOptions {
 
 const fixtures = `${repository}test/fixtures/scheduler_runs`
 const runs = JSON.parse(readFileSync(`${fixtures}.json`, 'utf8')) as SchedulerRun[]
-const checkpointConfig = JSON.parse(
-  readFileSync(`${tinyCheckpoint}/scheduler/scheduler_config.json`, 'utf8'),
-) as Record<string, unknown>
 const trajectories = readSafetensors(`${fixtures}.safetensors`)
-const initial = { data: float32(expectedTensors, 'scheduler.initial'), shape: [1, 4, 4, 4] }
-const noises = float32(expectedTensors, 'scheduler.noises')
 const size = initial.data.length
 
 describe('trajectories are those of diffusers', () => {
@@ -49,9 +45,7 @@ describe('trajectories are those of diffusers', () => {
       for (const [i, timestep] of calls.entries()) {
         assert.ok(Math.abs((program.timesteps[i] as number) - timestep) < 1e-3, `timestep ${i}`)
       }
-      const network = (input: Float32Array, _timestep: number, call: number) =>
-        input.map((value, i) => Math.fround(0.3 * value) + (noises[(call % 64) * size + i] as number))
-      const actual = await runProgram(program, initial, network, new Generator(seed))
+      const actual = await runStandIn(program, seed)
       const wanted = float32(trajectories, name)
       assert.equal(actual.length * size, wanted.length)
       for (const [call, sample] of actual.entries()) {

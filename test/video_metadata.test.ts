@@ -23,13 +23,14 @@ const recipe = {
   steps: 25,
   guidanceScale: [9, 7.5],
   scheduler: 'DDIMScheduler',
+  settings: { frames: 3, width: 16, height: 16, schedulerConfig: { steps_offset: 1 } },
   model: 'text-to-video',
+  dtype: 'float32',
   torchreel: '0.1.0',
 }
 const rest = {
   libtorch: '2.13.0',
   device: 'cpu',
-  dtype: 'float32',
   timings: { unet: 1.5 },
   warnings: ['cut'],
 }

@@ -73,6 +73,13 @@ describe('a source', () => {
     assert.deepEqual([first.width, first.height, first.frameCount, first.fps], [width, height, 2, 5])
   })
 
+  test('is read by the ffmpeg that is named', async () => {
+    const file = join(folder, 'named.gif')
+    await source.save(file)
+    const options = { ...quick, video: file, ffmpeg: join(folder, 'no-ffmpeg') }
+    await assert.rejects(pipeline.generate(prompt, options), { code: 'ERR_ENCODER_NOT_FOUND' })
+  })
+
   test('is resized to the size that is given, and to multiples of the VAE’s scale', async () => {
     const larger = await pipeline.generate(prompt, { ...quick, video: source, width: 96, height: 56 })
     assert.deepEqual([larger.width, larger.height], [96, 56])

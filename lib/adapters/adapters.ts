@@ -35,6 +35,8 @@ export class Adapters {
   readonly #native: NativePipeline
   #shapes: Promise<Record<AdaptedNetwork, WeightShapes>> | undefined
   #state: State = { loras: [], inversions: [] }
+  /** What holds for a job that is queued now. */
+  #queued: State = this.#state
   #changes: Promise<unknown> = Promise.resolve()
 
   constructor(checkpoint: Checkpoint, tokenizer: Tokenizer, native: NativePipeline) {
@@ -44,11 +46,16 @@ export class Adapters {
   }
 
   get loras(): Lora[] {
-    return this.#state.loras.map(({ name, file, scale }) => ({ name, file, scale }))
+    return lorasOf(this.#state)
   }
 
   get textualInversions(): TextualInversion[] {
-    return this.#state.inversions.map(({ token, vectors, file }) => ({ token, vectors, file }))
+    return inversionsOf(this.#state)
+  }
+
+  /** Those that a job has which is queued now. */
+  get queued(): { loras: Lora[]; textualInversions: TextualInversion[] } {
+    return { loras: lorasOf(this.#queued), textualInversions: inversionsOf(this.#queued) }
   }
 
   loadLora({ file, name, scale }: CheckedLora): Promise<string> {
@@ -127,9 +134,11 @@ export class Adapters {
     // has learnt them.
     const removing = next.inversions.length < before.inversions.length
     if (removing) this.#setTokens(next)
+    this.#queued = next
     try {
       await this.#native.adapt(adaptationsOf(next))
     } catch (error) {
+      this.#queued = before
       if (removing) this.#setTokens(before)
       throw error
     }
@@ -172,6 +181,14 @@ export class Adapters {
       { parameter, expected: those, received: name },
     )
   }
+}
+
+function lorasOf({ loras }: State): Lora[] {
+  return loras.map(({ name, file, scale }) => ({ name, file, scale }))
+}
+
+function inversionsOf({ inversions }: State): TextualInversion[] {
+  return inversions.map(({ token, vectors, file }) => ({ token, vectors, file }))
 }
 
 function namesOf(loras: readonly Lora[]): string[] {

@@ -1,13 +1,24 @@
 #!/usr/bin/env node
 import { constants } from 'node:os'
-import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Command, CommanderError } from 'commander'
 import { TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
-import { defaults, type Progress } from '../options.js'
+import type { Progress } from '../options.js'
 import { schedulerNames } from '../schedulers/index.js'
 import { setupLibtorch } from '../setup.js'
+import { defaults } from '../sizes.js'
 import { version } from '../version.js'
 import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
+import {
+  frameWindow,
+  freeU,
+  lora,
+  numbers,
+  numeric,
+  oneOrMore,
+  textualInversion,
+  tiling,
+} from './arguments.js'
 import { modelsCommand } from './models.js'
 import { ProgressBar } from './progress_bar.js'
 import { pullCommand } from './pull.js'
@@ -20,6 +31,8 @@ Examples:
   $ torchreel "Spiderman is surfing" --model damo-vilab/text-to-video-ms-1.7b -o surfing.mp4
   $ torchreel "a panda eating bamboo" --model ./zeroscope --width 576 --height 320 --frames 24 --seed 7 -o panda.webm
   $ torchreel "a red circle" --model ./model --scheduler checkpoint --steps 50 --json -o circle.gif
+  $ torchreel "a panda, sharp" --model ./zeroscope-xl --video panda.webm --strength 0.7 --width 1024 --height 576 --vae-tiling
+  $ torchreel "a boat" --frames 48 --window 16:8 --free-u 0.9,0.2,1.2,1.4 --lora watercolour.safetensors:0.8
   $ torchreel setup                                      get libtorch into the cache
   $ torchreel pull damo-vilab/text-to-video-ms-1.7b      get a model into the cache
   $ torchreel models                                     what is in the cache
@@ -30,24 +43,12 @@ interface CommandLineOptions
   extends Omit<OneCallOptions, 'signal' | 'onProgress' | 'loras' | 'textualInversions'>,
     Omit<VideoSaveOptions, 'signal' | 'ffmpegArguments'> {
   output: string
-  lora?: { file: string; scale: number }[]
-  textualInversion?: string[]
+  lora?: OneCallOptions['loras']
+  textualInversion?: OneCallOptions['textualInversions']
   contactSheet?: string
   ffmpegArgument?: string[]
   json?: boolean
   quiet?: boolean
-}
-
-function numeric(value: string): number {
-  const number = Number(value)
-  if (value.trim() === '' || Number.isNaN(number)) throw new InvalidArgumentError('It must be a number.')
-  return number
-}
-
-/** file, or file:scale */
-function loraArgument(value: string, before: { file: string; scale: number }[] = []) {
-  const [, file = value, scale = '1'] = /^(.+):([-+]?[\d.]+)$/.exec(value) ?? []
-  return [...before, { file, scale: numeric(scale) }]
 }
 
 function commandLine(): Command {
@@ -61,44 +62,63 @@ function commandLine(): Command {
         'else shapes, which comes with torchreel)',
     )
     .option('-o, --output <file>', '.mp4, .webm, .gif, .webp, .apng, frame_%04d.png', 'torchreel.mp4')
-    .option('--steps <n>', 'denoising steps (default: 25)', numeric)
+    .optionsGroup('The video:')
     .option('--frames <n>', 'frames of the video (default: 16)', numeric)
     .option('--width <pixels>', "width (default: the model's own)", numeric)
     .option('--height <pixels>', "height (default: the model's own)", numeric)
+    .option('--fps <n>', 'frames per second (default: 8)', numeric)
     .option('--seed <n>', 'the same seed gives the same video (default: chosen and printed)', numeric)
-    .option(
-      '--guidance-scale <x>',
-      "how strongly the prompt guides (default: the model's own, else 9; 15 with --video)",
-      numeric,
-    )
     .option('--negative-prompt <text>', 'what the video should not show')
+    .optionsGroup('Denoising:')
+    .option('--steps <n>', 'denoising steps (default: 25)', numeric)
+    .option(
+      '--guidance-scale <x[,x...]>',
+      "how strongly the prompt guides, or how strongly in each step (default: the model's own, else 9; 15 with --video)",
+      oneOrMore,
+    )
     .option('--scheduler <name>', `checkpoint, or ${schedulerNames.join(', ')}`)
-    .option('--eta <x>', 'noise of DDIM, 0 to 1 (default: 0)', numeric)
+    .option('--timesteps <t,...>', 'timesteps of your own, one for each step, falling from 999', numbers)
+    .option('--sigmas <s,...>', 'noise levels of your own, one for each step and one for the end', numbers)
+    .option('--eta <x>', 'noise of DDIM and TCD, 0 to 1 (default: 0)', numeric)
+    .option('--clip-skip <n>', "skip the text encoder's last layers (default: 0)", numeric)
+    .option('--free-u <s1,s2,b1,b2>', 'FreeU, such as 0.9,0.2,1.2,1.4 (default: off)', freeU)
+    .option(
+      '--window <frames[:overlap]>',
+      'for long videos: how many frames the network sees at a time, and how many windows share',
+      frameWindow,
+    )
+    .optionsGroup('Video to video:')
     .option('--video <file>', 'start from this video: its frames and size, unless others are given')
     .option('--strength <x>', 'how much of that video to give up, 0 to 1 (default: 0.6)', numeric)
-    .option('--vae-tiling', 'encode and decode large frames in tiles, in less memory')
-    .option('--clip-skip <n>', "skip the text encoder's last layers (default: 0)", numeric)
-    .option('--fps <n>', 'frames per second (default: 8)', numeric)
-    .option('--lora <file[:scale]>', 'a LoRA in safetensors; may be given several times', loraArgument)
+    .optionsGroup('Adapters:')
+    .option('--lora <file[:scale]>', 'a LoRA in safetensors; may be given several times', lora)
     .option(
-      '--textual-inversion <file>',
-      'a textual inversion in safetensors; may be given several times',
-      (file: string, before: string[] = []) => [...before, file],
+      '--textual-inversion <file[:word]>',
+      'a textual inversion in safetensors, and the word for it; may be given several times',
+      textualInversion,
     )
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')
-    .option('--dtype <name>', 'float16, bfloat16 or float32 (default: by device)')
+    .optionsGroup('The model:')
     .option('--variant <name>', 'which weight files, such as fp16')
     .option('--revision <name>', 'a branch, a tag or a commit of the model (default: main)')
     .option('--local-files-only', 'download nothing')
     .option('--cache-dir <folder>', "the cache of models (default: HF_HUB_CACHE, else Hugging Face's own)")
     .option('--token <token>', 'for gated and private models (default: HF_TOKEN)')
+    .option('--trust-graph', "run the TorchScript graphs in the checkpoint's graphs/")
+    .optionsGroup('The machine:')
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')
+    .option('--dtype <name>', 'float16, bfloat16 or float32 (default: by device)')
     .option(
       '--offload <mode>',
       'none, model: one network on the device at a time, or sequential: two of its blocks',
     )
+    .option(
+      '--vae-tiling [pixels[:overlap]]',
+      'encode and decode large frames in tiles, in less memory (default: off; tiles of 512 that share 0.25)',
+      tiling,
+    )
     .option('--threads <n>', "CPU threads (default: libtorch's choice)", numeric)
     .option('--libtorch <folder>', 'the libtorch to load')
-    .option('--trust-graph', "run the TorchScript graphs in the checkpoint's graphs/")
+    .optionsGroup('The file:')
     .option('--overwrite', 'replace the output file if it exists')
     .option('--crf <n>', 'rate factor of mp4 and webm: lower is better and larger', numeric)
     .option('--bitrate <n>', 'bits per second, in place of a rate factor', numeric)
@@ -110,6 +130,7 @@ function commandLine(): Command {
     .option('--no-metadata', "do not write how the video was made into the file's comment")
     .option('--sidecar', 'write how the video was made as JSON beside it')
     .option('--contact-sheet <file>', 'write all frames as one .png, too')
+    .optionsGroup('What is printed:')
     .option('--json', 'print the result as JSON')
     .option('--quiet', 'no progress')
     .addHelpText('after', examples)
@@ -148,7 +169,7 @@ async function makeVideo(prompt: string, options: CommandLineOptions): Promise<v
   let saved: string
   try {
     const onProgress = (progress: Progress) => bar.update(progress)
-    video = await generate(prompt, { ...call, loras, textualInversions, signal, onProgress })
+    video = await generate(prompt, { ...call, ffmpeg, loras, textualInversions, signal, onProgress })
     saved = await video.save(output, save)
     if (contactSheet) await video.contactSheet().save(contactSheet, anySave)
   } finally {

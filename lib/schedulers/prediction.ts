@@ -1,3 +1,4 @@
+import { invalidArgument } from '../errors.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { flag, number } from './config.js'
 
@@ -32,8 +33,16 @@ export function cumulativeLevel(alphaCumprod: number): NoiseLevel {
   return { alpha, sigma, lambda: Math.log(alpha / sigma), raw: sigma / alpha }
 }
 
-/** x_0 of the sample and the network's output. */
+/**
+ * x_0 of the sample and the network's output.
+ *
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a network that predicts ε where the sample is nothing else
+ */
 export function predictedSample(type: PredictionType, { alpha, sigma, raw }: NoiseLevel): readonly Term[] {
+  if (alpha === 0 && type === 'epsilon') {
+    const expected = 'false with prediction_type "epsilon" where a step begins at the last timestep'
+    throw invalidArgument('rescale_betas_zero_snr', expected, true)
+  }
   switch (type) {
     case 'epsilon':
       return terms(1 / alpha, -sigma / alpha)

@@ -35,8 +35,9 @@ export interface EncodeSettings {
 
 export interface EncodeOptions extends EncodeSettings {
   /**
-   * Write how the video was made into the file's comment, if it is known: prompt, negativePrompt, seed, steps,
-   * guidanceScale, scheduler, model and torchreel as one line of JSON. See {@link Video.save} for where it stands.
+   * Write how the video was made into the file's comment, if it is known: prompt, negativePrompt, seed, steps, strength,
+   * guidanceScale, scheduler, settings, model, dtype and torchreel as one line of JSON. See {@link Video.save} for where
+   * it stands.
    * @defaultValue true
    */
   metadata?: boolean | undefined

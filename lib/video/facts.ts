@@ -1,5 +1,35 @@
 import type { Numbers } from '../option_checks.js'
 
+/**
+ * What a video was made with beside its prompt, seed, steps and guidance, under the names of `generate`'s options; what
+ * was left at "off" or at nothing is not there. Files are told by their names, not by where they lie.
+ */
+export interface VideoSettings {
+  readonly frames: number
+  readonly width: number
+  readonly height: number
+  /** What `schedulerFrom` and `fromConfig` make the scheduler from: all that is not its class's default. */
+  readonly schedulerConfig?: Readonly<Record<string, unknown>> | undefined
+  readonly eta?: number | undefined
+  readonly clipSkip?: number | undefined
+  readonly timesteps?: readonly number[] | undefined
+  readonly sigmas?: readonly number[] | undefined
+  readonly vaeTiling?: { readonly tileSize: number; readonly overlap: number } | undefined
+  readonly window?: { readonly frames: number; readonly overlap: number } | undefined
+  readonly freeU?:
+    | { readonly s1: number; readonly s2: number; readonly b1: number; readonly b2: number }
+    | undefined
+  readonly loras?: readonly { readonly file: string; readonly scale: number }[] | undefined
+  readonly textualInversions?: readonly { readonly file: string; readonly token: string }[] | undefined
+  /** What was given beside all this, and must be given again: 'video', 'latents', 'promptEmbeds' … */
+  readonly inputs?: readonly string[] | undefined
+  /**
+   * Where one seed drew for several videos: how many, and which of them this is, from 0. The same number of prompts, with
+   * this one in its place, makes it again.
+   */
+  readonly batch?: { readonly videos: number; readonly index: number } | undefined
+}
+
 /** What is known of how a video was made. All of it is optional. */
 export interface VideoFacts {
   /** The text that the video shows. */
@@ -16,6 +46,8 @@ export interface VideoFacts {
   readonly guidanceScale?: number | readonly number[] | undefined
   /** The class of the scheduler. */
   readonly scheduler?: string | undefined
+  /** All else that it was made with. */
+  readonly settings?: VideoSettings | undefined
   /** The checkpoint. */
   readonly model?: string | undefined
   /** The version of torchreel. */
@@ -40,27 +72,22 @@ export interface VideoFacts {
  */
 export function commentOf(facts: VideoFacts): string | undefined {
   const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, model, torchreel } = facts
+  const { dtype, settings } = facts
   const json = JSON.stringify({
-    prompt,
-    negativePrompt,
-    seed,
-    steps,
-    strength,
-    guidanceScale,
-    scheduler,
-    model,
-    torchreel,
+    ...{ prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, settings },
+    ...{ model, dtype, torchreel },
   })
   return json === '{}' ? undefined : json
 }
 
 /** The facts of a video that are not its pixels or latents, in the order in which a reader wants them. */
 export function factsAsJson(facts: VideoFacts): Omit<VideoFacts, 'latents'> {
-  const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, model } = facts
-  const { torchreel, libtorch, device, dtype, timings, warnings } = facts
+  const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, settings } = facts
+  const { model, torchreel, libtorch, device, dtype, timings, warnings } = facts
   return {
-    ...{ prompt, negativePrompt, seed, steps, guidanceScale, scheduler, model },
+    ...{ prompt, negativePrompt, seed, steps, guidanceScale, scheduler },
     ...(strength === undefined ? {} : { strength }),
-    ...{ torchreel, libtorch, device, dtype, timings, warnings },
+    ...(settings === undefined ? {} : { settings }),
+    ...{ model, torchreel, libtorch, device, dtype, timings, warnings },
   }
 }

@@ -20,6 +20,15 @@ export interface SourceWishes {
   readonly fps?: number | undefined
 }
 
+interface ReadingOptions {
+  /** What its own size goes to the nearest multiple of, in pixels. */
+  readonly multiple: number
+  readonly maxPixels: number
+  /** The ffmpeg to use, where the caller names one. */
+  readonly ffmpeg: string | undefined
+  readonly signal: AbortSignal | undefined
+}
+
 export interface SourceVideo {
   readonly width: number
   readonly height: number
@@ -61,10 +70,12 @@ export function checkVideoInput(name: string, value: unknown): VideoInput {
 export async function readSourceVideo(
   input: VideoInput,
   wishes: SourceWishes,
-  { multiple, maxPixels, signal }: { multiple: number; maxPixels: number; signal: AbortSignal | undefined },
+  { multiple, maxPixels, ffmpeg, signal }: ReadingOptions,
 ): Promise<SourceVideo> {
   const source =
-    typeof input === 'string' || input instanceof URL ? await fileSource(input, signal) : memorySource(input)
+    typeof input === 'string' || input instanceof URL
+      ? await fileSource(input, ffmpeg, signal)
+      : memorySource(input)
   const nearest = (side: number) => Math.max(multiple, Math.round(side / multiple) * multiple)
   const width = wishes.width ?? nearest(source.width)
   const height = wishes.height ?? nearest(source.height)
@@ -123,26 +134,21 @@ function memorySource(input: Video | readonly RgbImage[]): Source {
   }
 }
 
-async function fileSource(input: string | URL, signal: AbortSignal | undefined): Promise<Source> {
-  const path = input instanceof URL ? fileURLToPath(input) : input
+async function fileSource(
+  file: string | URL,
+  ownFfmpeg: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Source> {
+  const path = file instanceof URL ? fileURLToPath(file) : file
   const isFile = await stat(path).then(
     (found) => found.isFile(),
     () => false,
   )
   if (!isFile) throw invalidArgument('video', 'a file that is there', path)
-  const ffmpeg = await findFfmpeg(undefined, ['rawvideo'])
+  const ffmpeg = await findFfmpeg(ownFfmpeg, ['rawvideo'])
   // A playlist must not open what else lies on the machine or in the network.
-  const from = [
-    '-v',
-    'error',
-    '-nostdin',
-    '-protocol_whitelist',
-    'file',
-    '-i',
-    `file:${path}`,
-    '-map',
-    '0:v:0',
-  ]
+  const input = ['-protocol_whitelist', 'file', '-i', `file:${path}`]
+  const from = ['-v', 'error', '-nostdin', ...input, '-map', '0:v:0']
   const run = async <T>(work: Promise<T>): Promise<T> => {
     try {
       return await work

@@ -12,11 +12,11 @@ import {
   encodeOptions,
   saveOptions,
 } from './encode_options.js'
-import { factsAsJson, type VideoFacts } from './facts.js'
+import { factsAsJson, type VideoFacts, type VideoSettings } from './facts.js'
 import type { VideoFormat } from './format.js'
 import type { FrameSource } from './frame_source.js'
 
-export type { VideoFacts, VideoFormat }
+export type { VideoFacts, VideoFormat, VideoSettings }
 
 /** How a video is encoded. */
 export interface VideoEncodeOptions extends EncodeOptions {}
@@ -55,6 +55,7 @@ export class Video implements VideoFacts {
   readonly strength: number | undefined
   readonly guidanceScale: number | readonly number[] | undefined
   readonly scheduler: string | undefined
+  readonly settings: VideoSettings | undefined
   readonly model: string | undefined
   readonly torchreel: string | undefined
   readonly libtorch: string | undefined
@@ -89,6 +90,7 @@ export class Video implements VideoFacts {
     this.strength = contents.strength
     this.guidanceScale = contents.guidanceScale
     this.scheduler = contents.scheduler
+    this.settings = contents.settings
     this.model = contents.model
     this.torchreel = contents.torchreel
     this.libtorch = contents.libtorch

@@ -1,0 +1,56 @@
+import { invalidArgument, TorchreelError } from './errors.js'
+import type { CheckedGenerateOptions } from './options.js'
+import type { SourceVideo, SourceWishes } from './video/source_video.js'
+
+/** What sizes and counts depend on. */
+export interface ModelLimits {
+  readonly vaeScale: number
+  readonly vaeSize: number
+  readonly size: number | undefined
+  /** What the model is best at; undefined where its index does not say. */
+  readonly guidanceScale: number | undefined
+  readonly textLayers: number
+  /** D of the embeddings; null before the checkpoint is known. */
+  readonly textSize: number | null
+  /** Null before the checkpoint is known. */
+  readonly latentChannels: number | null
+}
+
+/** What a call is made with where it does not say. */
+export const defaults = { steps: 25, frames: 16, fps: 8 } as const
+
+/** Frames × height × width of all videos of a call: 16 of 1024 × 576 and more, yet no typing error's terabyte. */
+export const maxPixels = 2 ** 28
+
+/** The same call, with the frames, the size and the rate of the video that it starts from. */
+export function withSource(
+  checked: CheckedGenerateOptions,
+  { width, height, frames, fps }: Pick<SourceVideo, 'width' | 'height' | 'frames' | 'fps'>,
+  model: ModelLimits,
+): CheckedGenerateOptions {
+  return { ...checked, ...sizesOf({ width, height, frames, fps }, checked.videos, model) }
+}
+
+/** Sizes as they are asked for, else the model's, within the limits. */
+export function sizesOf(
+  { frames = defaults.frames, width, height, fps = defaults.fps }: SourceWishes,
+  videos: number,
+  { size, vaeScale, latentChannels }: ModelLimits,
+) {
+  const sides = [width ?? size, height ?? size] as const
+  for (const [index, name] of (['width', 'height'] as const).entries()) {
+    if (sides[index] !== undefined) continue
+    throw invalidArgument(name, 'given: this checkpoint does not say what size it was trained on', undefined)
+  }
+  const [columns, rows] = sides as [number, number]
+  const pixels = videos * frames * columns * rows
+  if (pixels > maxPixels) {
+    throw new TorchreelError(
+      'ERR_LIMIT_EXCEEDED',
+      `videos × frames × width × height must be at most ${maxPixels}, got ${pixels}`,
+      { parameter: 'frames', expected: `at most ${maxPixels} pixels`, received: pixels },
+    )
+  }
+  const latentShape = [videos, latentChannels, frames, rows / vaeScale, columns / vaeScale]
+  return { frames, width: columns, height: rows, fps, latentShape }
+}
