@@ -69,6 +69,7 @@ export interface NativeNetworkMemory {
   mapped: number
   copied: number
   peakCopied: number
+  pinned: number
   placed: boolean
 }
 

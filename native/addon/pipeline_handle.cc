@@ -311,6 +311,7 @@ Napi::Value PipelineHandle::memory(Napi::Env env) {
     object.Set("mapped", static_cast<double>(bytes.mapped));
     object.Set("copied", static_cast<double>(bytes.copied));
     object.Set("peakCopied", static_cast<double>(bytes.peak_copied));
+    object.Set("pinned", static_cast<double>(bytes.pinned));
     object.Set("placed", bytes.placed != 0);
     return object;
   };

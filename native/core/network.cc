@@ -97,6 +97,14 @@ size_t stage_of(const std::string& parameter, const Beginnings& stages) {
   return stage;
 }
 
+// A copy to compute with: kernels with the channels last, which is how activations come.
+at::Tensor copy_of(const at::Tensor& tensor, at::Device device, at::ScalarType dtype) {
+  auto layout = tensor.dim() == 4   ? at::MemoryFormat::ChannelsLast
+                : tensor.dim() == 5 ? at::MemoryFormat::ChannelsLast3d
+                                    : at::MemoryFormat::Contiguous;
+  return tensor.to(device, dtype, /*non_blocking=*/tensor.is_pinned(), /*copy=*/true, layout);
+}
+
 // Copies to a device go through a stream of their own, beside what the device computes, and are awaited.
 class CopyStream {
  public:
@@ -124,9 +132,11 @@ class Network::Placement {
     for (const Weight& weight : stage.weights) {
       auto change = network.adaptation_.find(weight.path);
       bool changed = change != network.adaptation_.end();
-      at::Tensor value = changed ? change->second.of(weight.host.to(network.device_)) : weight.host;
-      // `to` gives the same tensor back where device and dtype already hold.
-      placed.push_back(value.to(network.device_, network.dtype_));
+      at::Tensor value = changed                   ? change->second.of(weight.host.to(network.device_))
+                         : weight.pinned.defined() ? weight.pinned
+                                                   : weight.host;
+      bool there = value.device() == network.device_ && value.scalar_type() == network.dtype_;
+      placed.push_back(there ? value : copy_of(value, network.device_, network.dtype_));
       if (!placed.back().is_same(weight.host)) copied_ += static_cast<int64_t>(placed.back().nbytes());
     }
     stream.wait();
@@ -162,8 +172,8 @@ class Network::Placement {
 Network::~Network() = default;
 
 Network::Network(const std::string& component, const torchreel_network_files& files, at::Device device,
-                 at::ScalarType dtype)
-    : graph_(load_graph(files.graph)), device_(device), dtype_(dtype) {
+                 at::ScalarType dtype, bool pinned)
+    : graph_(load_graph(files.graph)), device_(device), dtype_(dtype), pins_(pinned && !device.is_cpu()) {
   graph_.eval();
   bind(component, files);
 }
@@ -222,13 +232,14 @@ void Network::bind(const std::string& component, const torchreel_network_files& 
   for (auto& [name, slot] : slots) {
     const at::Tensor& host = found.at(name);
     mapped_ += static_cast<int64_t>(host.nbytes());
-    stages_[stage_of(name, beginnings)].weights.push_back({slot.owner, slot.name, name, host});
+    stages_[stage_of(name, beginnings)].weights.push_back({slot.owner, slot.name, name, host, {}});
   }
 }
 
 Network::Share Network::place(size_t stage) {
   Share share = stages_.at(stage).placement.lock();
   if (!share) {
+    if (pins_) pin(stages_[stage]);
     share = std::make_shared<Placement>(*this, stages_[stage]);
     stages_[stage].placement = share;
   }
@@ -239,6 +250,15 @@ std::vector<Network::Share> Network::place() {
   std::vector<Share> shares;
   for (size_t stage = 0; stage < stages(); ++stage) shares.push_back(place(stage));
   return shares;
+}
+
+// What adapters change is made anew from the file's pages whenever it is placed.
+void Network::pin(Stage& stage) {
+  for (Weight& weight : stage.weights) {
+    if (weight.pinned.defined() || adaptation_.contains(weight.path)) continue;
+    weight.pinned = copy_of(weight.host, at::kCPU, dtype_).pin_memory();
+    pinned_ += static_cast<int64_t>(weight.pinned.nbytes());
+  }
 }
 
 void Network::exchange(Adaptation& adaptation) {
@@ -284,7 +304,11 @@ c10::IValue Network::call(const std::string& method, std::vector<c10::IValue> ar
 }
 
 torchreel_network_memory Network::memory() const {
-  return {.mapped = mapped_, .copied = copied_, .peak_copied = peak_, .placed = placed_ == stages()};
+  return {.mapped = mapped_,
+          .copied = copied_,
+          .peak_copied = peak_,
+          .pinned = pinned_,
+          .placed = placed_ == stages()};
 }
 
 }  // namespace torchreel

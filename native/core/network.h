@@ -23,9 +23,10 @@ class Network {
 
   // Loads the graph, maps the weights and checks that they fit each other. Copies no weight.
   // Throws ERR_MODEL_CORRUPT for a broken file, ERR_MODEL_INCOMPATIBLE naming up to ten tensors that do not
-  // fit.
+  // fit. `pinned`: whether weights that are copied to a device stay in page-locked memory of the host, as the
+  // device computes with them, for a device that they go to again and again.
   Network(const std::string& component, const torchreel_network_files& files, at::Device device,
-          at::ScalarType dtype);
+          at::ScalarType dtype, bool pinned = false);
   ~Network();
 
   Network(const Network&) = delete;
@@ -54,6 +55,7 @@ class Network {
     std::string name;          // its name there
     std::string path;          // its name in the network
     at::Tensor host;           // on the file's pages
+    at::Tensor pinned;         // `host` in page-locked memory, or undefined
   };
   struct Stage {
     std::vector<Weight> weights;
@@ -61,15 +63,17 @@ class Network {
   };
 
   void bind(const std::string& component, const torchreel_network_files& files);
+  void pin(Stage& stage);
 
   torch::jit::Module graph_;
   std::vector<Stage> stages_;
   Adaptation adaptation_;
   at::Device device_;
   at::ScalarType dtype_;
-  int64_t mapped_ = 0;                        // bytes
-  std::atomic<int64_t> copied_{0}, peak_{0};  // bytes
-  std::atomic<size_t> placed_{0};             // stages
+  bool pins_;
+  int64_t mapped_ = 0;                                    // bytes
+  std::atomic<int64_t> copied_{0}, peak_{0}, pinned_{0};  // bytes
+  std::atomic<size_t> placed_{0};                         // stages
 };
 
 }  // namespace torchreel

@@ -81,9 +81,9 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
       offload_(offload_named(options.offload)),
       scaling_factor_(options.scaling_factor),
       latent_channels_(options.latent_channels),
-      text_encoder_("text encoder", options.text_encoder, device_, dtype_),
-      unet_("unet", options.unet, device_, dtype_),
-      vae_("vae", options.vae, device_, dtype_) {
+      text_encoder_("text encoder", options.text_encoder, device_, dtype_, offload_ != Offload::none),
+      unet_("unet", options.unet, device_, dtype_, offload_ != Offload::none),
+      vae_("vae", options.vae, device_, dtype_, offload_ != Offload::none) {
   keep();
 }
 
@@ -92,6 +92,10 @@ void Pipeline::keep() {
   for (Network* network : {&text_encoder_, &unet_, &vae_}) {
     for (Network::Share& share : network->place()) kept_.push_back(std::move(share));
   }
+}
+
+Pipeline::Shares Pipeline::ahead(Network& network) {
+  return offload_ == Offload::model ? network.place() : Shares{};
 }
 
 torchreel_memory Pipeline::memory() const {
@@ -119,15 +123,19 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
   listener.progress(listener.context, TORCHREEL_ENCODE, 0, encodings(request));
   at::Tensor prompts, negative;
+  Shares next;
   {
-    std::vector<Network::Share> shares;  // copied once for both
+    Shares shares;  // copied once for both
     if (request.prompts.tokens) shares = text_encoder_.place();
-    prompts = encode(request.videos, request.prompts);
-    if (guided) negative = encode(request.videos, request.negative_prompts);
+    prompts = embed(request.videos, request.prompts);
+    if (guided) negative = embed(request.videos, request.negative_prompts);
+    next = ahead(request.video ? vae_ : unet_);
+    check_finite(prompts, "the text encoder");
+    if (guided) check_finite(negative, "the text encoder");
   }
   listener.progress(listener.context, TORCHREEL_ENCODE, 1, encodings(request));
-  at::Tensor latents =
-      denoise(request, program, start(request, noise, listener), noise, prompts, negative, listener);
+  at::Tensor latents = start(request, noise, listener, next);
+  latents = denoise(request, program, latents, noise, prompts, negative, listener, next);
   decode(request, latents, listener);
 }
 
@@ -151,6 +159,12 @@ void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_a
 }
 
 at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
+  at::Tensor embeddings = embed(prompts, text);
+  check_finite(embeddings, "the text encoder");
+  return embeddings;
+}
+
+at::Tensor Pipeline::embed(int64_t prompts, const torchreel_text& text) {
   if (text.embeddings) {
     at::Tensor given = at::from_blob(const_cast<float*>(text.embeddings),
                                      {prompts, text.tokens_per_prompt, text.embedding_size}, at::kFloat);
@@ -159,16 +173,13 @@ at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
   auto shares = text_encoder_.place();
   at::Tensor ids =
       at::from_blob(const_cast<int32_t*>(text.tokens), {prompts, text.tokens_per_prompt}, at::kInt);
-  at::Tensor embeddings =
-      text_encoder_.call("forward", {ids.to(at::kLong).to(device_), text.clip_skip}).toTensor();
-  check_finite(embeddings, "the text encoder");
-  return embeddings;
+  return text_encoder_.call("forward", {ids.to(at::kLong).to(device_), text.clip_skip}).toTensor();
 }
 
 at::Tensor Pipeline::start(const torchreel_request& request, NoiseSource& noise,
-                           const torchreel_listener& listener) {
+                           const torchreel_listener& listener, Shares& next) {
   int64_t frames = request.frames, height = request.latent_height, width = request.latent_width;
-  if (request.video) return encode_video(request, noise, listener);
+  if (request.video) return encode_video(request, noise, listener, next);
   if (!request.latents) return noise.initial(latent_channels_, frames, height, width).to(device_);
   std::vector<int64_t> shape{request.videos, latent_channels_, frames, height, width};
   return at::from_blob(const_cast<float*>(request.latents), shape, at::kFloat)
@@ -176,7 +187,7 @@ at::Tensor Pipeline::start(const torchreel_request& request, NoiseSource& noise,
 }
 
 at::Tensor Pipeline::encode_video(const torchreel_request& request, NoiseSource& noise,
-                                  const torchreel_listener& listener) {
+                                  const torchreel_listener& listener, Shares& next) {
   int64_t frames = request.frames, height = request.video_height, width = request.video_width;
   int64_t scale = height / request.latent_height;
   at::Tensor video =
@@ -197,13 +208,14 @@ at::Tensor Pipeline::encode_video(const torchreel_request& request, NoiseSource&
   auto parts = at::cat(moments).transpose(0, 1).unsqueeze(0).chunk(2, 1);  // (1, C, F, h, w)
   at::Tensor drawn = noise.step(latent_channels_, frames, request.latent_height, request.latent_width);
   at::Tensor latents = (parts[0] + at::exp(0.5 * parts[1]) * drawn.to(device_)) * scaling_factor_;
+  next = ahead(unet_);
   check_finite(latents, "the VAE");
   return latents;
 }
 
 at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& program,
                              const at::Tensor& start, NoiseSource& noise, const at::Tensor& prompts,
-                             const at::Tensor& negative, const torchreel_listener& listener) {
+                             const at::Tensor& negative, const torchreel_listener& listener, Shares& next) {
   int64_t frames = request.frames, height = request.latent_height, width = request.latent_width;
   auto report = [&](const at::Tensor& sample, int64_t step) {
     at::Tensor host = sample.to(at::kCPU).contiguous();
@@ -214,7 +226,7 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
   UNet unet(unet_);
   FreeU freeu;
   if (request.freeu) std::copy_n(request.freeu, 4, freeu.emplace().begin());
-  std::vector<Network::Share> shares;
+  Shares shares;
   if (offload_ != Offload::sequential) shares = unet_.place();
   // Guidance 1 needs the prompts alone, more needs the pair; what no call needs is not prepared.
   auto scale_of = [&](int64_t call) { return negative.defined() ? request.guidance[call] : 1.0; };
@@ -231,12 +243,14 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
       return unet.forward(x.to(dtype_), time, context, freeu).to(at::kFloat);
     };
     double guidance = scale_of(call);
-    return in_windows(input, request.window, request.window_overlap, [&](const at::Tensor& x) {
+    at::Tensor output = in_windows(input, request.window, request.window_overlap, [&](const at::Tensor& x) {
       stop_if_cancelled(listener);
       if (guidance <= 1) return forward(x, alone);
       auto halves = forward(x, pair).chunk(2);  // unconditional, conditional
       return halves[0] + guidance * (halves[1] - halves[0]);
     });
+    if (call + 1 == program.calls()) next = ahead(vae_);
+    return output;
   };
   hooks.noise = [&] { return noise.step(latent_channels_, frames, height, width).to(device_); };
   hooks.after_call = [&](const at::Tensor& sample, int64_t call) {

@@ -43,18 +43,27 @@ class Pipeline {
 
   // Without offload, places all networks for good.
   void keep();
+  // With 'model', places the network whose turn is next: called while the device still computes the present
+  // one.
+  using Shares = std::vector<Network::Share>;
+  Shares ahead(Network& network);
+  // `encode`, perhaps still to be computed by the device
+  at::Tensor embed(int64_t prompts, const torchreel_text& text);
+
+  // A job's stages leave in `next` the shares of the network that follows, placed `ahead`.
 
   // What the program starts from: given latents, the request's video, or noise. (B, C, F, h, w) float32, on
   // the device.
-  at::Tensor start(const torchreel_request& request, NoiseSource& noise, const torchreel_listener& listener);
+  at::Tensor start(const torchreel_request& request, NoiseSource& noise, const torchreel_listener& listener,
+                   Shares& next);
   // The latents of the request's video, drawn for each of the B videos from what the VAE makes of it.
   at::Tensor encode_video(const torchreel_request& request, NoiseSource& noise,
-                          const torchreel_listener& listener);
+                          const torchreel_listener& listener, Shares& next);
   // (B, C, F, h, w) float32 denoised latents, on the device. `negative` is undefined where there is no
   // guidance.
   at::Tensor denoise(const torchreel_request& request, const Program& program, const at::Tensor& start,
                      NoiseSource& noise, const at::Tensor& prompts, const at::Tensor& negative,
-                     const torchreel_listener& listener);
+                     const torchreel_listener& listener, Shares& next);
   // Hands over rgb24 frames, `decode_chunk` at a time
   void decode(const torchreel_request& request, const at::Tensor& latents,
               const torchreel_listener& listener);
@@ -65,7 +74,7 @@ class Pipeline {
   double scaling_factor_;
   int64_t latent_channels_;
   Network text_encoder_, unet_, vae_;
-  std::vector<Network::Share> kept_;  // after the networks, which it must not outlive
+  Shares kept_;  // after the networks, which it must not outlive
 };
 
 }  // namespace torchreel

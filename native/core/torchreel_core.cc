@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 
+#include "cpu_memory.h"
 #include "error.h"
 #include "exit.h"
 #include "noise.h"
@@ -47,6 +48,7 @@ int pipeline_generate(torchreel_pipeline* pipeline, const torchreel_request* req
   return guarded(error, [&] {
     c10::InferenceMode inference;
     BusyScope busy;
+    PooledMemory pooled;
     pipeline->pipeline.generate(*request, *listener);
   });
 }
@@ -57,6 +59,7 @@ int pipeline_encode(torchreel_pipeline* pipeline, int64_t prompts, const torchre
   return guarded(error, [&] {
     c10::InferenceMode inference;
     BusyScope busy;
+    PooledMemory pooled;
     at::Tensor host = pipeline->pipeline.encode(prompts, *text).to(at::kCPU, at::kFloat).contiguous();
     embeddings(context, host.const_data_ptr<float>(), host.sizes().data());
   });

@@ -97,6 +97,7 @@ typedef struct torchreel_network_memory {
   int64_t mapped;  // of the files: pages that the system reads when it needs them and takes back when it must
   int64_t copied;  // weights on the device, or in another dtype than the file's
   int64_t peak_copied;  // the most that `copied` was
+  int64_t pinned;       // page-locked copies on the host, that go to a device again and again
   int32_t placed;       // whether all weights are where and how the network computes
 } torchreel_network_memory;
 
