@@ -5,12 +5,12 @@ import { TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
 import { defaults, type Progress } from '../options.js'
 import { schedulerNames } from '../schedulers/index.js'
-import { setupLibtorch } from '../setup.js'
 import { version } from '../version.js'
 import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
 import { modelsCommand } from './models.js'
 import { ProgressBar } from './progress_bar.js'
 import { pullCommand } from './pull.js'
+import { setupCommand } from './setup.js'
 
 const usageError = 2
 
@@ -119,13 +119,7 @@ function commandLine(): Command {
     .action(async (prompt: string, options: CommandLineOptions) => makeVideo(prompt, options))
   program.addCommand(pullCommand(interruptSignal))
   program.addCommand(modelsCommand())
-  program
-    .command('setup')
-    .description('get libtorch into the cache, unless it is there; prints its folder')
-    .exitOverride()
-    .action(async () => {
-      process.stdout.write(`${await setupLibtorch((line) => process.stderr.write(`${line}\n`))}\n`)
-    })
+  program.addCommand(setupCommand(interruptSignal))
   return program
 }
 
