@@ -169,13 +169,15 @@ export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: L
   requirePlatform()
   const file = addonFile()
   const libtorch = findLibtorch(libtorchFolder)
-  const core = coreFile(file, libtorch)
+  const files = [file, ...librariesOf(libtorch)]
   let addon: Addon
   try {
+    const core = coreFile(file, libtorch.version)
+    files.push(core)
     addon = require(file) as Addon
     addon.load(librariesOf(libtorch), core)
   } catch (error) {
-    throw loadError(error as Error, libtorch, [file, ...librariesOf(libtorch), core])
+    throw loadError(error as Error, libtorch, files)
   }
   // A worker's end is the environment's: it waits for the running step. The process's end need not wait.
   if (isMainThread && !loaded) process.on('exit', () => addon.leaveAtExit())
@@ -233,20 +235,15 @@ export function coreVersions(addon: string): string[] {
 }
 
 /**
- * The core for a libtorch: beside the addon.
+ * The core for a version of libtorch: beside the addon.
  *
- * @throws TorchreelError `ERR_NATIVE_LOAD` when there is none for its minor version
+ * @throws Error when there is none for its minor version
  */
-export function coreFile(addon: string, { version, folder, source }: Libtorch): string {
+export function coreFile(addon: string, version: string): string {
   const minor = /^\d+\.\d+/.exec(version)?.[0]
   const versions = coreVersions(addon)
   if (minor && versions.includes(minor)) return path.join(path.dirname(addon), `torchreel_core-${minor}.so`)
-  throw new TorchreelError(
-    'ERR_NATIVE_LOAD',
-    `libtorch in ${folder} (found by ${source}) is ${version}; this torchreel is built for ` +
-      `${versions.join(', ') || 'none'}. ${libtorchAdvice[source]}`,
-    { path: folder },
-  )
+  throw new Error(`this torchreel is built for libtorch ${versions.join(', ') || 'none'}, not ${version}`)
 }
 
 /** What the native side rejects with, as a TorchreelError with the stack of who asked. */

@@ -7,6 +7,7 @@ import { defaults, type Progress } from '../options.js'
 import { schedulerNames } from '../schedulers/index.js'
 import { version } from '../version.js'
 import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
+import { doctorCommand } from './doctor.js'
 import { modelsCommand } from './models.js'
 import { ProgressBar } from './progress_bar.js'
 import { pullCommand } from './pull.js'
@@ -23,6 +24,7 @@ Examples:
   $ torchreel setup                                      get libtorch into the cache
   $ torchreel pull damo-vilab/text-to-video-ms-1.7b      get a model into the cache
   $ torchreel models                                     what is in the cache
+  $ torchreel doctor                                     what works here, and what to do about the rest
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`
 
@@ -120,6 +122,7 @@ function commandLine(): Command {
   program.addCommand(pullCommand(interruptSignal))
   program.addCommand(modelsCommand())
   program.addCommand(setupCommand(interruptSignal))
+  program.addCommand(doctorCommand())
   return program
 }
 

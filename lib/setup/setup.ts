@@ -95,7 +95,7 @@ export async function setupLibtorch(
       try {
         reporting.onOutput(`getting libtorch from ${source.name}: ${source.description}\n`)
         await source.get(folder, reporting)
-        await verify(folder, true)
+        await verify(folder)
         const came = libtorchIn(folder) as { folder: string; version: string }
         await replace(target, folder, incoming)
         const { folder: found } = libtorchIn(target) as { folder: string }
@@ -124,7 +124,7 @@ export async function setupLibtorch(
 async function presentIn(target: string): Promise<{ folder: string; version: string } | undefined> {
   try {
     const found = libtorchIn(target)
-    if (found) await verify(found.folder, false)
+    if (found) await verify(found.folder, { core: false })
     return found
   } catch {
     return undefined
