@@ -22,6 +22,7 @@ test('only what runs: the compiled library, prebuilds, graphs, shapes, what expo
     /^models\/shapes\/[\w/]+\.(json|txt|safetensors|md|png)$/,
     /^models\/(export\.py|requirements\.txt|README\.md|definitions\/\w+\.py)$/,
     /^docs\/[\w-]+\.md$/,
+    /^examples\/\w+\.[cm]js$/,
   ]
   assert.deepEqual(
     names.filter((name) => !allowed.some((pattern) => pattern.test(name))),
