@@ -1,4 +1,4 @@
-# For `node-gyp rebuild` and prebuildify: hands over to the one build there is, CMake's.
+# For `node-gyp rebuild`: hands over to the one build there is, CMake's.
 {
   "targets": [
     {

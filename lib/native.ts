@@ -1,10 +1,11 @@
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isMainThread } from 'node:worker_threads'
 import { show, TorchreelError, type TorchreelErrorCode } from './errors.js'
-import { findLibtorch, type Libtorch, librariesOf } from './libtorch.js'
+import { findLibtorch, type Libtorch, librariesOf, libtorchAdvice } from './libtorch.js'
+import { glibcVersion, requirePlatform } from './machine.js'
 
 /** The files of one network. */
 export interface NetworkFiles {
@@ -166,20 +167,18 @@ let loaded: { addon: Addon; libtorch: Libtorch } | undefined
  */
 export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: Libtorch } {
   if (loaded && libtorchFolder === undefined) return loaded
+  requirePlatform()
   const file = addonFile()
   const libtorch = findLibtorch(libtorchFolder)
+  const files = [file, ...librariesOf(libtorch)]
   let addon: Addon
   try {
+    const core = coreFile(file, libtorch.version)
+    files.push(core)
     addon = require(file) as Addon
-    addon.load(librariesOf(libtorch), coreFile(path.dirname(file), libtorch))
+    addon.load(librariesOf(libtorch), core)
   } catch (error) {
-    if (error instanceof TorchreelError) throw error
-    throw new TorchreelError(
-      'ERR_NATIVE_LOAD',
-      `torchreel could not be loaded with libtorch ${libtorch.version} in ${libtorch.folder} ` +
-        `(found by ${libtorch.source}): ${(error as Error).message}`,
-      { path: libtorch.folder, cause: error },
-    )
+    throw loadError(error as Error, libtorch, files)
   }
   // A worker's end is the environment's: it waits for the running step. The process's end need not wait.
   if (isMainThread && !loaded) process.on('exit', () => addon.leaveAtExit())
@@ -187,31 +186,65 @@ export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: L
   return loaded
 }
 
-function addonFile(): string {
+/** Says what was opened, what failed in the loader's own words, and what to type. */
+function loadError(cause: Error, libtorch: Libtorch, files: string[]): TorchreelError {
+  const { folder, version, source } = libtorch
+  const reason = cause.message
+  let advice = libtorchAdvice[source]
+  if (/already loaded/.test(reason)) advice = 'One process takes one libtorch.'
+  else if (/version `GLIBC(XX)?_/.test(reason))
+    advice = `This machine has glibc ${glibcVersion()}: it takes a newer Linux, or \`npm run build\` in a clone.`
+  else if (/lib(cu|nv|nccl)/.test(/^[^:]*/.exec(reason)?.[0].replace(folder, '') ?? ''))
+    advice =
+      'A libtorch for CUDA takes NVIDIA’s libraries, which this brings: npx torchreel setup --variant cu130'
+  return new TorchreelError(
+    'ERR_NATIVE_LOAD',
+    `torchreel could not be loaded with libtorch ${version} (found by ${source}): ${reason}\nTried, in this order:\n` +
+      files.map((file) => `  - ${file}${existsSync(file) ? '' : ' (missing)'}\n`).join('') +
+      advice,
+    { path: folder, cause },
+  )
+}
+
+/**
+ * The addon: build/Release/ of a clone, else prebuilds/.
+ *
+ * @throws TorchreelError `ERR_NATIVE_LOAD`
+ */
+export function addonFile(): string {
   try {
     return nodeGypBuild.path(packageFolder)
   } catch (error) {
+    const base = process.env.TORCHREEL_PREBUILD ?? packageFolder
+    const tried = ['build/Release', `prebuilds/${process.platform}-${process.arch}`].map((name) => {
+      const folder = path.join(base, name)
+      return `  - ${folder}: ${existsSync(folder) ? 'no .node in it' : 'no such folder'}\n`
+    })
     throw new TorchreelError(
       'ERR_NATIVE_LOAD',
-      `torchreel has no addon for ${process.platform}-${process.arch} in ${packageFolder}: looked in prebuilds/ and ` +
-        'build/Release/. From a clone of the repository, build it with: npm run build',
+      `torchreel has no addon. Tried:\n${tried.join('')}` +
+        'The published package has one: npm install torchreel. In a clone of the repository: npm run build',
       { path: packageFolder, cause: error },
     )
   }
 }
 
-function coreFile(folder: string, libtorch: Libtorch): string {
-  const minor = /^\d+\.\d+/.exec(libtorch.version)?.[0]
-  const cores = readdirSync(folder).filter((name) => /^torchreel_core-.*\.so$/.test(name))
-  const core = cores.find((name) => name === `torchreel_core-${minor}.so`)
-  if (core) return path.join(folder, core)
-  const built = cores.map((name) => name.slice('torchreel_core-'.length, -'.so'.length)).join(', ')
-  throw new TorchreelError(
-    'ERR_NATIVE_LOAD',
-    `libtorch in ${libtorch.folder} is ${libtorch.version}; this torchreel is built for ${built || 'none'}. ` +
-      'Get one that fits with: npx torchreel setup',
-    { path: libtorch.folder },
-  )
+/** The minor versions of libtorch that there is a core for, such as `2.13`. */
+export function coreVersions(addon: string): string[] {
+  const names = readdirSync(path.dirname(addon))
+  return names.flatMap((name) => /^torchreel_core-(.*)\.so$/.exec(name)?.[1] ?? [])
+}
+
+/**
+ * The core for a version of libtorch: beside the addon.
+ *
+ * @throws Error when there is none for its minor version
+ */
+export function coreFile(addon: string, version: string): string {
+  const minor = /^\d+\.\d+/.exec(version)?.[0]
+  const versions = coreVersions(addon)
+  if (minor && versions.includes(minor)) return path.join(path.dirname(addon), `torchreel_core-${minor}.so`)
+  throw new Error(`this torchreel is built for libtorch ${versions.join(', ') || 'none'}, not ${version}`)
 }
 
 /** What the native side rejects with, as a TorchreelError with the stack of who asked. */

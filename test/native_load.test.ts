@@ -39,8 +39,18 @@ function fakeLibtorch(name: string, versionText: string, change: (lib: string) =
 test('31: no libtorch anywhere: every place that was looked at, and the command that gets it', async () => {
   const cache = path.join(folder, 'empty')
   const text = await loadError({ TORCHREEL_LIBTORCH: '', XDG_CACHE_HOME: cache })
-  assert.match(text, /^TorchreelError ERR_LIBTORCH_NOT_FOUND .*TORCHREEL_LIBTORCH.*npx torchreel setup/)
-  assert.ok(text.includes(cache))
+  assert.match(text, /^TorchreelError ERR_LIBTORCH_NOT_FOUND .*TORCHREEL_LIBTORCH.*npx torchreel setup/s)
+  assert.ok(text.includes(`  - ${path.join(cache, 'torchreel')}`))
+})
+
+test('31: a home that cannot be written to, or is none: nothing is written, and the same is said', async () => {
+  const readOnly = path.join(folder, 'read-only')
+  mkdirSync(readOnly, { mode: 0o555 })
+  for (const HOME of [readOnly, '/proc']) {
+    const text = await loadError({ TORCHREEL_LIBTORCH: '', XDG_CACHE_HOME: '', HOME })
+    assert.match(text, /ERR_LIBTORCH_NOT_FOUND .*no such folder.*npx torchreel setup/s)
+    assert.ok(text.includes(path.join(HOME, '.cache', 'torchreel')))
+  }
 })
 
 test('31: TORCHREEL_LIBTORCH and the option name a folder without libtorch', async () => {
@@ -48,7 +58,7 @@ test('31: TORCHREEL_LIBTORCH and the option name a folder without libtorch', asy
     await loadError({ TORCHREEL_LIBTORCH: folder }),
     await loadError({}, { libtorch: folder }),
   ]) {
-    assert.match(text, /ERR_INVALID_ARGUMENT .*lib\/libtorch_cpu\.so/)
+    assert.match(text, /ERR_INVALID_ARGUMENT .*lib\/libtorch_cpu\.so.*npx torchreel setup/)
     assert.ok(text.includes(folder))
   }
 })
@@ -56,7 +66,10 @@ test('31: TORCHREEL_LIBTORCH and the option name a folder without libtorch', asy
 test('31: a libtorch of another minor version', async () => {
   const fake = fakeLibtorch('old', '1.13.1+cpu', () => {})
   const text = await loadError({ TORCHREEL_LIBTORCH: fake })
-  assert.match(text, /ERR_NATIVE_LOAD .*1\.13\.1\+cpu.*is built for \d+\.\d+.*npx torchreel setup/)
+  assert.match(
+    text,
+    /ERR_NATIVE_LOAD .*is built for libtorch 2\.\d+.*, not 1\.13\.1\+cpu.*npx torchreel setup/s,
+  )
 })
 
 test('31: a libtorch with a broken library: the loader’s own words', async () => {
@@ -65,12 +78,30 @@ test('31: a libtorch with a broken library: the loader’s own words', async () 
     writeFileSync(path.join(lib, 'libtorch_cpu.so'), 'no library')
   })
   const text = await loadError({ TORCHREEL_LIBTORCH: fake })
-  assert.match(text, /ERR_NATIVE_LOAD .*libtorch_cpu\.so/)
+  assert.match(text, /ERR_NATIVE_LOAD .*libtorch_cpu\.so: file too short\nTried, in this order:\n/)
+  for (const file of ['torchreel.node', 'libc10.so', 'libtorch_cpu.so', 'torchreel_core-'])
+    assert.match(text, new RegExp(`^  - /.*${file}`, 'm'))
+  assert.match(text, /unset it and type: npx torchreel setup/)
+})
+
+test('31: a libtorch that lies half in its place: what is missing is named', async () => {
+  const fake = fakeLibtorch('half', version, (lib) => rmSync(path.join(lib, 'libc10.so')))
+  const text = await loadError({ TORCHREEL_LIBTORCH: fake })
+  assert.match(text, /ERR_NATIVE_LOAD .*libc10\.so: cannot open shared object file/)
+})
+
+test('31: a libtorch that does not say its version', async () => {
+  const fake = fakeLibtorch('nameless', version, () => {})
+  rmSync(path.join(fake, 'build-version'))
+  assert.match(await loadError({ TORCHREEL_LIBTORCH: fake }), /ERR_NATIVE_LOAD .*version\.py/)
 })
 
 test('31: no addon: where it was looked for, and how to build it', async () => {
   const text = await loadError({ TORCHREEL_PREBUILD: folder })
-  assert.match(text, /ERR_NATIVE_LOAD .*build\/Release.*npm run build/)
+  assert.match(
+    text,
+    /ERR_NATIVE_LOAD .*build\/Release.*prebuilds\/linux-x64.*npm install torchreel.*npm run build/s,
+  )
 })
 
 test('TORCHREEL_LIBTORCH takes a folder that holds a torch package', async () => {

@@ -5,7 +5,6 @@ import { TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
 import type { Progress } from '../options.js'
 import { schedulerNames } from '../schedulers/index.js'
-import { setupLibtorch } from '../setup.js'
 import { defaults } from '../sizes.js'
 import { version } from '../version.js'
 import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
@@ -19,9 +18,11 @@ import {
   textualInversion,
   tiling,
 } from './arguments.js'
+import { doctorCommand } from './doctor.js'
 import { modelsCommand } from './models.js'
 import { ProgressBar } from './progress_bar.js'
 import { pullCommand } from './pull.js'
+import { setupCommand } from './setup.js'
 
 const usageError = 2
 
@@ -36,6 +37,7 @@ Examples:
   $ torchreel setup                                      get libtorch into the cache
   $ torchreel pull damo-vilab/text-to-video-ms-1.7b      get a model into the cache
   $ torchreel models                                     what is in the cache
+  $ torchreel doctor                                     what works here, and what to do about the rest
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`
 
@@ -140,13 +142,8 @@ function commandLine(): Command {
     .action(async (prompt: string, options: CommandLineOptions) => makeVideo(prompt, options))
   program.addCommand(pullCommand(interruptSignal))
   program.addCommand(modelsCommand())
-  program
-    .command('setup')
-    .description('get libtorch into the cache, unless it is there; prints its folder')
-    .exitOverride()
-    .action(async () => {
-      process.stdout.write(`${await setupLibtorch((line) => process.stderr.write(`${line}\n`))}\n`)
-    })
+  program.addCommand(setupCommand(interruptSignal))
+  program.addCommand(doctorCommand())
   return program
 }
 

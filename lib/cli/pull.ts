@@ -49,7 +49,7 @@ export function pullCommand(interrupted: () => AbortSignal): Command {
 }
 
 /** One line on a terminal that follows a download; silent where stderr is no terminal. */
-class TransferLine {
+export class TransferLine {
   readonly #stream: NodeJS.WriteStream
   readonly #visible: boolean
   #first: { bytes: number; time: number } | undefined

@@ -26,8 +26,8 @@ export interface Download extends Omit<HttpRequest, 'headers' | 'stallMs'> {
   readonly file: string
   /** Bytes. */
   readonly size: number
-  /** Hex: the sha256 of the content, or the 40 digits of its git blob. */
-  readonly hash: string
+  /** Hex: the sha256 of the content, or the 40 digits of its git blob. Undefined: whoever reads the file will tell. */
+  readonly hash: string | undefined
   readonly patience: Patience
   /** Hears how many bytes are there; what it throws ends the download. */
   readonly onBytes: (bytes: number) => void
@@ -172,7 +172,7 @@ async function fill(partial: string, job: Download): Promise<void> {
     // What lay there before may be to blame: once more, from the start.
     if (filling.kept && (await new Filling(handle, job).run())) return
     await rm(partial, { force: true })
-    throw failed(job, `what came has not the ${job.hash.length === 64 ? 'sha256' : 'git hash'} ${job.hash}`)
+    throw failed(job, `what came has not the ${job.hash?.length === 64 ? 'sha256' : 'git hash'} ${job.hash}`)
   } finally {
     await handle.close()
   }
@@ -214,7 +214,7 @@ class Filling {
       signal,
       () => this.#position,
     )
-    if (this.#hash.digest('hex') !== hash) return false
+    if (hash !== undefined && this.#hash.digest('hex') !== hash) return false
     await this.#handle.truncate(size)
     await this.#handle.sync()
     return true
@@ -286,7 +286,7 @@ class Filling {
 
 /** Of a content, or of a git blob, which is its size and its content. */
 function hasher({ hash, size }: Download): Hash {
-  return hash.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
+  return hash?.length !== 40 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
 }
 
 async function sizeOf(file: string): Promise<number | undefined> {
