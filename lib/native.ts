@@ -154,7 +154,6 @@ interface Addon {
 }
 
 const require = createRequire(import.meta.url)
-const nodeGypBuild = require('node-gyp-build') as { path(folder: string): string }
 const packageFolder = fileURLToPath(new URL('..', import.meta.url))
 let loaded: { addon: Addon; libtorch: Libtorch } | undefined
 
@@ -187,6 +186,7 @@ export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: L
 }
 
 function addonFile(): string {
+  const nodeGypBuild = require('node-gyp-build') as { path(folder: string): string }
   try {
     return nodeGypBuild.path(packageFolder)
   } catch (error) {

@@ -5,7 +5,7 @@ import { checkFileName } from '../checkpoint_files.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { CachedRepository } from './cache.js'
 import { endpoint, findToken, hubCacheFolder, isOffline } from './environment.js'
-import { type PulledModel, type PullOptions, pullRevision } from './pull.js'
+import type { PulledModel, PullOptions } from './pull.js'
 
 export type { DownloadProgress, DownloadStart, PulledModel } from './pull.js'
 
@@ -96,6 +96,7 @@ export async function pullModel(model: string, options: HubOptions = {}): Promis
       },
     )
   }
+  const { pullRevision } = await import('./pull.js')
   return pullRevision(repository, revision, variant, { ...options, token: await findToken(options.token) })
 }
 
