@@ -7,8 +7,6 @@
 export interface UNetWidths {
   readonly in_channels: number
   readonly out_channels: number
-  /** Of the latents that it was trained on. */
-  readonly sample_size: number
   readonly block_out_channels: readonly number[]
   readonly down_block_types: readonly string[]
   readonly up_block_types: readonly string[]

@@ -16,7 +16,8 @@ const architectures: Readonly<
 /** A checkpoint that is there, and what counts of its configs. */
 export interface BenchModel {
   readonly folder: string
-  readonly unet: UNetWidths
+  /** sample_size: the side of the latents that it was trained on. */
+  readonly unet: UNetWidths & { readonly sample_size: number }
   readonly vae: VaeWidths
   readonly textEncoder: TextEncoderWidths & { readonly max_position_embeddings: number }
   /** Whether it brings graphs of its own, which were exported here. */
@@ -29,11 +30,15 @@ export interface BenchModel {
  */
 export async function benchModel(name: string): Promise<BenchModel> {
   const folder = name in architectures ? await madeCheckpoint(name) : path.resolve(name)
-  const config = async (component: string) =>
-    JSON.parse(await readFile(path.join(folder, component, 'config.json'), 'utf8')) as unknown
+  const manifest = path.join(repository, 'models', 'graphs', 'manifest.json')
+  const { defaults } = JSON.parse(await readFile(manifest, 'utf8')) as { defaults: Record<string, object> }
+  const config = async (component: string): Promise<unknown> => ({
+    ...defaults[component],
+    ...JSON.parse(await readFile(path.join(folder, component, 'config.json'), 'utf8')),
+  })
   return {
     folder,
-    unet: (await config('unet')) as UNetWidths,
+    unet: (await config('unet')) as BenchModel['unet'],
     vae: (await config('vae')) as VaeWidths,
     textEncoder: (await config('text_encoder')) as BenchModel['textEncoder'],
     trustGraph: name in architectures,
