@@ -4,6 +4,7 @@
  *     npm run bench -- --model MODEL [--peer PYTHON [--compile] [--no-eager]]   one video: stages, rates, memory
  *     npm run bench -- scaling --model MODEL                       several sizes: time per TFLOP, memory
  *     npm run bench -- start                                       import, and start to first step
+ *     npm run bench -- parts                                       the networks' layers beside plain ones
  *
  * MODEL is a checkpoint's folder, or random-64, random-128 or random-320: random weights of these first widths, made in
  * build/bench/models with `python3`. PYTHON is one that has diffusers and torch. Further options are below; results
@@ -16,7 +17,7 @@ import { chart } from './chart.js'
 import { contest } from './contest.js'
 import { machine, productRate } from './machine.js'
 import { benchModel } from './models.js'
-import { repository } from './processes.js'
+import { python, repository } from './processes.js'
 import { heading, report } from './report.js'
 import { scaling, scalingTable } from './scaling.js'
 import { start, startTable } from './start.js'
@@ -84,12 +85,18 @@ async function starting() {
   return { json: { machine: machine(), command, times }, text: `${head}\n\n${startTable(times)}` }
 }
 
+/** See parts.py. */
+async function layers() {
+  const head = heading('Layers', machine(), await productRate('cpu', 'float32'), command)
+  return { json: { machine: machine(), command }, text: `${head}\n\n${await python('bench/parts.py', [])}` }
+}
+
 function model() {
   if (!values.model) throw new Error('--model is needed: a folder, random-64, random-128 or random-320')
   return benchModel(values.model)
 }
 
-const modes = { video, scaling: severalSizes, start: starting }
+const modes = { video, scaling: severalSizes, start: starting, parts: layers }
 if (!(mode in modes)) throw new Error(`no mode ${mode}: there are ${Object.keys(modes).join(', ')}`)
 const { json, text, svg } = await (modes[mode as keyof typeof modes] as typeof video)()
 await mkdir(values.output, { recursive: true })

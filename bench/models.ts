@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { TextEncoderWidths, UNetWidths, VaeWidths } from './flop.js'
-import { output, repository } from './processes.js'
+import { python, repository } from './processes.js'
 
 /** Architectures to make checkpoints of, with random weights: text-to-video-ms-1.7b itself, and narrower ones. */
 const architectures: Readonly<
@@ -53,16 +53,8 @@ async function madeCheckpoint(name: string): Promise<string> {
   const partial = `${folder}.partial`
   await rm(configs, { recursive: true, force: true })
   await writeConfigs(name, configs)
-  // The Python part of the libtorch that `torchreel setup` got.
-  const libtorch = await output(process.execPath, [path.join(repository, 'dist', 'cli', 'main.js'), 'setup'])
-  const environment = { PYTHONPATH: path.dirname(libtorch.trim()) }
-  const models = path.join(repository, 'models')
-  await output(
-    'python3',
-    ['-W', 'ignore', path.join(models, 'random_checkpoint.py'), configs, '--output', partial],
-    environment,
-  )
-  await output('python3', ['-W', 'ignore', path.join(models, 'export.py'), partial], environment)
+  await python('models/random_checkpoint.py', [configs, '--output', partial])
+  await python('models/export.py', [partial])
   await rename(partial, folder)
   await rm(configs, { recursive: true })
   return folder

@@ -1,5 +1,6 @@
 import { type ExecFileException, execFile } from 'node:child_process'
 import { cpus } from 'node:os'
+import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import type { Measured, Task } from './task.js'
@@ -26,6 +27,13 @@ export async function output(
     const { stderr, message } = error as ExecFileException
     throw new Error(`${command} failed: ${stderr || message}`)
   }
+}
+
+/** Runs a script with `python3` and the Python part of the libtorch that `torchreel setup` got. */
+export async function python(script: string, parameters: readonly string[]): Promise<string> {
+  const libtorch = await output(process.execPath, [path.join(repository, 'dist', 'cli', 'main.js'), 'setup'])
+  const environment = { PYTHONPATH: path.dirname(libtorch.trim()) }
+  return output('python3', ['-W', 'ignore', path.join(repository, script), ...parameters], environment)
 }
 
 /** What a process measured, and what of the processors' time meanwhile went elsewhere, 0 to 1. */
