@@ -20,8 +20,8 @@ export interface Result {
   readonly cold: Readonly<Record<Stage, Spread>>
   /** From the start of the process to the file. */
   readonly startToFile: Spread
-  /** Later videos of the process. */
-  readonly warm: Readonly<Record<'encode' | 'loop' | 'step' | 'decode' | 'write', Spread>>
+  /** Later videos of the process; a call is all but writing the file. */
+  readonly warm: Readonly<Record<'encode' | 'loop' | 'step' | 'decode' | 'call' | 'write', Spread>>
   readonly firstStep: Spread
   readonly peakBytes: Spread
   readonly deviceBytes: Spread | undefined
@@ -44,6 +44,7 @@ export interface Contest {
   readonly ratios: readonly {
     readonly peer: string
     readonly loop: number
+    readonly call: number
     readonly startToFile: number
     /** torchreel's peak over the peer's. */
     readonly peakMemory: number
@@ -99,6 +100,7 @@ export async function contest(
       ratios: peers.map((other, index) => ({
         peer: other.name,
         loop: other.warm.loop.median / own.warm.loop.median,
+        call: other.warm.call.median / own.warm.call.median,
         startToFile: other.startToFile.median / own.startToFile.median,
         peakMemory: own.peakBytes.median / other.peakBytes.median,
         pixels: largestDifference(frames[0] as Buffer, frames[index + 1] as Buffer),
@@ -149,6 +151,7 @@ function resultOf(name: string, processes: readonly Observed[], step: Count, pro
       loop: all(warm, (video) => video.loopMs),
       step: spread(warm.flatMap((video) => video.steps)),
       decode: all(warm, (video) => video.decodeMs),
+      call: all(warm, (video) => video.encodeMs + video.loopMs + video.decodeMs),
       write: all(warm, (video) => video.writeMs),
     },
     firstStep: all(processes, (process) => process.firstStepMs),

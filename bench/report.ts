@@ -55,6 +55,7 @@ export function report(contest: Contest, command: string): string {
     times('**later videos: denoising loop**', (result) => result.warm.loop),
     times('later videos: one step', (result) => result.warm.step),
     times('later videos: decode', (result) => result.warm.decode),
+    times('later videos: call', (result) => result.warm.call),
     times('later videos: write', (result) => result.warm.write),
     row('loop, FLOP/s as defined ÷ product rate', ({ rate }) => percent(rate.defined)),
     row('loop, FLOP/s as computed ÷ product rate', ({ rate }) => percent(rate.computed)),
@@ -71,6 +72,7 @@ export function report(contest: Contest, command: string): string {
   const ratios = contest.ratios.map((ratio) => [
     ratio.peer,
     `${ratio.loop.toFixed(2)} ×`,
+    `${ratio.call.toFixed(2)} ×`,
     `${ratio.startToFile.toFixed(2)} ×`,
     `${ratio.peakMemory.toFixed(2)} ×`,
     String(ratio.pixels),
@@ -92,6 +94,7 @@ export function report(contest: Contest, command: string): string {
             [
               'torchreel against',
               'loop faster',
+              'call faster',
               'start to file faster',
               'peak memory',
               'largest pixel difference of 255',
