@@ -1,10 +1,10 @@
 import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { isMainThread } from 'node:worker_threads'
 import { show, TorchreelError, type TorchreelErrorCode } from './errors.js'
 import { findLibtorch, type Libtorch, librariesOf } from './libtorch.js'
+import { packageFolder } from './package.js'
 
 /** The files of one network. */
 export interface NetworkFiles {
@@ -154,7 +154,6 @@ interface Addon {
 }
 
 const require = createRequire(import.meta.url)
-const packageFolder = fileURLToPath(new URL('..', import.meta.url))
 let loaded: { addon: Addon; libtorch: Libtorch } | undefined
 
 /**

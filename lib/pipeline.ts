@@ -26,11 +26,11 @@ import {
   maxPixels,
   type PipelineOptions,
 } from './options.js'
+import { version } from './package.js'
 import type { DenoisingProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { stepsTaken } from './schedulers/scheduler.js'
 import { Tokenizer } from './tokenizer.js'
-import { version } from './version.js'
 import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
