@@ -1,12 +1,31 @@
-// Measures one video as a user's program would make it: times by stage, peak memory, and how late the event loop ran.
-//   npm run bench -- --model FOLDER [--steps 1 --frames 16 --width 256 --height 256 --runs 1 --dtype float32 …]
-// Prints JSON. The first run is as cold as it comes; further runs reuse the pipeline.
-import { cpus, totalmem } from 'node:os'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
+/**
+ * Measures torchreel as a user's program would run it, each time in a process of its own.
+ *
+ *     npm run bench -- --model MODEL [--peer PYTHON [--compile] [--no-eager]]   one video: stages, rates, memory
+ *     npm run bench -- scaling --model MODEL                       several sizes: time per TFLOP, memory
+ *     npm run bench -- start                                       import, and start to first step
+ *     npm run bench -- parts                                       the networks' layers beside plain ones
+ *
+ * MODEL is a checkpoint's folder, or random-64, random-128 or random-320: random weights of these first widths, made in
+ * build/bench/models with `python3`. PYTHON is one that has diffusers and torch. Further options are below; results
+ * are printed, and written to --output as result.json, result.md and chart.svg.
+ */
+import { mkdir, writeFile } from 'node:fs/promises'
+import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { type PipelineOptions, TextToVideoPipeline } from 'torchreel'
+import { chart } from './chart.js'
+import { contest } from './contest.js'
+import { machine, productRate } from './machine.js'
+import { benchModel } from './models.js'
+import { python, repository } from './processes.js'
+import { heading, report } from './report.js'
+import { scaling, scalingTable } from './scaling.js'
+import { start, startTable } from './start.js'
+import type { Task } from './task.js'
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  allowNegative: true,
   options: {
     model: { type: 'string' },
     prompt: { type: 'string', default: 'Spiderman is surfing' },
@@ -15,57 +34,73 @@ const { values } = parseArgs({
     width: { type: 'string' },
     height: { type: 'string' },
     seed: { type: 'string', default: '0' },
-    runs: { type: 'string', default: '1' },
-    device: { type: 'string' },
+    runs: { type: 'string', default: '3' }, // videos after the first of a process
+    rounds: { type: 'string', default: '3' }, // processes of each contestant
+    device: { type: 'string', default: 'cpu' },
     dtype: { type: 'string' },
-    offload: { type: 'string' },
+    offload: { type: 'string', default: 'none' },
     threads: { type: 'string' },
+    libtorch: { type: 'string' },
+    peer: { type: 'string' },
+    eager: { type: 'boolean', default: true },
+    compile: { type: 'boolean', default: false },
+    output: { type: 'string', default: path.join(repository, 'build', 'bench', 'result') },
   },
 })
-if (!values.model) throw new Error('--model FOLDER is needed')
+const [mode = 'video'] = positionals
+const number = (text: string | undefined) => (text === undefined ? undefined : Number(text))
+const settings = {
+  ...{ prompt: values.prompt, seed: Number(values.seed), runs: Number(values.runs) },
+  ...{ device: values.device, threads: number(values.threads), libtorch: values.libtorch },
+  dtype: (values.dtype ?? (values.device === 'cpu' ? 'float32' : 'float16')) as Task['dtype'],
+  offload: values.offload as Task['offload'],
+}
+const command = ['npm run bench --', ...process.argv.slice(2)].join(' ')
 
-const megabytes = (bytes: number) => Math.round(bytes / 1e6)
-const rounded = (numbers: Readonly<Record<string, number>>) =>
-  Object.fromEntries(Object.entries(numbers).map(([name, value]) => [name, Math.round(value)]))
-
-const { device, dtype, offload, threads } = values
-const loading = { device, dtype, offload, threads: threads === undefined ? undefined : Number(threads) }
-const started = performance.now()
-const pipeline = await TextToVideoPipeline.fromPretrained(values.model, loading as PipelineOptions)
-const loadMs = performance.now() - started
-
-const runs = []
-for (let run = 0; run < Number(values.runs); run++) {
-  const delay = monitorEventLoopDelay({ resolution: 1 })
-  delay.enable()
-  const video = await pipeline.generate(values.prompt, {
-    steps: Number(values.steps),
-    frames: Number(values.frames),
-    seed: Number(values.seed),
-    ...(values.width && { width: Number(values.width) }),
-    ...(values.height && { height: Number(values.height) }),
+async function video(): Promise<{ json: unknown; text: string; svg?: string }> {
+  const task = {
+    ...settings,
+    ...{ steps: Number(values.steps), frames: Number(values.frames) },
+    ...{ width: number(values.width), height: number(values.height) },
+  }
+  const json = await contest(await model(), task, {
+    ...{ peer: values.peer, eager: values.eager, compile: values.compile, rounds: Number(values.rounds) },
   })
-  delay.disable()
-  runs.push({
-    size: `${video.frameCount} × ${video.width} × ${video.height}`,
-    ms: rounded(video.timings ?? {}),
-    eventLoopDelayMs: {
-      p50: delay.percentile(50) / 1e6,
-      p99: delay.percentile(99) / 1e6,
-      max: delay.max / 1e6,
-    },
-  })
+  return { json, text: report(json, command), svg: chart(json) }
 }
 
-const result = {
-  machine: { processor: cpus()[0]?.model, cores: cpus().length, memoryMB: megabytes(totalmem()) },
-  versions: { node: process.version, libtorch: pipeline.libtorch },
-  pipeline: { model: pipeline.model, device: pipeline.device, dtype: pipeline.dtype },
-  steps: Number(values.steps),
-  loadMs: Math.round(loadMs),
-  runs,
-  // Linux counts the mapped pages of the weights in it.
-  peakMemoryMB: megabytes(process.resourceUsage().maxRSS * 1024),
+async function severalSizes() {
+  const product = await productRate(settings.device, settings.dtype)
+  const costs = await scaling(await model(), settings)
+  const head = heading(`${values.model}: ${settings.dtype}, ${settings.device}`, machine(), product, command)
+  return {
+    json: { machine: { ...machine(), product }, command, costs },
+    text: `${head}\n\n${scalingTable(costs)}`,
+  }
 }
-console.log(JSON.stringify(result, null, 2))
-await pipeline.dispose()
+
+async function starting() {
+  const times = await start(Number(values.rounds))
+  const head = heading(`Starting, ${values.rounds} times`, machine(), undefined, command)
+  return { json: { machine: machine(), command, times }, text: `${head}\n\n${startTable(times)}` }
+}
+
+/** See parts.py. */
+async function layers() {
+  const head = heading('Layers', machine(), await productRate('cpu', 'float32'), command)
+  return { json: { machine: machine(), command }, text: `${head}\n\n${await python('bench/parts.py', [])}` }
+}
+
+function model() {
+  if (!values.model) throw new Error('--model is needed: a folder, random-64, random-128 or random-320')
+  return benchModel(values.model)
+}
+
+const modes = { video, scaling: severalSizes, start: starting, parts: layers }
+if (!(mode in modes)) throw new Error(`no mode ${mode}: there are ${Object.keys(modes).join(', ')}`)
+const { json, text, svg } = await (modes[mode as keyof typeof modes] as typeof video)()
+await mkdir(values.output, { recursive: true })
+await writeFile(path.join(values.output, 'result.json'), `${JSON.stringify(json, null, 2)}\n`)
+await writeFile(path.join(values.output, 'result.md'), `${text}\n`)
+if (svg) await writeFile(path.join(values.output, 'chart.svg'), svg)
+console.log(`${text}\n\nin ${values.output}`)

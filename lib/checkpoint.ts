@@ -2,12 +2,12 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import { checkPipelineClass, selectFiles, shardsOf } from './checkpoint_files.js'
 import { TorchreelError } from './errors.js'
 import { readJson } from './json.js'
 import type { NetworkFiles } from './native.js'
+import { packageFolder } from './package.js'
 
 const components = ['text_encoder', 'unet', 'vae'] as const
 type Component = (typeof components)[number]
@@ -165,7 +165,7 @@ interface GraphManifest {
   readonly graphs: readonly Graph[]
 }
 
-const packageGraphs = fileURLToPath(new URL('../models/graphs', import.meta.url))
+const packageGraphs = path.join(packageFolder, 'models', 'graphs')
 
 /**
  * A graph belongs to an architecture, not to a checkpoint: it is the one whose architecture equals the config. This
@@ -242,7 +242,7 @@ function missingGraph(root: string, component: Component, untrusted: boolean): T
       { path: path.join(root, 'graphs'), parameter: 'trustGraph' },
     )
   }
-  const script = fileURLToPath(new URL('../models/export.py', import.meta.url))
+  const script = path.join(packageFolder, 'models', 'export.py')
   return new TorchreelError(
     'ERR_MODEL_INCOMPATIBLE',
     `no graph was exported for the architecture in ${root}/${component}/config.json. ` +

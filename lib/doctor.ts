@@ -11,9 +11,9 @@ import {
   platformProblem,
 } from './machine.js'
 import { addonFile, coreVersions } from './native.js'
+import { version } from './package.js'
 import { chooseVariant } from './setup/variant.js'
 import { verify } from './setup/verify.js'
-import { version } from './version.js'
 import { findFfmpeg } from './video/ffmpeg.js'
 
 /** What was found of one thing that torchreel needs or can use. */

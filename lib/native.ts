@@ -1,11 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { isMainThread } from 'node:worker_threads'
 import { show, TorchreelError, type TorchreelErrorCode } from './errors.js'
 import { findLibtorch, type Libtorch, librariesOf, libtorchAdvice } from './libtorch.js'
 import { glibcVersion, requirePlatform } from './machine.js'
+import { packageFolder } from './package.js'
 
 /** The files of one network. */
 export interface NetworkFiles {
@@ -156,8 +156,6 @@ interface Addon {
 }
 
 const require = createRequire(import.meta.url)
-const nodeGypBuild = require('node-gyp-build') as { path(folder: string): string }
-const packageFolder = fileURLToPath(new URL('..', import.meta.url))
 let loaded: { addon: Addon; libtorch: Libtorch } | undefined
 
 /**
@@ -212,6 +210,7 @@ function loadError(cause: Error, libtorch: Libtorch, files: string[]): Torchreel
  * @throws TorchreelError `ERR_NATIVE_LOAD`
  */
 export function addonFile(): string {
+  const nodeGypBuild = require('node-gyp-build') as { path(folder: string): string }
   try {
     return nodeGypBuild.path(packageFolder)
   } catch (error) {

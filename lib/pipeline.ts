@@ -26,13 +26,13 @@ import {
   type GenerateOptions,
   type PipelineOptions,
 } from './options.js'
+import { version } from './package.js'
 import { type DenoisingProgram, decodeProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { stepsTaken } from './schedulers/scheduler.js'
 import { settingsOf } from './settings.js'
 import { maxPixels, withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
-import { version } from './version.js'
 import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
 

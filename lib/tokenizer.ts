@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { Tokenizer as BytePairTokenizer } from '@huggingface/tokenizers'
+import type { Tokenizer as BytePairTokenizer } from '@huggingface/tokenizers'
 import { TorchreelError } from './errors.js'
 import { readJson } from './json.js'
 
@@ -102,6 +102,7 @@ export class Tokenizer {
 
     const names = ['bos_token', 'eos_token', 'unk_token', 'pad_token']
     const specials = new Map(names.map((name) => [id(name), token(name)]))
+    const { Tokenizer: BytePairTokenizer } = await import('@huggingface/tokenizers')
     const tokenizer = new BytePairTokenizer(
       {
         version: '1.0',

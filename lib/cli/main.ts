@@ -4,9 +4,9 @@ import { Command, CommanderError } from 'commander'
 import { TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
 import type { Progress } from '../options.js'
+import { version } from '../package.js'
 import { schedulerNames } from '../schedulers/index.js'
 import { defaults } from '../sizes.js'
-import { version } from '../version.js'
 import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
 import {
   frameWindow,

@@ -1,11 +1,11 @@
 import { stat } from 'node:fs/promises'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { checkFileName } from '../checkpoint_files.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
+import { packageFolder } from '../package.js'
 import { CachedRepository } from './cache.js'
 import { endpoint, findToken, hubCacheFolder, isOffline } from './environment.js'
-import { type PulledModel, type PullOptions, pullRevision } from './pull.js'
+import type { PulledModel, PullOptions } from './pull.js'
 
 export type { DownloadProgress, DownloadStart, PulledModel } from './pull.js'
 
@@ -25,7 +25,7 @@ export interface HubOptions extends Omit<PullOptions, 'token'> {
 
 /** The name of the model that is in this package. A folder of that name is `./shapes`. */
 export const embeddedModel = 'shapes'
-const embeddedFolder = fileURLToPath(new URL('../../models/shapes', import.meta.url))
+const embeddedFolder = path.join(packageFolder, 'models', 'shapes')
 
 /**
  * The folder of a model: a folder itself, this package's own for `shapes`, or for `owner/name` its snapshot in the Hugging
@@ -96,6 +96,7 @@ export async function pullModel(model: string, options: HubOptions = {}): Promis
       },
     )
   }
+  const { pullRevision } = await import('./pull.js')
   return pullRevision(repository, revision, variant, { ...options, token: await findToken(options.token) })
 }
 

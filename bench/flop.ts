@@ -1,0 +1,211 @@
+/**
+ * Counts the floating-point operations of the networks from the values in their configs: products only, of weights and of
+ * attention, each of a multiplication and an addition. What is left out (norms, activations, sums) is below 1%.
+ */
+
+/** The keys of unet/config.json that count. */
+export interface UNetWidths {
+  readonly in_channels: number
+  readonly out_channels: number
+  readonly block_out_channels: readonly number[]
+  readonly down_block_types: readonly string[]
+  readonly up_block_types: readonly string[]
+  readonly layers_per_block: number
+  readonly cross_attention_dim: number
+  readonly attention_head_dim: number
+}
+
+/** The keys of vae/config.json that count. */
+export interface VaeWidths {
+  readonly out_channels: number
+  readonly latent_channels: number
+  readonly block_out_channels: readonly number[]
+  readonly layers_per_block: number
+  readonly mid_block_add_attention: boolean
+  readonly use_post_quant_conv: boolean
+}
+
+/** The keys of text_encoder/config.json that count. */
+export interface TextEncoderWidths {
+  readonly hidden_size: number
+  readonly intermediate_size: number
+  readonly num_hidden_layers: number
+}
+
+/** What a network works on. */
+export interface LatentSize {
+  readonly frames: number
+  readonly height: number
+  readonly width: number
+}
+
+/** How much a network computes. */
+export interface Count {
+  /** As the architecture is defined: every item, every frame and every step by itself. */
+  readonly flop: number
+  /** What torchreel computes of it for the same numbers; the keys and values of the text are no part of a step. */
+  readonly computed: number
+  /** Numbers in the weights that products are made with. */
+  readonly weights: number
+}
+
+class Products {
+  flop = 0
+  computed = 0
+  weights = 0
+
+  /** Each of `weights` numbers is multiplied with `times` others; torchreel does it `computedTimes`. */
+  multiply(weights: number, times: number, computedTimes = times): void {
+    this.weights += weights
+    this.flop += 2 * weights * times
+    this.computed += 2 * weights * computedTimes
+  }
+
+  /** softmax(Q·Kᵀ)·V without its weights: `queries` to `keys` tokens, `channels` wide over all heads, in `sequences`. */
+  attend(queries: number, keys: number, channels: number, sequences: number, computed = sequences): void {
+    this.flop += 4 * queries * keys * channels * sequences
+    this.computed += 4 * queries * keys * channels * computed
+  }
+
+  /** Doubling images and convolving 3 × 3: `images` of height × width, already doubled in `large` positions. */
+  upsample(channels: number, images: number, height: number, width: number, large: number): void {
+    const weights = 9 * channels ** 2
+    const even = large === 4 * height * width
+    // Four 2 × 2 convolutions of the small images, with one row and column more.
+    const fewer = even && images * height * width >= 1024 ? ((height + 1) * (width + 1) * 16) / 9 : large
+    this.multiply(weights, images * large, images * fewer)
+  }
+}
+
+/**
+ * One call of the UNet, as its definition has it: the text's keys and values for each frame, a pair's halves apart.
+ *
+ * @param size of the latents
+ * @param guided whether it is a pair, for classifier-free guidance
+ * @param textTokens tokens of a prompt
+ */
+export function unetCount(widths: UNetWidths, size: LatentSize, guided: boolean, textTokens = 77): Count {
+  const count = new Products()
+  const items = guided ? 2 : 1
+  const { frames } = size
+  const head = widths.attention_head_dim
+  const channels = widths.block_out_channels
+  const first = channels[0] as number
+  const time = 4 * first
+  let { height, width } = size
+  let shared = true // up to the first text both halves of a pair are one
+  const tokens = () => frames * height * width
+  const multiply = (weights: number, times: number) =>
+    count.multiply(weights, items * times, (shared ? 1 : items) * times)
+
+  const temporalTransformer = (channels: number, inner: number) => {
+    multiply(2 * channels * inner + (4 + 4 + 12) * inner ** 2, tokens())
+    count.attend(frames, frames, 2 * inner, items * height * width, (shared ? 1 : items) * height * width)
+  }
+  const spatialTransformer = (channels: number) => {
+    const inner = Math.floor(channels / head) * head
+    const positions = height * width
+    multiply(channels * inner + 4 * inner ** 2, tokens()) // into the block, self-attention
+    count.attend(positions, positions, inner, items * frames, (shared ? 1 : items) * frames)
+    shared = false
+    count.multiply(2 * widths.cross_attention_dim * inner, items * frames * textTokens, 0)
+    multiply(2 * inner ** 2 + 12 * inner ** 2 + inner * channels, tokens()) // cross-attention, feed-forward, out
+    count.attend(positions, textTokens, inner, items * frames)
+  }
+  const layer = (channels: number, outChannels: number, attention: boolean) => {
+    count.multiply(time * outChannels, items * frames, 1)
+    multiply(9 * channels * outChannels + 9 * outChannels ** 2, tokens())
+    if (channels !== outChannels) multiply(channels * outChannels, tokens())
+    multiply(4 * 3 * outChannels ** 2, tokens()) // the temporal convolutions
+    if (!attention) return
+    spatialTransformer(outChannels)
+    temporalTransformer(outChannels, Math.floor(outChannels / head) * head)
+  }
+
+  count.multiply(first * time + time ** 2, items, 1)
+  multiply(9 * widths.in_channels * first, tokens())
+  temporalTransformer(first, 8 * head)
+
+  const skips = [{ channels: first, height, width }]
+  for (const [index, outChannels] of channels.entries()) {
+    const attention = widths.down_block_types[index] === 'CrossAttnDownBlock3D'
+    for (let at = 0; at < widths.layers_per_block; at++) {
+      layer((skips.at(-1) as { channels: number }).channels, outChannels, attention)
+      skips.push({ channels: outChannels, height, width })
+    }
+    if (index === channels.length - 1) continue
+    height = Math.ceil(height / 2)
+    width = Math.ceil(width / 2)
+    multiply(9 * outChannels ** 2, tokens())
+    skips.push({ channels: outChannels, height, width })
+  }
+
+  let before = channels.at(-1) as number
+  layer(before, before, true)
+  layer(before, before, false)
+
+  for (const [index, outChannels] of [...channels].reverse().entries()) {
+    const attention = widths.up_block_types[index] === 'CrossAttnUpBlock3D'
+    for (let at = 0; at <= widths.layers_per_block; at++) {
+      layer(before + (skips.pop() as { channels: number }).channels, outChannels, attention)
+      before = outChannels
+    }
+    const next = skips.at(-1)
+    if (next === undefined) continue
+    count.upsample(before, items * frames, height, width, next.height * next.width)
+    height = next.height
+    width = next.width
+  }
+  multiply(9 * first * widths.out_channels, tokens())
+  return count
+}
+
+/** Encoding so many prompts. */
+export function textEncoderCount(widths: TextEncoderWidths, prompts: number, textTokens = 77): Count {
+  const count = new Products()
+  const { hidden_size: channels, intermediate_size: inner, num_hidden_layers: layers } = widths
+  count.multiply(layers * (4 * channels ** 2 + 2 * channels * inner), prompts * textTokens)
+  count.attend(textTokens, textTokens, layers * channels, prompts)
+  return count
+}
+
+/** Decoding the frames of a video. */
+export function vaeDecoderCount(widths: VaeWidths, size: LatentSize): Count {
+  const count = new Products()
+  const { frames } = size
+  let { height, width } = size
+  const multiply = (weights: number) => count.multiply(weights, frames * height * width)
+  const resnet = (channels: number, outChannels: number) => {
+    multiply(9 * channels * outChannels + 9 * outChannels ** 2)
+    if (channels !== outChannels) multiply(channels * outChannels)
+  }
+
+  const reversed = [...widths.block_out_channels].reverse()
+  let before = reversed[0] as number
+  if (widths.use_post_quant_conv) multiply(widths.latent_channels ** 2)
+  multiply(9 * widths.latent_channels * before)
+  resnet(before, before)
+  if (widths.mid_block_add_attention) {
+    multiply(4 * before ** 2)
+    count.attend(height * width, height * width, before, frames)
+  }
+  resnet(before, before)
+  for (const [index, channels] of reversed.entries()) {
+    for (let at = 0; at <= widths.layers_per_block; at++) {
+      resnet(before, channels)
+      before = channels
+    }
+    if (index === reversed.length - 1) continue
+    const positions = height * width
+    // One frame at a time: see images_at_a_time.
+    const one = new Products()
+    one.upsample(channels, 1, height, width, 4 * positions)
+    count.weights += one.weights
+    count.flop += frames * one.flop
+    count.computed += frames * one.computed
+    height *= 2
+    width *= 2
+  }
+  multiply(9 * before * widths.out_channels)
+  return count
+}

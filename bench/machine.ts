@@ -1,0 +1,27 @@
+import { cpus, totalmem } from 'node:os'
+import path from 'node:path'
+import { output, repository } from './processes.js'
+
+/** The rate at which large matrices are multiplied, FLOP/s: see product_rate.cc. */
+export interface ProductRate {
+  readonly median: number
+  readonly best: number
+  readonly size: number
+  readonly threads: number
+}
+
+export interface Machine {
+  readonly processor: string
+  readonly cores: number
+  readonly memoryBytes: number
+}
+
+export function machine(): Machine {
+  return { processor: cpus()[0]?.model ?? 'unknown', cores: cpus().length, memoryBytes: totalmem() }
+}
+
+/** Measures it anew, with the libtorch that this clone is built for. */
+export async function productRate(device: string, dtype: string): Promise<ProductRate> {
+  const program = path.join(repository, 'build', 'cmake', 'bench', 'product_rate')
+  return JSON.parse(await output(program, [device, dtype])) as ProductRate
+}

@@ -1,0 +1,77 @@
+import { type ExecFileException, execFile } from 'node:child_process'
+import { cpus } from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import type { Measured, Task } from './task.js'
+
+const run = promisify(execFile)
+
+/** The repository, seen from build/bench. */
+export const repository = fileURLToPath(new URL('../../', import.meta.url))
+
+/** Runs a command and gives what it printed. What it says on stderr is shown only if it fails. */
+export async function output(
+  command: string,
+  parameters: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+): Promise<string> {
+  try {
+    const { stdout } = await run(command, parameters, {
+      cwd: repository, // where `import 'torchreel'` finds it
+      env: { ...process.env, ...environment },
+      maxBuffer: 64 << 20,
+    })
+    return stdout
+  } catch (error) {
+    const { stderr, message } = error as ExecFileException
+    throw new Error(`${command} failed: ${stderr || message}`)
+  }
+}
+
+/** Runs a script with `python3` and the Python part of the libtorch that `torchreel setup` got. */
+export async function python(script: string, parameters: readonly string[]): Promise<string> {
+  const libtorch = await output(process.execPath, [path.join(repository, 'dist', 'cli', 'main.js'), 'setup'])
+  const environment = { PYTHONPATH: path.dirname(libtorch.trim()) }
+  return output('python3', ['-W', 'ignore', path.join(repository, script), ...parameters], environment)
+}
+
+/** What a process measured, and what of the processors' time meanwhile went elsewhere, 0 to 1. */
+export interface Observed extends Measured {
+  readonly elsewhere: number
+}
+
+/** Who makes a video. */
+export interface Contestant {
+  readonly name: string
+  measure(task: Omit<Task, 'started'>): Promise<Observed>
+}
+
+export const torchreel: Contestant = {
+  name: 'torchreel',
+  measure: (task) => measured(process.execPath, [`${repository}build/bench/program.js`], task),
+}
+
+/** diffusers in a Python that has it. */
+export function peer(python: string, compile: boolean): Contestant {
+  return {
+    name: compile ? 'diffusers, torch.compile' : 'diffusers',
+    measure: (task) => measured(python, ['-W', 'ignore', `${repository}bench/peer.py`], { ...task, compile }),
+  }
+}
+
+async function measured(command: string, program: string[], task: object): Promise<Observed> {
+  const before = processorTimes()
+  const printed = await output(command, [...program, JSON.stringify({ ...task, started: Date.now() })])
+  const measured = JSON.parse(printed.trim().split('\n').at(-1) as string) as Measured
+  const after = processorTimes()
+  const elsewhere = (after.busy - before.busy - measured.processorMs) / (after.all - before.all)
+  return { ...measured, elsewhere: Math.max(0, elsewhere) }
+}
+
+/** Of all processors since the machine was started, in milliseconds. */
+function processorTimes(): { busy: number; all: number } {
+  const times = cpus().map(({ times }) => times)
+  const busy = times.reduce((sum, { user, nice, sys, irq }) => sum + user + nice + sys + irq, 0)
+  return { busy, all: times.reduce((sum, { idle }) => sum + idle, busy) }
+}

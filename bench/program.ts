@@ -1,0 +1,84 @@
+/**
+ * The measured program: what a user's program does, in a process of its own. It makes a video and saves it, first cold and
+ * then warm, and prints what it saw as JSON: a {@link Measured}.
+ *
+ *     node build/bench/program.js TASK      TASK: a Task as JSON
+ */
+import { writeFile } from 'node:fs/promises'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import type { Measured, MeasuredVideo, Task } from './task.js'
+
+const begun = Date.now()
+const task = JSON.parse(process.argv[2] as string) as Task
+const clock = () => performance.now()
+const sinceStart = () => Date.now() - task.started
+
+let at = clock()
+const { TextToVideoPipeline } = await import('torchreel')
+const importMs = clock() - at
+
+at = clock()
+const { device, dtype, offload, threads, libtorch } = task
+const pipeline = await TextToVideoPipeline.fromPretrained(task.model, {
+  ...{ device, dtype, offload, threads, libtorch },
+  trustGraph: task.trustGraph,
+  localFilesOnly: true,
+})
+const loadMs = clock() - at
+
+const videos: MeasuredVideo[] = []
+const peaks: number[] = []
+let firstStepMs = 0
+for (let run = 0; run <= task.runs; run++) {
+  const delay = monitorEventLoopDelay({ resolution: 1 })
+  const faults = process.resourceUsage().minorPageFault
+  delay.enable()
+  const started = clock()
+  let encoded = started
+  let denoised = started
+  const steps: number[] = []
+  const video = await pipeline.generate(task.prompt, {
+    ...{ steps: task.steps, frames: task.frames, seed: task.seed },
+    ...(task.width && { width: task.width }),
+    ...(task.height && { height: task.height }),
+    onProgress: ({ stage, step, steps: of }) => {
+      const now = clock()
+      if (stage === 'encode' && step === of) encoded = denoised = now
+      if (stage !== 'denoise' || step === 0) return
+      if (run === 0 && step === 1) firstStepMs = sinceStart()
+      steps.push(now - denoised) // the first holds the text's keys and values
+      denoised = now
+    },
+  })
+  const decoded = clock()
+  if (run === 0 && task.frameFile) await writeFile(task.frameFile, video.data)
+  const saving = clock()
+  await video.save(task.output, { overwrite: true })
+  const written = clock()
+  delay.disable()
+  videos.push({
+    ...{ encodeMs: encoded - started, steps, decodeMs: decoded - denoised, writeMs: written - saving },
+    loopMs: denoised - encoded,
+    sinceStartMs: sinceStart(),
+    pageFaults: process.resourceUsage().minorPageFault - faults,
+    eventLoopDelayMs: {
+      p50: delay.percentile(50) / 1e6,
+      p99: delay.percentile(99) / 1e6,
+      max: delay.max / 1e6,
+    },
+  })
+  peaks.push(process.resourceUsage().maxRSS * 1024)
+}
+
+const memory = pipeline.memory()
+const processor = process.cpuUsage()
+const measured: Measured = {
+  ...{ startMs: begun - task.started, importMs, loadMs, firstStepMs, videos },
+  peakBytes: peaks[0] as number,
+  deviceBytes: memory.allocator?.reservedBytes ?? null,
+  processorMs: (processor.user + processor.system) / 1000,
+  versions: `node ${process.versions.node}, libtorch ${pipeline.libtorch}`,
+  ...{ device: pipeline.device, dtype: pipeline.dtype },
+}
+await pipeline.dispose()
+console.log(JSON.stringify(measured))

@@ -1,0 +1,82 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { counts } from './contest.js'
+import type { BenchModel } from './models.js'
+import { torchreel } from './processes.js'
+import { digits, megabytes, seconds, table } from './report.js'
+import { median } from './statistics.js'
+import type { MeasuredVideo, Task } from './task.js'
+
+/** One size of work and what it took. */
+export interface Cost {
+  readonly frames: number
+  /** Pixels of a side. */
+  readonly size: number
+  readonly steps: number
+  readonly loopMs: number
+  readonly decodeMs: number
+  readonly teraflop: number
+  readonly peakBytes: number
+}
+
+type Settings = Omit<Task, 'started' | 'output' | 'model' | 'trustGraph' | 'frames' | 'steps'>
+
+/** Frames, sides and steps around a middle, each varied alone. */
+const works = [
+  ...[4, 8, 16, 24].map((frames) => ({ frames, size: 192, steps: 4 })),
+  ...[128, 256, 320].map((size) => ({ frames: 8, size, steps: 4 })),
+  ...[2, 8].map((steps) => ({ frames: 8, size: 192, steps })),
+]
+
+/** Makes warm videos of several sizes, each in a process of its own. */
+export async function scaling(model: BenchModel, settings: Settings): Promise<Cost[]> {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'torchreel-bench-'))
+  const costs: Cost[] = []
+  try {
+    for (const { frames, size, steps } of works) {
+      console.error(`${frames} frames of ${size} × ${size}, ${steps} steps`)
+      const task = { ...settings, frames, steps, width: size, height: size }
+      const measured = await torchreel.measure({
+        ...task,
+        ...{ model: model.folder, trustGraph: model.trustGraph, output: path.join(scratch, 'video.mp4') },
+      })
+      const of = (number: (video: MeasuredVideo) => number) => median(measured.videos.slice(1).map(number))
+      costs.push({
+        ...{ frames, size, steps },
+        loopMs: of((video) => video.loopMs),
+        decodeMs: of((video) => video.decodeMs),
+        teraflop: (counts(model, task).step.flop * steps) / 1e12,
+        peakBytes: measured.peakBytes,
+      })
+    }
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+  return costs
+}
+
+export function scalingTable(costs: readonly Cost[]): string {
+  return table(
+    [
+      'frames',
+      'size',
+      'steps',
+      'TFLOP of the loop',
+      'loop',
+      'loop per TFLOP',
+      'decode per frame',
+      'peak memory',
+    ],
+    costs.map((cost) => [
+      String(cost.frames),
+      `${cost.size} × ${cost.size}`,
+      String(cost.steps),
+      digits(cost.teraflop),
+      seconds(cost.loopMs),
+      seconds(cost.loopMs / cost.teraflop),
+      seconds(cost.decodeMs / cost.frames),
+      megabytes(cost.peakBytes),
+    ]),
+  )
+}
