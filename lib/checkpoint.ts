@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { checkPipelineClass, selectFiles, shardsOf } from './checkpoint_files.js'
+import { checkLinks, checkPipelineClass, selectFiles, shardsOf } from './checkpoint_files.js'
 import { TorchreelError } from './errors.js'
 import { readJson } from './json.js'
 import type { NetworkFiles } from './native.js'
@@ -59,6 +59,8 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   if (!(await isFolder(root))) {
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no model folder ${root}`, { path: root })
   }
+  const names = await filesOf(root)
+  await checkLinks(root, names)
   const config = async (component: string, name = 'config.json') => readJson(path.join(root, component, name))
   const index = await readJson(path.join(root, 'model_index.json'))
   checkPipelineClass(root, index)
@@ -70,7 +72,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
 
   const graphs = await findGraphs(root, configs, options.trustGraph === true)
   const warnings: string[] = []
-  const weights = await findWeights(root, options.variant, warnings)
+  const weights = await findWeights(root, names, options.variant, warnings)
   const files = (component: Component): NetworkFiles => ({
     graph: graphs[component].file,
     weights: weights[component],
@@ -111,6 +113,17 @@ async function isFolder(file: string): Promise<boolean> {
   )
 }
 
+/** The names of the files that a checkpoint may consist of, with their folders. */
+async function filesOf(root: string): Promise<string[]> {
+  const folders = ['', 'scheduler/', 'tokenizer/', ...components.map((component) => `${component}/`)]
+  const present = async (folder: string) => {
+    const names = await readdir(path.join(root, folder)).catch(() => [])
+    return names.map((name) => folder + name)
+  }
+  const names = (await Promise.all([...folders, 'graphs/'].map(present))).flat()
+  return names.filter((name) => /\.(json|txt|safetensors|pt|bin|ckpt|pth)$/.test(name))
+}
+
 function positive(file: string, key: string, value: unknown): number {
   if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
   throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} has ${key} ${JSON.stringify(value)}`, {
@@ -125,14 +138,10 @@ function positive(file: string, key: string, value: unknown): number {
 /** The safetensors of each network, shards among them. */
 async function findWeights(
   root: string,
+  names: readonly string[],
   variant: string | undefined,
   warnings: string[],
 ): Promise<Record<Component, string[]>> {
-  const names: string[] = []
-  for (const folder of ['', 'scheduler/', 'tokenizer/', ...components.map((component) => `${component}/`)]) {
-    const present = await readdir(path.join(root, folder)).catch(() => [])
-    names.push(...present.map((name) => folder + name))
-  }
   const { weights, indexes } = selectFiles(root, names, variant)
   const shards = await Promise.all(
     indexes.map(async (index) => shardsOf(index, await readJson(path.join(root, index)))),

@@ -1,3 +1,5 @@
+import { realpath } from 'node:fs/promises'
+import path from 'node:path'
 import { TorchreelError } from './errors.js'
 
 /** The pipelines whose checkpoints torchreel reads. */
@@ -134,6 +136,31 @@ export function checkFileName(name: unknown): asserts name is string {
     // Windows drops dots and spaces at the end of a name, and opens a device whatever stands after its name's dot.
     const stem = (part.split('.')[0] as string).trimEnd()
     if (/^[. ]*$/.test(part) || /^(con|prn|aux|nul|com\d|lpt\d)$/i.test(stem)) throw unsafe(name)
+  }
+}
+
+/**
+ * Refuses files that are links to outside of a checkpoint's folder, which may be a stranger's. The cache's own links
+ * lead from a snapshot to the blobs beside it.
+ *
+ * @throws TorchreelError `ERR_UNSAFE_PATH`
+ */
+export async function checkLinks(root: string, names: readonly string[]): Promise<void> {
+  const real = await realpath(root)
+  const inside = [real]
+  if (path.basename(path.dirname(real)) === 'snapshots') {
+    const blobs = await realpath(path.join(real, '../../blobs')).catch(() => undefined)
+    if (blobs !== undefined) inside.push(blobs)
+  }
+  for (const name of names) {
+    const file = path.join(root, name)
+    const target = await realpath(file).catch(() => undefined)
+    if (target === undefined || inside.some((folder) => target.startsWith(folder + path.sep))) continue
+    throw new TorchreelError(
+      'ERR_UNSAFE_PATH',
+      `${file} is a link to ${target}, outside of the model's folder: copy what it names, or link the whole folder`,
+      { path: file, received: target },
+    )
   }
 }
 

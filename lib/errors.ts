@@ -30,6 +30,10 @@ export interface TorchreelErrorDetails {
   expected?: string
   /** What came instead. */
   received?: unknown
+  /** Where numbers stopped being finite: 'encode', 'denoise' or 'decode'. */
+  stage?: string
+  /** Which prompt or frame of the stage, or call of the network, from 1. */
+  step?: number
   /** The file or folder concerned. */
   path?: string
   /** The address that was asked for. */
@@ -53,6 +57,8 @@ export class TorchreelError extends Error {
   declare readonly parameter?: string
   declare readonly expected?: string
   declare readonly received?: unknown
+  declare readonly stage?: string
+  declare readonly step?: number
   declare readonly path?: string
   declare readonly url?: string
   declare readonly exitCode?: number | null

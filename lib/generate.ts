@@ -5,7 +5,12 @@ import {
   textualInversionList,
 } from './adapters/options.js'
 import { invalidArgument } from './errors.js'
-import { checkGenerateOptions, type GenerateOptions, type PipelineOptions } from './options.js'
+import {
+  checkGenerateOptions,
+  checkPipelineOptions,
+  type GenerateOptions,
+  type PipelineOptions,
+} from './options.js'
 import { TextToVideoPipeline } from './pipeline.js'
 import type { Video } from './video/video.js'
 
@@ -31,24 +36,30 @@ export interface OneCallOptions extends PipelineOptions, GenerateOptions {
 export async function generate(prompt: string, options: OneCallOptions = {}): Promise<Video> {
   if (typeof prompt !== 'string') throw invalidArgument('prompt', 'a string', prompt)
   const { model, revision, cacheDir, token, localFilesOnly, variant, ...rest } = options
-  const { device, dtype, offload, threads, libtorch, trustGraph, loras, textualInversions, ...call } = rest
+  const { device, dtype, offload, threads, libtorch, trustGraph, limits, loras, textualInversions, ...call } =
+    rest
   const { signal, onProgress } = call
   // What no checkpoint could make right fails before one is loaded; the pipeline checks the rest.
-  checkGenerateOptions(prompt, call, {
-    vaeScale: 1,
-    vaeSize: 512,
-    size: 256,
-    guidanceScale: undefined,
-    textLayers: 1000,
-    textSize: null,
-    latentChannels: null,
-  })
+  checkGenerateOptions(
+    prompt,
+    call,
+    {
+      vaeScale: 1,
+      vaeSize: 512,
+      size: 256,
+      guidanceScale: undefined,
+      textLayers: 1000,
+      textSize: null,
+      latentChannels: null,
+    },
+    checkPipelineOptions({ limits }).limits,
+  )
   const checkedLoras = loraList('loras', loras ?? [])
   const checkedInversions = textualInversionList('textualInversions', textualInversions ?? [])
   signal?.throwIfAborted()
   await using pipeline = await TextToVideoPipeline.fromPretrained(model, {
     ...{ revision, cacheDir, token, localFilesOnly, variant, signal, onProgress },
-    ...{ device, dtype, offload, threads, libtorch, trustGraph },
+    ...{ device, dtype, offload, threads, libtorch, trustGraph, limits },
   })
   for (const { file, ...options } of checkedLoras) await pipeline.loadLora(file, options)
   for (const { file, ...options } of checkedInversions) await pipeline.loadTextualInversion(file, options)

@@ -50,6 +50,7 @@ export class ProgressClock {
 export class Job {
   readonly #options: CheckedGenerateOptions
   readonly #facts: (index: number) => VideoFacts
+  readonly #warnings: string[] = []
   readonly #clock: ProgressClock
   readonly #onFrame: ((frame: DecodedFrame) => void) | undefined
   #pixels: Uint8Array | undefined
@@ -71,6 +72,8 @@ export class Job {
       await this.#clock.tell(event.stage, event.step, event.steps)
     } else if (event.type === 'frames') {
       this.#takeFrames(event)
+    } else if (event.type === 'warning') {
+      this.#warnings.push(event.message)
     } else if (event.type === 'latents' && event.step < event.steps) {
       await this.#showPreviews(event)
     } else if (event.type === 'latents') {
@@ -108,6 +111,7 @@ export class Job {
       const data = pixels.subarray(index * length, (index + 1) * length)
       const facts = {
         ...this.#facts(index),
+        warnings: [...(this.#facts(index).warnings ?? []), ...this.#warnings],
         prompt: prompts[index],
         negativePrompt: negativePrompts[index],
         timings,

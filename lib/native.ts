@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { isMainThread } from 'node:worker_threads'
-import { show, TorchreelError, type TorchreelErrorCode } from './errors.js'
+import { show, TorchreelError, type TorchreelErrorCode, type TorchreelErrorDetails } from './errors.js'
 import { findLibtorch, type Libtorch, librariesOf, libtorchAdvice } from './libtorch.js'
 import { glibcVersion, requirePlatform } from './machine.js'
 import { packageFolder } from './package.js'
@@ -27,6 +27,8 @@ export interface NativePipelineOptions {
   latentChannels: number
   /** 0: libtorch's choice. */
   threads: number
+  /** Bytes of a safetensors file's header. */
+  maxHeader: number
 }
 
 /** P prompts: tokens (P, L), or embeddings (P, L, size). */
@@ -63,6 +65,8 @@ export interface NativeRequest {
   /** The side of the VAE's tiles in latents; 0: frames in one piece. */
   tile: number
   tileOverlap: number
+  /** NaN and infinity end no job. */
+  allowNonFinite: boolean
 }
 
 /** Bytes of one network. */
@@ -81,6 +85,8 @@ export interface NativeMemory {
   /** By libtorch on the device; -1 on the CPU. */
   allocated: number
   reserved: number
+  /** What V8 knows to be held outside of its heap, by all objects. */
+  external: number
 }
 
 /** Everything that adapters change in a network; the tensors are in safetensors files. */
@@ -103,6 +109,7 @@ export type Stage = 'encode' | 'denoise' | 'decode'
 export type NativeEvent =
   | { type: 'progress'; stage: Stage; step: number; steps: number }
   | { type: 'latents'; step: number; steps: number; data: Float32Array; shape: number[] }
+  | { type: 'warning'; message: string }
   | { type: 'embeddings'; data: Float32Array; shape: number[] }
   | { type: 'frames'; first: number; count: number; width: number; height: number; data: Buffer }
 
@@ -248,9 +255,10 @@ export function coreFile(addon: string, version: string): string {
 
 /** What the native side rejects with, as a TorchreelError with the stack of who asked. */
 function asTorchreelError(error: unknown): TorchreelError {
-  const { code, message } = error as { code?: string; message?: string }
+  const { code, message, stage, step } = error as TorchreelErrorDetails & { code?: string; message?: string }
   const known = typeof code === 'string' && code.startsWith('ERR_')
   return new TorchreelError(known ? (code as TorchreelErrorCode) : 'ERR_INTERNAL', message ?? show(error), {
+    ...(stage !== undefined && { stage, step }),
     cause: error,
   })
 }
@@ -268,30 +276,41 @@ export function checkDevice(device: string): void {
   guarded(() => loadNative().addon.checkDevice(device))
 }
 
-/** Jobs that may wait or run on one pipeline: more is a caller that does not wait for its results. */
-const maxUnfinished = 256
-
 /** A pipeline in the core, with a thread of its own for its jobs. */
 export class NativePipeline {
   readonly #addon: Addon
   readonly #pipeline: PipelineHandle
+  readonly #queue: number
   #jobs = 0
   #unfinished = 0
   #closed: Promise<void> | undefined
 
-  private constructor(addon: Addon) {
+  private constructor(addon: Addon, queue: number) {
     this.#addon = addon
+    this.#queue = queue
     this.#pipeline = addon.createPipeline()
   }
 
-  /** Loads graphs and weights on the pipeline's thread. */
-  static async open(options: NativePipelineOptions): Promise<NativePipeline> {
-    const pipeline = new NativePipeline(loadNative().addon)
+  /**
+   * Loads graphs and weights on the pipeline's thread; an abort ends that after the network that is being loaded.
+   *
+   * @param queue jobs that may wait or run
+   */
+  static async open(
+    options: NativePipelineOptions,
+    queue: number,
+    signal?: AbortSignal,
+  ): Promise<NativePipeline> {
+    const pipeline = new NativePipeline(loadNative().addon, queue)
     try {
-      await pipeline.#addon.openPipeline(pipeline.#pipeline, pipeline.#jobs++, options)
+      await pipeline.#run(
+        (job) => pipeline.#addon.openPipeline(pipeline.#pipeline, job, options),
+        () => {},
+        signal,
+      )
     } catch (error) {
       await pipeline.close()
-      throw asTorchreelError(error)
+      throw error
     }
     return pipeline
   }
@@ -338,8 +357,8 @@ export class NativePipeline {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     signal?.throwIfAborted()
-    if (this.#unfinished >= maxUnfinished) {
-      throw new TorchreelError('ERR_QUEUE_FULL', `${maxUnfinished} jobs of this pipeline are waiting already`)
+    if (this.#unfinished >= this.#queue) {
+      throw new TorchreelError('ERR_QUEUE_FULL', `${this.#queue} jobs of this pipeline are waiting already`)
     }
     this.#unfinished++
     const job = this.#jobs++

@@ -21,17 +21,9 @@ export function reader(options: object, known: readonly string[]) {
   }
 }
 
-/** A prompt longer than this is a mistake: the model reads 77 tokens. */
-const maxPromptLength = 20_000
-
-export const promptText: Check<string> = (name, value) => {
-  if (typeof value !== 'string') throw invalidArgument(name, 'a string', value)
-  if (value.length <= maxPromptLength) return value
-  throw new TorchreelError(
-    'ERR_LIMIT_EXCEEDED',
-    `${name} must have at most ${maxPromptLength} characters, got ${value.length}`,
-    { parameter: name, expected: `at most ${maxPromptLength} characters`, received: value.length },
-  )
+export const anyText: Check<string> = (name, value) => {
+  if (typeof value === 'string') return value
+  throw invalidArgument(name, 'a string', value)
 }
 
 export const text: Check<string> = (name, value) => {

@@ -1,9 +1,11 @@
 import { invalidArgument } from './errors.js'
 import { checkSeed } from './generator.js'
 import type { HubOptions } from './hub/hub.js'
+import { assertWithin, type Limits, limitsOf, standardLimits } from './limits.js'
 import type { Stage } from './native.js'
 import {
   abortSignal,
+  anyText,
   type Check,
   callback,
   fileNamePart,
@@ -13,7 +15,6 @@ import {
   number,
   numbersOf,
   oneOf,
-  promptText,
   reader,
   sideOf,
   text,
@@ -69,7 +70,9 @@ export interface PipelineOptions
   libtorch?: string | undefined
   /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
   trustGraph?: boolean | undefined
-  /** Aborts a download; the call rejects with `signal.reason`. */
+  /** How much may be asked for. @defaultValue each limit's own */
+  limits?: Partial<Limits> | undefined
+  /** Aborts a download, and loading after the network that is being loaded; the call rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
   /** Called while a model is downloaded. */
   onProgress?: OnProgress | undefined
@@ -161,13 +164,20 @@ export interface GenerateOptions {
   onPreview?: ((preview: Preview) => void | Promise<void>) | undefined
   /** Calls of the network between previews. @defaultValue 5 */
   previewEvery?: number | undefined
+  /**
+   * Go on when the UNet or the VAE gives NaN or infinity, which becomes black, in place of `ERR_NUMERIC`.
+   * @defaultValue false
+   */
+  allowNonFinite?: boolean | undefined
   /** Give the denoised latents with the video. @defaultValue false */
   returnLatents?: boolean | undefined
 }
 
+const maxSteps = 1000
+
 const pipelineKeys: readonly string[] = [
   ...(['revision', 'cacheDir', 'token', 'localFilesOnly', 'device', 'dtype', 'variant', 'offload'] as const),
-  ...(['threads', 'libtorch', 'trustGraph', 'signal', 'onProgress'] as const),
+  ...(['threads', 'libtorch', 'trustGraph', 'limits', 'signal', 'onProgress'] as const),
 ] satisfies (keyof PipelineOptions)[]
 
 const generateKeys: readonly string[] = [
@@ -175,6 +185,7 @@ const generateKeys: readonly string[] = [
   ...(['clipSkip', 'fps', 'scheduler', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const),
   ...(['video', 'ffmpeg', 'strength', 'timesteps', 'sigmas', 'vaeTiling', 'freeU'] as const),
   ...(['window', 'signal', 'onProgress', 'onPreview', 'previewEvery', 'returnLatents'] as const),
+  'allowNonFinite',
 ] satisfies (keyof GenerateOptions)[]
 
 /** Every option of a pipeline, each read once and of its type. */
@@ -192,6 +203,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
     threads: read('threads', 0, integer(1, 1024)),
     libtorch: read('libtorch', undefined, text),
     trustGraph: read('trustGraph', false, flag),
+    limits: read('limits', standardLimits, limitsOf),
     signal: read('signal', undefined, abortSignal),
     onProgress: read('onProgress', undefined, callback<OnProgress>()),
   }
@@ -209,10 +221,16 @@ export function checkGenerateOptions(
   prompt: string | readonly string[] | undefined,
   options: GenerateOptions,
   model: ModelLimits,
+  limits: Limits = standardLimits,
 ) {
   const read = reader(options, generateKeys)
   const promptEmbeds = read('promptEmbeds', undefined, numbersOf([null, null, model.textSize]))
-  const texts = promptsOf(prompt, promptEmbeds)
+  const promptText: Check<string> = (name, value) => {
+    const text = anyText(name, value)
+    assertWithin(limits.promptLength, text.length, name, 'characters')
+    return text
+  }
+  const texts = promptsOf(prompt, promptEmbeds, promptText)
   const videos = promptEmbeds?.shape[0] ?? texts.length
 
   const video = read('video', undefined, checkVideoInput)
@@ -220,12 +238,12 @@ export function checkGenerateOptions(
   if (strength !== undefined && video === undefined) {
     throw invalidArgument('strength', 'given together with a video', strength)
   }
-  const timesteps = read('timesteps', undefined, arrayOfNumbers)
-  const sigmas = read('sigmas', undefined, arrayOfNumbers)
+  const timesteps = read('timesteps', undefined, numbers(1, maxSteps))
+  const sigmas = read('sigmas', undefined, numbers(2, maxSteps + 1))
   const steps = read(
     'steps',
     timesteps?.length ?? (sigmas ? sigmas.length - 1 : defaults.steps),
-    integer(1, 1000),
+    integer(1, maxSteps),
   )
   const wishes = {
     frames: read('frames', undefined, integer(1, 4096)),
@@ -233,7 +251,8 @@ export function checkGenerateOptions(
     height: read('height', undefined, sideOf(model.vaeScale)),
     fps: read('fps', undefined, number(0.1, 240)),
   }
-  const sizes = sizesOf(wishes, videos, video === undefined ? model : { ...model, size: model.vaeScale })
+  const standard = video === undefined ? model : { ...model, size: model.vaeScale }
+  const sizes = sizesOf(wishes, videos, standard, limits.pixels)
   const onPreview = read('onPreview', undefined, callback<NonNullable<GenerateOptions['onPreview']>>())
   const previewEvery = read('previewEvery', 5, integer(1, 1000))
   return {
@@ -263,11 +282,16 @@ export function checkGenerateOptions(
     onProgress: read('onProgress', undefined, callback<OnProgress>()),
     onPreview,
     latentsEvery: onPreview ? previewEvery : 0,
+    allowNonFinite: read('allowNonFinite', false, flag),
     returnLatents: read('returnLatents', false, flag),
   }
 }
 
-function promptsOf(prompt: string | readonly string[] | undefined, embeds: Numbers | undefined): string[] {
+function promptsOf(
+  prompt: string | readonly string[] | undefined,
+  embeds: Numbers | undefined,
+  promptText: Check<string>,
+): string[] {
   if (embeds) {
     if (prompt === undefined) return []
     throw invalidArgument('prompt', 'undefined where promptEmbeds are given', prompt)
@@ -339,9 +363,12 @@ const freeUOf: Check<FreeU> = (name, value) => {
   }
 }
 
-const arrayOfNumbers: Check<readonly number[]> = (name, value) => {
-  if (Array.isArray(value) && value.length > 0 && value.every(Number.isFinite)) return value
-  throw invalidArgument(name, 'a non-empty array of numbers', value)
+function numbers(min: number, max: number): Check<readonly number[]> {
+  return (name, value) => {
+    const fits = Array.isArray(value) && value.length >= min && value.length <= max
+    if (fits && value.every(Number.isFinite)) return [...value]
+    throw invalidArgument(name, `an array of ${min} to ${max} numbers`, value)
+  }
 }
 
 const notWithVideo: Check<Numbers> = (name, value) => {

@@ -16,9 +16,10 @@ import { invalidArgument, TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
 import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
+import { assertWithin, type Limits } from './limits.js'
 import { type PipelineMemory, pipelineMemory } from './memory.js'
 import { loadNative, NativePipeline, type NativeRequest, type NativeText } from './native.js'
-import { abortSignal, integer, type Numbers, promptText, reader } from './option_checks.js'
+import { abortSignal, anyText, integer, type Numbers, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
   checkGenerateOptions,
@@ -31,7 +32,7 @@ import { type DenoisingProgram, decodeProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { stepsTaken } from './schedulers/scheduler.js'
 import { settingsOf } from './settings.js'
-import { maxPixels, withSource } from './sizes.js'
+import { withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
 import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
@@ -72,18 +73,21 @@ export class TextToVideoPipeline implements AsyncDisposable {
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
   readonly #adapters: Adapters
+  readonly #limits: Limits
   #disposed: Promise<void> | undefined
 
   private constructor(
     checkpoint: Checkpoint,
     tokenizer: Tokenizer,
     native: NativePipeline,
+    limits: Limits,
     made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'>,
   ) {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
-    this.#adapters = new Adapters(checkpoint, tokenizer, native)
+    this.#limits = limits
+    this.#adapters = new Adapters(checkpoint, tokenizer, native, limits.headerBytes)
     this.model = made.model
     this.folder = checkpoint.folder
     this.device = made.device
@@ -131,17 +135,22 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const { libtorch } = loadNative(checked.libtorch)
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
-    signal?.throwIfAborted()
-    const native = await NativePipeline.open({
-      textEncoder: checkpoint.files.text_encoder,
-      unet: checkpoint.files.unet,
-      vae: checkpoint.files.vae,
-      ...{ device, dtype, offload: checked.offload },
-      scalingFactor: checkpoint.scalingFactor,
-      latentChannels: checkpoint.latentChannels,
-      threads: checked.threads,
-    })
-    return new TextToVideoPipeline(checkpoint, tokenizer, native, {
+    const { limits } = checked
+    const native = await NativePipeline.open(
+      {
+        textEncoder: checkpoint.files.text_encoder,
+        unet: checkpoint.files.unet,
+        vae: checkpoint.files.vae,
+        ...{ device, dtype, offload: checked.offload },
+        scalingFactor: checkpoint.scalingFactor,
+        latentChannels: checkpoint.latentChannels,
+        threads: checked.threads,
+        maxHeader: limits.headerBytes,
+      },
+      limits.queue,
+      signal,
+    )
+    return new TextToVideoPipeline(checkpoint, tokenizer, native, limits, {
       model: path.resolve(model) === folder ? path.basename(folder) : model,
       ...{ device, dtype, libtorch: libtorch.version },
       warnings: [...notices, ...checkpoint.warnings],
@@ -163,7 +172,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: GenerateOptions = {},
   ): Promise<Video | Video[]> {
     this.#assertUsable()
-    const videos = await this.#generate(checkGenerateOptions(prompt, options, this.#checkpoint))
+    const videos = await this.#generate(checkGenerateOptions(prompt, options, this.#checkpoint, this.#limits))
     return typeof prompt === 'string' ? (videos[0] as Video) : videos
   }
 
@@ -176,7 +185,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: GenerateOptions = {},
   ): ReadableStream<DecodedFrame> {
     this.#assertUsable()
-    const checked = checkGenerateOptions(prompt, options, this.#checkpoint)
+    const checked = checkGenerateOptions(prompt, options, this.#checkpoint, this.#limits)
     const left = new AbortController()
     const signal = checked.signal ? AbortSignal.any([checked.signal, left.signal]) : left.signal
     return new ReadableStream<DecodedFrame>({
@@ -199,7 +208,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: EncodePromptOptions = {},
   ): Promise<PromptEmbeddings> {
     this.#assertUsable()
-    const prompts = (Array.isArray(prompt) ? prompt : [prompt]).map((one) => promptText('prompt', one))
+    const prompts = (Array.isArray(prompt) ? prompt : [prompt]).map((one) => anyText('prompt', one))
+    for (const { length } of prompts) assertWithin(this.#limits.promptLength, length, 'prompt', 'characters')
     const read = reader(options, ['clipSkip', 'signal'])
     const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.textLayers - 1))
     const signal = read('signal', undefined, abortSignal)
@@ -303,8 +313,9 @@ export class TextToVideoPipeline implements AsyncDisposable {
     if (call.video !== undefined) {
       const multiple = this.#checkpoint.vaeScale
       const { ffmpeg, wishes } = call
+      const { pixels: maxPixels } = this.#limits
       source = await readSourceVideo(call.video, wishes, { multiple, maxPixels, ffmpeg, signal })
-      checked = withSource(call, source, this.#checkpoint)
+      checked = withSource(call, source, this.#checkpoint, maxPixels)
       this.#assertUsable()
     }
 
@@ -374,6 +385,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       tileOverlap: Math.floor(tile * (vaeTiling?.overlap ?? 0)),
       window: window?.frames ?? 0,
       windowOverlap: window?.overlap ?? 0,
+      allowNonFinite: checked.allowNonFinite,
       latentsEvery: checked.latentsEvery,
       // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
       decodeChunk: this.device === 'cpu' ? 1 : 4,

@@ -17,24 +17,14 @@ export interface SafetensorsHeader {
   readonly metadata: Readonly<Record<string, string>>
 }
 
-/** Bytes, the format's own limit. */
-const maxHeader = 100_000_000
-
 /**
- * Reads the names and shapes of a safetensors file. The core, which reads the numbers, checks every rule of the format.
+ * Reads the names and shapes of a safetensors file with a header of up to `maxHeader` bytes. The core, which reads the numbers, checks every rule of the format.
  *
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED` for a pickle
  */
-export async function readSafetensorsHeader(name: string): Promise<SafetensorsHeader> {
+export async function readSafetensorsHeader(name: string, maxHeader: number): Promise<SafetensorsHeader> {
   const file = path.resolve(name)
-  if (/\.(bin|pt|pth|ckpt)$/.test(file)) {
-    throw new TorchreelError(
-      'ERR_MODEL_UNTRUSTED',
-      `${file} is a pickle, which is a program and is not run. Convert it once, in Python: ` +
-        'safetensors.torch.save_file(torch.load(file, weights_only=True), name)',
-      { path: file },
-    )
-  }
+  if (/\.(bin|pt|pth|ckpt)$/.test(file)) throw pickled(file)
   let handle: FileHandle
   try {
     handle = await open(file)
@@ -46,8 +36,10 @@ export async function readSafetensorsHeader(name: string): Promise<SafetensorsHe
     })
   }
   try {
-    return { file, ...headerOf(JSON.parse(await headerText(handle))) }
+    if (await isPickle(handle)) throw pickled(file)
+    return { file, ...headerOf(JSON.parse(await headerText(handle, maxHeader))) }
   } catch (error) {
+    if (error instanceof TorchreelError) throw error
     throw new TorchreelError(
       'ERR_MODEL_CORRUPT',
       `${file} is no safetensors file: ${(error as Error).message}`,
@@ -58,7 +50,26 @@ export async function readSafetensorsHeader(name: string): Promise<SafetensorsHe
   }
 }
 
-async function headerText(handle: FileHandle): Promise<string> {
+/** By its first bytes, whatever its name says: torch.save's archive, or a bare pickle of protocol 2 to 5. */
+async function isPickle(handle: FileHandle): Promise<boolean> {
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(8), 0, 8, 0)
+  if (bytesRead < 8 || buffer.readBigUInt64LE() < 2n ** 32n) return false // else the length of a header
+  const [first, second] = buffer as unknown as [number, number]
+  return (
+    buffer.toString('latin1', 0, 4) === 'PK\u0003\u0004' || (first === 0x80 && second >= 2 && second <= 5)
+  )
+}
+
+function pickled(file: string): TorchreelError {
+  return new TorchreelError(
+    'ERR_MODEL_UNTRUSTED',
+    `${file} is a pickle, which is a program and is not run. Convert it once, in Python: ` +
+      'safetensors.torch.save_file(torch.load(file, weights_only=True), name)',
+    { path: file },
+  )
+}
+
+async function headerText(handle: FileHandle, maxHeader: number): Promise<string> {
   const stat = await handle.stat()
   if (!stat.isFile() || stat.size < 8) throw new Error('it has no header')
   const { buffer: prefix } = await handle.read(Buffer.alloc(8), 0, 8, 0)

@@ -1,4 +1,5 @@
-import { invalidArgument, TorchreelError } from './errors.js'
+import { invalidArgument } from './errors.js'
+import { assertWithin } from './limits.js'
 import type { CheckedGenerateOptions } from './options.js'
 import type { SourceVideo, SourceWishes } from './video/source_video.js'
 
@@ -19,16 +20,14 @@ export interface ModelLimits {
 /** What a call is made with where it does not say. */
 export const defaults = { steps: 25, frames: 16, fps: 8 } as const
 
-/** Frames × height × width of all videos of a call: 16 of 1024 × 576 and more, yet no typing error's terabyte. */
-export const maxPixels = 2 ** 28
-
 /** The same call, with the frames, the size and the rate of the video that it starts from. */
 export function withSource(
   checked: CheckedGenerateOptions,
   { width, height, frames, fps }: Pick<SourceVideo, 'width' | 'height' | 'frames' | 'fps'>,
   model: ModelLimits,
+  maxPixels: number,
 ): CheckedGenerateOptions {
-  return { ...checked, ...sizesOf({ width, height, frames, fps }, checked.videos, model) }
+  return { ...checked, ...sizesOf({ width, height, frames, fps }, checked.videos, model, maxPixels) }
 }
 
 /** Sizes as they are asked for, else the model's, within the limits. */
@@ -36,6 +35,7 @@ export function sizesOf(
   { frames = defaults.frames, width, height, fps = defaults.fps }: SourceWishes,
   videos: number,
   { size, vaeScale, latentChannels }: ModelLimits,
+  maxPixels: number,
 ) {
   const sides = [width ?? size, height ?? size] as const
   for (const [index, name] of (['width', 'height'] as const).entries()) {
@@ -43,14 +43,7 @@ export function sizesOf(
     throw invalidArgument(name, 'given: this checkpoint does not say what size it was trained on', undefined)
   }
   const [columns, rows] = sides as [number, number]
-  const pixels = videos * frames * columns * rows
-  if (pixels > maxPixels) {
-    throw new TorchreelError(
-      'ERR_LIMIT_EXCEEDED',
-      `videos × frames × width × height must be at most ${maxPixels}, got ${pixels}`,
-      { parameter: 'frames', expected: `at most ${maxPixels} pixels`, received: pixels },
-    )
-  }
+  assertWithin(maxPixels, videos * frames * columns * rows, 'frames', 'pixels of all videos')
   const latentShape = [videos, latentChannels, frames, rows / vaeScale, columns / vaeScale]
   return { frames, width: columns, height: rows, fps, latentShape }
 }

@@ -1,55 +1,13 @@
-// Checkpoints that are missing, broken, renamed, sharded, in other types, or not to be trusted.
+// Checkpoints that are missing, broken, renamed, sharded, or in other types.
 import assert from 'node:assert/strict'
-import {
-  appendFileSync,
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { after, describe, test } from 'node:test'
+import { describe, test } from 'node:test'
 import { TextToVideoPipeline, TorchreelError, type TorchreelErrorCode } from 'torchreel'
+import { changed, changedConfig, changedWeights, folder, unet } from './support/changed_checkpoint.js'
 import { startProgram } from './support/child.js'
-import { repository, tinyCheckpoint } from './support/fixtures.js'
-import { type FileTensors, readSafetensors, writeSafetensors } from './support/safetensors_file.js'
-
-const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-checkpoints-'))
-after(() => rmSync(folder, { recursive: true }))
-let copies = 0
-
-/** A copy of the small checkpoint with something done to it. */
-function changed(change: (file: (name: string) => string) => void): string {
-  const copy = path.join(folder, String(copies++))
-  cpSync(tinyCheckpoint, copy, { recursive: true })
-  change((name) => path.join(copy, name))
-  return copy
-}
-
-function changedWeights(component: string, change: (tensors: FileTensors) => void): string {
-  return changed((file) => {
-    const name = component === 'text_encoder' ? 'model' : 'diffusion_pytorch_model'
-    const weights = file(`${component}/${name}.safetensors`)
-    const tensors = readSafetensors(weights)
-    change(tensors)
-    writeSafetensors(weights, tensors)
-  })
-}
-
-function changedConfig(component: string, change: (config: Record<string, unknown>) => void): string {
-  return changed((file) => {
-    const config = JSON.parse(readFileSync(file(`${component}/config.json`), 'utf8')) as Record<
-      string,
-      unknown
-    >
-    change(config)
-    writeFileSync(file(`${component}/config.json`), JSON.stringify(config))
-  })
-}
+import { tinyCheckpoint } from './support/fixtures.js'
+import { readSafetensors, writeSafetensors } from './support/safetensors_file.js'
 
 const options = { steps: 2, frames: 2, seed: 4 }
 
@@ -66,8 +24,6 @@ function assertGolden(frames: Uint8Array): void {
   const apart = frames.map((value, index) => Math.abs(value - (golden[index] as number)))
   assert.ok(Math.max(...apart) <= 1 && apart.filter((value) => value > 0).length < golden.length / 100)
 }
-
-const unet = 'unet/diffusion_pytorch_model.safetensors'
 
 describe('what is refused, and how', () => {
   const cases: [string, TorchreelErrorCode, RegExp, () => string][] = [
@@ -211,38 +167,6 @@ describe('what is refused, and how', () => {
           config.block_out_channels = 'x'
         }),
     ],
-    [
-      '48: only pickles',
-      'ERR_MODEL_UNTRUSTED',
-      /pickle.*Convert/,
-      () =>
-        changed((file) => {
-          rmSync(file(unet))
-          writeFileSync(file('unet/diffusion_pytorch_model.bin'), 'x')
-        }),
-    ],
-    [
-      '49: a shard outside of the folder',
-      'ERR_UNSAFE_PATH',
-      /\.\.\/x/,
-      () =>
-        changed((file) => {
-          rmSync(file(unet))
-          writeFileSync(file(`${unet}.index.json`), '{"weight_map":{"a":"../x.safetensors"}}')
-        }),
-    ],
-    [
-      '46: graphs of the checkpoint’s own, not trusted',
-      'ERR_MODEL_UNTRUSTED',
-      /trustGraph: true/,
-      () => {
-        const model = changedConfig('unet', (config) => {
-          config.layers_per_block = 2
-        })
-        cpSync(`${repository}models/graphs`, path.join(model, 'graphs'), { recursive: true })
-        return model
-      },
-    ],
   ]
   for (const [name, code, words, make] of cases) {
     test(name, async () => {
@@ -254,38 +178,6 @@ describe('what is refused, and how', () => {
       })
     })
   }
-
-  test('47: a trusted graph that is not the one its manifest names', async () => {
-    const model = changedConfig('unet', (config) => {
-      config.layers_per_block = 2
-    })
-    const graphs = path.join(model, 'graphs')
-    cpSync(`${repository}models/graphs/tiny`, path.join(graphs, 'tiny'), { recursive: true })
-    const manifest = JSON.parse(readFileSync(`${repository}models/graphs/manifest.json`, 'utf8'))
-    for (const graph of manifest.graphs)
-      if (graph.component === 'unet') graph.architecture.layers_per_block = 2
-    writeFileSync(path.join(graphs, 'manifest.json'), JSON.stringify(manifest))
-    appendFileSync(path.join(graphs, 'tiny/unet.pt'), 'x')
-    await assert.rejects(TextToVideoPipeline.fromPretrained(model, { trustGraph: true }), {
-      code: 'ERR_MODEL_UNTRUSTED',
-    })
-  })
-
-  test('54: weights that are not finite end the job at their stage, and the pipeline goes on', async () => {
-    for (const [component, name, words] of [
-      ['text_encoder', 'text_model.final_layer_norm.weight', /text encoder/],
-      ['unet', 'conv_out.bias', /unet/],
-      ['vae', 'decoder.conv_out.bias', /VAE/],
-    ] as const) {
-      const model = changedWeights(component, (tensors) => {
-        tensors.get(name)?.bytes.writeFloatLE(Number.NaN, 0)
-      })
-      await using pipeline = await TextToVideoPipeline.fromPretrained(model)
-      const refused = { code: 'ERR_NUMERIC', message: words }
-      await assert.rejects(pipeline.generate('a panda', options), refused)
-      await assert.rejects(pipeline.generate('a panda', options), refused)
-    }
-  })
 })
 
 describe('what is taken', () => {
@@ -420,16 +312,5 @@ describe('what is taken', () => {
     assert.equal(mapped, 3, 'six pipelines map each of three files once')
     // The weights are 20 MB. What else a pipeline takes besides its vocabulary on V8's heap is graphs and a thread.
     assert.ok(growth < 12e6, `each further load took ${growth} bytes`)
-  })
-
-  test('45: weights that were replaced after loading: the old content stays', async () => {
-    const model = changed(() => {})
-    await using pipeline = await TextToVideoPipeline.fromPretrained(model)
-    const file = path.join(model, unet)
-    const other = `${file}.new`
-    cpSync(file, other)
-    rmSync(file)
-    assert.ok(!existsSync(file))
-    assertGolden((await pipeline.generate('a panda', options)).data)
   })
 })

@@ -206,15 +206,38 @@ describe('disposal', () => {
   test('19: any use after dispose() is ERR_DISPOSED', async () => {
     const other = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
     await other[Symbol.asyncDispose]()
-    await assert.rejects(other.generate('a panda', small), { name: 'TorchreelError', code: 'ERR_DISPOSED' })
+    const disposed = { name: 'TorchreelError', code: 'ERR_DISPOSED' }
+    await assert.rejects(other.generate('a panda', small), disposed)
+    await assert.rejects(other.encodePrompt('a panda'), disposed)
+    await assert.rejects(other.loadLora('x.safetensors'), disposed)
+    await assert.rejects(other.setAdapters([]), disposed)
+    await assert.rejects(other.unloadLora(), disposed)
+    await assert.rejects(other.loadTextualInversion('x.safetensors'), disposed)
+    await assert.rejects(other.unloadTextualInversion(), disposed)
+    assert.throws(() => other.generateFrames('a panda'), disposed)
+    assert.throws(() => other.memory(), disposed)
+  })
+
+  test('13: loading is aborted between networks', async () => {
+    const reason = new Error('enough')
+    for (const wait of [0, 1, 2, 5, 10, 20, 40]) {
+      const controller = new AbortController()
+      const loading = TextToVideoPipeline.fromPretrained(tinyCheckpoint, { signal: controller.signal })
+      setTimeout(() => controller.abort(reason), wait)
+      await loading.then(
+        (loaded) => loaded.dispose(),
+        (error) => assert.equal(error, reason),
+      )
+    }
+    await assertClean()
   })
 
   test('20: pipelines that are disposed of and dropped at once, while the collector runs', async () => {
     const { ended } = startProgram(
       `
       const load = () => torchreel.TextToVideoPipeline.fromPretrained(pipeline.folder)
-      const collector = setInterval(() => globalThis.gc(), 25)
-      for (let i = 0; i < 8; i++) await (await load()).dispose()
+      const collector = setInterval(() => globalThis.gc(), 100)
+      for (let i = 0; i < 6; i++) await (await load()).dispose()
       for (let i = 0; i < 4; i++) (await load()).dispose()
       clearInterval(collector)
       await pipeline.generate('a panda', { steps: 1, frames: 1 })`,

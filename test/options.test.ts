@@ -105,6 +105,32 @@ describe('generate', () => {
     await assert.rejects(pipeline.generate('a', throwing), error)
   })
 
+  test('8: options that are changed after the call change nothing', async () => {
+    const options = { steps: 1, frames: 1, seed: [3], negativePrompt: ['x'], guidanceScale: [2] }
+    const call = pipeline.generate(['a'], options)
+    options.frames = 7
+    options.seed[0] = 4
+    options.negativePrompt[0] = 'y'
+    options.guidanceScale[0] = 0
+    const [video] = await call
+    assert.deepEqual([video?.frameCount, video?.seed, video?.negativePrompt], [1, 3, 'x'])
+  })
+
+  for (const prompt of ['', '\0', '\ud800 half', '👩‍👩‍👧 🎬', '\u202e', 'ﷺ'.repeat(50)]) {
+    test(`7: the prompt ${JSON.stringify(prompt)} makes a video`, async () => {
+      assert.equal((await pipeline.generate(prompt, { steps: 1, frames: 1 })).frameCount, 1)
+    })
+  }
+
+  test('2: 1 and 1000 steps are fine', async () => {
+    const small = { width: 8, height: 8, frames: 1, guidanceScale: 1 }
+    assert.equal((await pipeline.generate('a', { steps: 1, ...small })).steps, 1)
+    const onProgress: GenerateOptions['onProgress'] = ({ stage, steps }) => {
+      if (stage === 'denoise') throw new Error(`of ${steps}`)
+    }
+    await assert.rejects(pipeline.generate('a', { ...small, steps: 1000, onProgress }), /of 1000/)
+  })
+
   test('null instead of options', () =>
     assertRefused(() => pipeline.generate('a', null as unknown as GenerateOptions), 'options'))
 

@@ -18,7 +18,7 @@ beforeEach(() => {
 })
 
 describe('finding ffmpeg', () => {
-  test('65. ffmpeg absent: ERR_ENCODER_NOT_FOUND before there is any frame', async () => {
+  test('65: ffmpeg absent: ERR_ENCODER_NOT_FOUND before there is any frame', async () => {
     using _ = withEnvironment({ FFMPEG_PATH: '/nowhere/ffmpeg' })
     await assert.rejects(checkSave(join(folder, 'a.mp4')), (error: Error & { code?: string }) => {
       assert.equal(error.code, 'ERR_ENCODER_NOT_FOUND')
@@ -31,7 +31,7 @@ describe('finding ffmpeg', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  test('65. PNG sequences, animated PNG and plain bytes need no ffmpeg', async () => {
+  test('65: PNG sequences, animated PNG and plain bytes need no ffmpeg', async () => {
     using _ = withEnvironment({ FFMPEG_PATH: '/nowhere/ffmpeg' })
     for (const name of ['%d.png', 'a.apng', 'a.rgb']) {
       await checkSave(join(folder, name))
@@ -103,7 +103,7 @@ describe('finding ffmpeg', () => {
 })
 
 describe('an ffmpeg that fails', () => {
-  test('66. it leaves early: ERR_ENCODER_FAILED with what it said', async () => {
+  test('66: it leaves early: ERR_ENCODER_FAILED with what it said', async () => {
     const ffmpeg = standIn(tools, real, `process.stderr.write('no more\\n', () => process.exit(3))`)
     await assert.rejects(video(640, 480, 8).save(join(folder, 'a.mp4'), { ffmpeg }), {
       code: 'ERR_ENCODER_FAILED',
@@ -114,7 +114,7 @@ describe('an ffmpeg that fails', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  test('66. it leaves early and says 0', async () => {
+  test('66: it leaves early and says 0', async () => {
     const ffmpeg = standIn(tools, real, 'process.exit(0)')
     await assert.rejects(video(640, 480, 8).save(join(folder, 'a.mp4'), { ffmpeg }), {
       code: 'ERR_ENCODER_FAILED',
@@ -124,7 +124,7 @@ describe('an ffmpeg that fails', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  test('67. it is killed: ERR_ENCODER_FAILED with the signal, no partial file', async () => {
+  test('67: it is killed: ERR_ENCODER_FAILED with the signal, no partial file', async () => {
     const ffmpeg = standIn(
       tools,
       real,
@@ -164,7 +164,7 @@ describe('an ffmpeg that fails', () => {
   })
 })
 
-describe('68. disk full: ERR_OUTPUT_WRITE whatever ffmpeg says; the old file is untouched', () => {
+describe('68: disk full: ERR_OUTPUT_WRITE whatever ffmpeg says; the old file is untouched', () => {
   // So many frames that the index is longer than a page: some sizes hold the frames and not the index before them.
   const many = new Video({ width: 16, height: 16, fps: 30, data: noise(16 * 16 * 3 * 400) })
 
@@ -217,7 +217,7 @@ describe('68. disk full: ERR_OUTPUT_WRITE whatever ffmpeg says; the old file is 
   })
 })
 
-describe('15. abort', () => {
+describe('15: abort', () => {
   test('rejects with signal.reason; the child is killed; nothing stays', async () => {
     const started = join(tools, 'started')
     const ffmpeg = standIn(tools, real, stall(started))

@@ -30,7 +30,7 @@ const startFolder = process.cwd()
 after(() => process.chdir(startFolder))
 
 describe('where it goes', () => {
-  test('73. output exists: ERR_OUTPUT_EXISTS unless overwrite; after a failure the old bytes are unchanged', async () => {
+  test('73: output exists: ERR_OUTPUT_EXISTS unless overwrite; after a failure the old bytes are unchanged', async () => {
     const target = join(folder, 'a.mp4')
     writeFileSync(target, 'old')
     await assert.rejects(video().save(target), { code: 'ERR_OUTPUT_EXISTS', path: target })
@@ -43,7 +43,7 @@ describe('where it goes', () => {
     assert.equal(decode(target).frames.length, video().data.length)
   })
 
-  test('73. a file that appears while ffmpeg works is not replaced', async () => {
+  test('73: a file that appears while ffmpeg works is not replaced', async () => {
     const target = join(folder, 'a.mp4')
     const ffmpeg = standIn(tools, real, `fs.writeFileSync(${JSON.stringify(target)}, 'theirs'); pass()`)
     await assert.rejects(video().save(target, { ffmpeg }), { code: 'ERR_OUTPUT_EXISTS', path: target })
@@ -51,7 +51,7 @@ describe('where it goes', () => {
     assert.deepEqual(readdirSync(folder), ['a.mp4'])
   })
 
-  test('73. overwrite follows a link', async () => {
+  test('73: overwrite follows a link', async () => {
     writeFileSync(join(folder, 'real.mp4'), 'old')
     symlinkSync('real.mp4', join(folder, 'latest.mp4'))
     await video().save(join(folder, 'latest.mp4'), { overwrite: true })
@@ -59,7 +59,7 @@ describe('where it goes', () => {
     assert.equal(realpathSync(join(folder, 'latest.mp4')), join(folder, 'real.mp4'))
   })
 
-  test('74. folder missing, a file for a folder, a folder for a file, a name too long', async () => {
+  test('74: folder missing, a file for a folder, a folder for a file, a name too long', async () => {
     writeFileSync(join(folder, 'file'), '')
     mkdirSync(join(folder, 'folder.mp4'))
     for (const name of [
@@ -78,14 +78,14 @@ describe('where it goes', () => {
     assert.deepEqual(readdirSync(folder).sort(), ['file', 'folder.mp4'])
   })
 
-  test('74. a folder that takes no files', async (t) => {
+  test('74: a folder that takes no files', async (t) => {
     const readOnly = ['/proc', '/sys'].find((path) => existsSync(path))
     if (readOnly === undefined) return t.skip('no /proc and no /sys')
     await assert.rejects(video().save(join(readOnly, 'a.mp4')), { code: 'ERR_OUTPUT_WRITE' })
     await assert.rejects(checkSave(join(readOnly, '%d.png')), { code: 'ERR_OUTPUT_WRITE' })
   })
 
-  test('74. every name is a file of that name, never an option, a pattern or a socket', async () => {
+  test('74: every name is a file of that name, never an option, a pattern or a socket', async () => {
     let connections = 0
     const server = createServer((socket) => {
       connections++
@@ -123,7 +123,7 @@ describe('where it goes', () => {
     }
   })
 
-  test('74. names that cannot be: ERR_INVALID_ARGUMENT', async () => {
+  test('74: names that cannot be: ERR_INVALID_ARGUMENT', async () => {
     for (const name of [
       '',
       'a',
@@ -147,7 +147,7 @@ describe('where it goes', () => {
     await assert.rejects(video().save('a.avi'), /\.mp4, \.webm, \.gif, \.webp, \.apng or \.rgb/)
   })
 
-  test('75. kill -9 of the parent: the final path is absent, the next run sweeps', async () => {
+  test('75: kill -9 of the parent: the final path is absent, the next run sweeps', async () => {
     const target = join(folder, 'a.mp4')
     const ffmpeg = standIn(tools, real, stall(`${target}.started`))
     using _ = withEnvironment({ STAND_IN_ENDS_WITH_STDIN: '1' })
@@ -163,7 +163,7 @@ describe('where it goes', () => {
     assert.deepEqual(readdirSync(folder), ['a.mp4'])
   })
 
-  test('75. process.exit in the middle: no file, no ffmpeg', async () => {
+  test('75: process.exit in the middle: no file, no ffmpeg', async () => {
     const target = join(folder, 'a.mp4')
     const ffmpeg = standIn(tools, real, stall(`${target}.started`))
     const script = fileURLToPath(new URL('support/save_child.js', import.meta.url))
@@ -174,7 +174,7 @@ describe('where it goes', () => {
     assert.deepEqual(readdirSync(folder), ['a.mp4.started'])
   })
 
-  test('75. the temporary file of a living process is left alone', async () => {
+  test('75: the temporary file of a living process is left alone', async () => {
     const started = join(tools, 'started')
     const stop = new AbortController()
     const saving = video().save(join(folder, 'slow.mp4'), {

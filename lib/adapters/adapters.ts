@@ -2,7 +2,7 @@ import path from 'node:path'
 import type { Checkpoint } from '../checkpoint.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import type { NativeAdaptation, NativePipeline } from '../native.js'
-import { readSafetensorsHeader } from '../safetensors_header.js'
+import { readSafetensorsHeader, type SafetensorsHeader } from '../safetensors_header.js'
 import { suggestion } from '../suggestion.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { type AdaptedNetwork, type LoraLayer, loraLayers, type WeightShapes } from './lora.js'
@@ -33,16 +33,19 @@ export class Adapters {
   readonly #checkpoint: Checkpoint
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
+  readonly #header: (file: string) => Promise<SafetensorsHeader>
   #shapes: Promise<Record<AdaptedNetwork, WeightShapes>> | undefined
   #state: State = { loras: [], inversions: [] }
   /** What holds for a job that is queued now. */
   #queued: State = this.#state
   #changes: Promise<unknown> = Promise.resolve()
 
-  constructor(checkpoint: Checkpoint, tokenizer: Tokenizer, native: NativePipeline) {
+  /** @param headerBytes the most that a file's header may have */
+  constructor(checkpoint: Checkpoint, tokenizer: Tokenizer, native: NativePipeline, headerBytes: number) {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
+    this.#header = (file) => readSafetensorsHeader(file, headerBytes)
   }
 
   get loras(): Lora[] {
@@ -60,7 +63,7 @@ export class Adapters {
 
   loadLora({ file, name, scale }: CheckedLora): Promise<string> {
     return this.#change(async ({ loras, inversions }) => {
-      const header = await readSafetensorsHeader(file)
+      const header = await this.#header(file)
       const layers = loraLayers(header, await this.#weightShapes())
       const taken = loras.map((lora) => lora.name)
       if (name !== undefined && taken.includes(name)) {
@@ -93,7 +96,7 @@ export class Adapters {
 
   loadTextualInversion({ file, token }: CheckedTextualInversion): Promise<string> {
     return this.#change(async ({ loras, inversions }) => {
-      const header = await readSafetensorsHeader(file)
+      const header = await this.#header(file)
       const [rows, width] = (await this.#weightShapes()).text_encoder.get(tokenTable) as [number, number]
       if (rows !== this.#tokenizer.vocabularySize) {
         throw new TorchreelError(
@@ -163,7 +166,9 @@ export class Adapters {
 
   #weightShapes(): Promise<Record<AdaptedNetwork, WeightShapes>> {
     const read = async (network: AdaptedNetwork) => {
-      const headers = await Promise.all(this.#checkpoint.files[network].weights.map(readSafetensorsHeader))
+      const headers = await Promise.all(
+        this.#checkpoint.files[network].weights.map((file) => this.#header(file)),
+      )
       return new Map(
         headers.flatMap(({ tensors }) => Array.from(tensors, ([name, { shape }]) => [name, shape] as const)),
       )

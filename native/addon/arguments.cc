@@ -33,7 +33,10 @@ Napi::Error coded_error(Napi::Env env, const std::string& code, const std::strin
 }
 
 Napi::Error core_error(Napi::Env env, const torchreel_error& error) {
-  return coded_error(env, error.code, error.message);
+  Napi::Error coded = coded_error(env, error.code, error.message);
+  if (error.stage[0] != '\0') coded.Set("stage", Napi::String::New(env, error.stage));
+  if (error.step > 0) coded.Set("step", Napi::Number::New(env, static_cast<double>(error.step)));
+  return coded;
 }
 
 std::string string_argument(const Napi::Value& value, const char* name) {

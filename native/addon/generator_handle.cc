@@ -6,7 +6,7 @@
 #include "arguments.h"
 #include "core_library.h"
 
-const napi_type_tag GeneratorHandle::type_tag{0x6c2e85f01b7d43a9, 0x83d1f5a60e924bc7};
+const napi_type_tag GeneratorHandle::type_tag{0x6c2e85f01b7d43a9, reinterpret_cast<uintptr_t>(&type_tag)};
 
 GeneratorHandle::GeneratorHandle(Napi::Env env, uint64_t seed) : core_(opened_core()) {
   torchreel_error error{};

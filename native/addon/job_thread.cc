@@ -1,13 +1,17 @@
 #include "job_thread.h"
 
+#include <new>
 #include <utility>
 #include <vector>
 
 #include "arguments.h"
+#include "fault_order.h"
 
 namespace {
 
-constexpr torchreel_error aborted{"ABORTED", "the job was cancelled"};
+constexpr torchreel_error unreported{"ERR_OUT_OF_MEMORY", "memory for a result of the job was refused", "",
+                                     0};
+constexpr torchreel_error aborted{"ABORTED", "the job was cancelled", "", 0};
 
 }  // namespace
 
@@ -21,7 +25,8 @@ struct JobThread::Message {
   torchreel_error error{};
 };
 
-JobThread::JobThread(Napi::Env env, std::function<void()> finish) : env_(env), finish_(std::move(finish)) {
+JobThread::JobThread(Napi::Env env, std::function<void()> finish, std::function<void()> ended)
+    : env_(env), finish_(std::move(finish)), ended_(std::move(ended)) {
   events_ = Events::New(env, "torchreel job", /*maxQueueSize=*/0, /*initialThreadCount=*/1, this);
   events_.Unref(env);  // an idle pipeline does not keep the process alive
   try {
@@ -100,12 +105,17 @@ Napi::Promise JobThread::close(Napi::Env env, const Napi::Value& owner) {
   return closed_->Promise();
 }
 
-void JobThread::report(Job& job, Report report) {
-  auto message = std::make_unique<Message>();
-  message->kind = Message::Kind::report;
-  message->job = &job;
-  message->report = std::move(report);
-  send(std::move(message));
+void JobThread::report(Job& job, const std::function<Report()>& make) noexcept {
+  try {
+    if (torchreel::faults::due("report")) throw std::bad_alloc();
+    auto message = std::make_unique<Message>();
+    message->kind = Message::Kind::report;
+    message->job = &job;
+    message->report = make();
+    send(std::move(message));
+  } catch (const std::bad_alloc&) {
+    job.unreported = job.cancelled = true;
+  }
 }
 
 void JobThread::run() {
@@ -146,6 +156,8 @@ void JobThread::settled(Napi::Env env, uint32_t id, const torchreel_error* error
   auto job = std::move(jobs_.at(id));
   jobs_.erase(id);
   if (jobs_.empty() && !closed_) events_.Unref(env);
+  if (job->unreported) error = &unreported;
+  if (!error && job->succeeded) job->succeeded(env);
   if (error) {
     job->deferred.Reject(core_error(env, *error).Value());
   } else {
@@ -158,13 +170,20 @@ void JobThread::deliver(Napi::Env env, Napi::Function, JobThread* thread, Messag
   if (static_cast<napi_env>(env) == nullptr) return;  // the environment is gone
   switch (message->kind) {
     case Message::Kind::report:
-      if (!message->job->listener.IsEmpty()) message->job->listener.Call({message->report(env)});
+      // A result that cannot be made in JavaScript's memory must not be missed in silence.
+      try {
+        if (torchreel::faults::due("delivery")) throw Napi::Error::New(env, "an ordered failure");
+        if (!message->job->unreported) message->job->listener.Call({message->report(env)});
+      } catch (const Napi::Error&) {
+        message->job->unreported = message->job->cancelled = true;
+      }
       break;
     case Message::Kind::settled:
       thread->settled(env, message->id, message->failed ? &message->error : nullptr);
       break;
     case Message::Kind::ended:
       if (thread->thread_.joinable()) thread->thread_.join();
+      if (thread->ended_) thread->ended_();
       if (thread->closed_) thread->closed_->Resolve(env.Undefined());
       thread->owner_.Reset();
       break;

@@ -22,8 +22,11 @@ struct Job {
 
   std::function<int(Job& job, torchreel_error* error)> work;  // on the job thread: 0, or 1 and an error
   Napi::Promise::Deferred deferred;
-  Napi::FunctionReference listener;  // takes what the job reports; may be empty
+  Napi::FunctionReference listener;  // takes what the job reports
+  std::function<void(Napi::Env)>
+      succeeded;  // on the JavaScript thread, before the promise is resolved; may be empty
   std::atomic<bool> cancelled{false};
+  std::atomic<bool> unreported{false};  // memory for a report was refused: the job fails
 };
 
 class JobThread {
@@ -31,8 +34,9 @@ class JobThread {
   // A report is made into a JavaScript value on the JavaScript thread.
   using Report = std::function<Napi::Value(Napi::Env)>;
 
-  // Starts the thread. `finish` runs on it after the last job.
-  JobThread(Napi::Env env, std::function<void()> finish);
+  // Starts the thread. `finish` runs on it after the last job, `ended` on the JavaScript thread before
+  // close() resolves.
+  JobThread(Napi::Env env, std::function<void()> finish, std::function<void()> ended);
   JobThread(const JobThread&) = delete;
   JobThread& operator=(const JobThread&) = delete;
   // Cancels what runs and waits for it: at most one step of a job.
@@ -46,8 +50,9 @@ class JobThread {
   // that keeps this object alive, is held until then.
   Napi::Promise close(Napi::Env env, const Napi::Value& owner);
 
-  // Job thread. Hands a report to the job's listener.
-  void report(Job& job, Report report);
+  // Job thread. Hands what `make` gives to the job's listener. Called by the core, which no exception may
+  // enter.
+  void report(Job& job, const std::function<Report()>& make) noexcept;
 
  private:
   struct Message;
@@ -61,7 +66,7 @@ class JobThread {
   void stop();
 
   napi_env env_;
-  std::function<void()> finish_;
+  std::function<void()> finish_, ended_;
   Events events_;
 
   // JavaScript thread only

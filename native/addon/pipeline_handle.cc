@@ -8,6 +8,7 @@
 #include "adaptation.h"
 #include "arguments.h"
 #include "core_library.h"
+#include "fault_order.h"
 
 namespace {
 
@@ -40,11 +41,24 @@ struct PipelineOptions {
         offload(string_argument(options.Get("offload"), "offload")),
         scaling_factor(number_argument(options.Get("scalingFactor"), "scalingFactor")),
         latent_channels(integer_argument(options.Get("latentChannels"), "latentChannels")),
-        threads(static_cast<int32_t>(integer_argument(options.Get("threads"), "threads"))) {}
+        threads(static_cast<int32_t>(integer_argument(options.Get("threads"), "threads"))),
+        max_header(integer_argument(options.Get("maxHeader"), "maxHeader")) {}
 
-  torchreel_pipeline_options view() const {
-    return {text_encoder.view(), unet.view(),    vae.view(),      device.c_str(), dtype.c_str(),
-            offload.c_str(),     scaling_factor, latent_channels, threads};
+  torchreel_pipeline_options view(Job& job) const {
+    return {
+        .text_encoder = text_encoder.view(),
+        .unet = unet.view(),
+        .vae = vae.view(),
+        .device = device.c_str(),
+        .dtype = dtype.c_str(),
+        .offload = offload.c_str(),
+        .scaling_factor = scaling_factor,
+        .latent_channels = latent_channels,
+        .threads = threads,
+        .max_header = max_header,
+        .context = &job,
+        .cancelled = [](void* context) -> int { return static_cast<Job*>(context)->cancelled; },
+    };
   }
 
   NetworkFiles text_encoder, unet, vae;
@@ -52,6 +66,7 @@ struct PipelineOptions {
   double scaling_factor;
   int64_t latent_channels;
   int32_t threads;
+  int64_t max_header;
 };
 
 // Prompts: { tokens: Int32Array, clipSkip } or { embeddings: Float32Array, size: D }, of `prompts` rows.
@@ -97,7 +112,8 @@ struct Request {
         latents_every(integer_argument(request.Get("latentsEvery"), "latentsEvery")),
         decode_chunk(integer_argument(request.Get("decodeChunk"), "decodeChunk")),
         tile(integer_argument(request.Get("tile"), "tile")),
-        tile_overlap(integer_argument(request.Get("tileOverlap"), "tileOverlap")) {
+        tile_overlap(integer_argument(request.Get("tileOverlap"), "tileOverlap")),
+        allow_non_finite(request.Get("allowNonFinite").ToBoolean()) {
     if (Napi::Value negative = request.Get("negativePrompts"); !negative.IsUndefined()) {
       negative_prompts = Text(object_argument(negative, "negativePrompts"), videos);
     }
@@ -148,6 +164,7 @@ struct Request {
         .decode_chunk = decode_chunk,
         .tile = tile,
         .tile_overlap = tile_overlap,
+        .allow_non_finite = allow_non_finite,
     };
   }
 
@@ -160,6 +177,7 @@ struct Request {
   std::vector<double> program, guidance, freeu;
   std::vector<uint64_t> seeds;
   int64_t window, window_overlap, latents_every, decode_chunk, tile, tile_overlap;
+  bool allow_non_finite;
 };
 
 // Numbers with a shape, as { data: Float32Array, shape }.
@@ -191,78 +209,126 @@ struct Reporter {
   Job& job;
 
   torchreel_listener view() {
-    return {
-        .context = this, .cancelled = cancelled, .progress = progress, .latents = latents, .frames = frames};
+    return {.context = this,
+            .cancelled = cancelled,
+            .progress = progress,
+            .latents = latents,
+            .frames = frames,
+            .warning = warning};
   }
 
   static Reporter& of(void* context) { return *static_cast<Reporter*>(context); }
 
   static int cancelled(void* context) { return of(context).job.cancelled; }
 
+  // Runs `make` now, which copies what the core lends, and what that gives on the JavaScript thread.
+  template <typename Make>
+  static void report(void* context, Make&& make) noexcept {
+    of(context).thread.report(of(context).job, make);
+  }
+
   static void progress(void* context, int stage, int64_t step, int64_t steps) {
     static constexpr const char* names[] = {"encode", "denoise", "decode"};
-    of(context).thread.report(of(context).job, [=](Napi::Env env) {
-      Napi::Object event = Napi::Object::New(env);
-      event.Set("type", "progress");
-      event.Set("stage", names[stage]);
-      event.Set("step", static_cast<double>(step));
-      event.Set("steps", static_cast<double>(steps));
-      return event;
+    report(context, [=] {
+      return [=](Napi::Env env) {
+        Napi::Object event = Napi::Object::New(env);
+        event.Set("type", "progress");
+        event.Set("stage", names[stage]);
+        event.Set("step", static_cast<double>(step));
+        event.Set("steps", static_cast<double>(steps));
+        return event;
+      };
     });
   }
 
   static void latents(void* context, int64_t step, int64_t steps, const float* data, const int64_t shape[5]) {
-    Numbers numbers(data, {shape, shape + 5});
-    of(context).thread.report(of(context).job, [=](Napi::Env env) {
-      Napi::Object event = numbers.to_object(env);
-      event.Set("type", "latents");
-      event.Set("step", static_cast<double>(step));
-      event.Set("steps", static_cast<double>(steps));
-      return event;
+    report(context, [=] {
+      return [=, numbers = Numbers(data, {shape, shape + 5})](Napi::Env env) {
+        Napi::Object event = numbers.to_object(env);
+        event.Set("type", "latents");
+        event.Set("step", static_cast<double>(step));
+        event.Set("steps", static_cast<double>(steps));
+        return event;
+      };
     });
   }
 
   static void embeddings(void* context, const float* data, const int64_t shape[3]) {
-    Numbers numbers(data, {shape, shape + 3});
-    of(context).thread.report(of(context).job, [=](Napi::Env env) {
-      Napi::Object event = numbers.to_object(env);
-      event.Set("type", "embeddings");
-      return event;
+    report(context, [=] {
+      return [=, numbers = Numbers(data, {shape, shape + 3})](Napi::Env env) {
+        Napi::Object event = numbers.to_object(env);
+        event.Set("type", "embeddings");
+        return event;
+      };
     });
   }
 
   static void frames(void* context, int64_t first, int64_t count, int64_t height, int64_t width,
                      const uint8_t* data) {
-    std::vector<uint8_t> pixels(data, data + count * height * width * 3);
-    of(context).thread.report(of(context).job, [=](Napi::Env env) {
-      Napi::Object event = Napi::Object::New(env);
-      event.Set("type", "frames");
-      event.Set("first", static_cast<double>(first));
-      event.Set("count", static_cast<double>(count));
-      event.Set("height", static_cast<double>(height));
-      event.Set("width", static_cast<double>(width));
-      event.Set("data", Napi::Buffer<uint8_t>::Copy(env, pixels.data(), pixels.size()));
-      return event;
+    report(context, [=] {
+      std::vector<uint8_t> pixels(data, data + count * height * width * 3);
+      return [=, pixels = std::move(pixels)](Napi::Env env) {
+        Napi::Object event = Napi::Object::New(env);
+        event.Set("type", "frames");
+        event.Set("first", static_cast<double>(first));
+        event.Set("count", static_cast<double>(count));
+        event.Set("height", static_cast<double>(height));
+        event.Set("width", static_cast<double>(width));
+        event.Set("data", Napi::Buffer<uint8_t>::Copy(env, pixels.data(), pixels.size()));
+        return event;
+      };
+    });
+  }
+
+  static void warning(void* context, const char* message) {
+    report(context, [=] {
+      return [text = std::string(message)](Napi::Env env) {
+        Napi::Object event = Napi::Object::New(env);
+        event.Set("type", "warning");
+        event.Set("message", text);
+        return event;
+      };
     });
   }
 };
 
 }  // namespace
 
-const napi_type_tag PipelineHandle::type_tag{0x1f3bd9e2a7c84d51, 0x9a6e40c7d2b15f83};
+// Another copy of the addon in the process has another tag: its handles are not ours.
+const napi_type_tag PipelineHandle::type_tag{0x1f3bd9e2a7c84d51, reinterpret_cast<uintptr_t>(&type_tag)};
 
 PipelineHandle::PipelineHandle(Napi::Env env)
-    : core_(opened_core()), thread_(env, [this] {
-        std::unique_lock lock(mutex_);
-        torchreel_pipeline* closing = std::exchange(pipeline_, nullptr);
-        lock.unlock();
-        if (closing) core_.pipeline_close(closing);
-      }) {}
+    : env_(env),
+      core_(opened_core()),
+      thread_(
+          env,
+          [this] {
+            std::unique_lock lock(mutex_);
+            torchreel_pipeline* closing = std::exchange(pipeline_, nullptr);
+            lock.unlock();
+            if (closing) core_.pipeline_close(closing);
+          },
+          [this] { hold(0); }) {}
+
+PipelineHandle::~PipelineHandle() { hold(0); }
+
+void PipelineHandle::hold(int64_t bytes) {
+  Napi::MemoryManagement::AdjustExternalMemory(env_, bytes - std::exchange(held_, bytes));
+}
 
 Napi::Promise PipelineHandle::open(Napi::Env env, uint32_t id, const Napi::Object& options) {
   auto job = std::make_unique<Job>(env);
-  job->work = [this, options = PipelineOptions(options)](Job&, torchreel_error* error) {
-    torchreel_pipeline_options view = options.view();
+  job->succeeded = [this](Napi::Env) {
+    torchreel_memory memory{};
+    torchreel_error ignored{};
+    if (core_.pipeline_memory(pipeline_, &memory, &ignored)) return;
+    int64_t bytes = 0;
+    for (const auto& network : {memory.text_encoder, memory.unet, memory.vae})
+      bytes += network.mapped + network.copied;
+    hold(bytes);
+  };
+  job->work = [this, options = PipelineOptions(options)](Job& running, torchreel_error* error) {
+    torchreel_pipeline_options view = options.view(running);
     torchreel_pipeline* opened = nullptr;
     int failed = core_.pipeline_open(&view, &opened, error);
     std::lock_guard lock(mutex_);
@@ -274,6 +340,7 @@ Napi::Promise PipelineHandle::open(Napi::Env env, uint32_t id, const Napi::Objec
 
 Napi::Promise PipelineHandle::generate(Napi::Env env, uint32_t id, const Napi::Object& request,
                                        const Napi::Function& listener) {
+  torchreel::faults::arm();
   auto job = std::make_unique<Job>(env);
   job->listener = Napi::Persistent(listener);
   job->work = [this, request = Request(request)](Job& running, torchreel_error* error) {
@@ -321,6 +388,8 @@ Napi::Value PipelineHandle::memory(Napi::Env env) {
   object.Set("vae", network(memory.vae));
   object.Set("allocated", static_cast<double>(memory.allocated));
   object.Set("reserved", static_cast<double>(memory.reserved));
+  int64_t external = Napi::MemoryManagement::AdjustExternalMemory(env, 0);
+  object.Set("external", static_cast<double>(external));
   return object;
 }
 
@@ -340,6 +409,6 @@ Napi::Promise PipelineHandle::adapt(Napi::Env env, uint32_t id, const Napi::Obje
 }
 
 bool PipelineHandle::is_open(torchreel_error* error) const {
-  if (!pipeline_) *error = {"ERR_INTERNAL", "the pipeline is not open"};
+  if (!pipeline_) *error = {"ERR_INTERNAL", "the pipeline is not open", "", 0};
   return pipeline_ != nullptr;
 }

@@ -24,16 +24,23 @@ class PipelineHandle {
   Napi::Promise encode(Napi::Env env, uint32_t id, int64_t prompts, const Napi::Object& text,
                        const Napi::Function& listener);
 
-  // { textEncoder, unet, vae, allocated, reserved } now, whatever the job thread does.
+  // { textEncoder, unet, vae, allocated, reserved, external } now, whatever the job thread does.
   Napi::Value memory(Napi::Env env);
   // Replaces what adapters change, for the jobs that follow.
   Napi::Promise adapt(Napi::Env env, uint32_t id, const Napi::Object& text_encoder, const Napi::Object& unet);
 
+  ~PipelineHandle();
+
   JobThread& thread() { return thread_; }
 
  private:
+  // Tells V8's collector how many bytes this object holds outside of its heap.
+  void hold(int64_t bytes);
+
   bool is_open(torchreel_error* error) const;  // job thread
 
+  Napi::Env env_;
+  int64_t held_ = 0;  // bytes that V8 was told of
   const torchreel_core& core_;
   torchreel_pipeline* pipeline_ = nullptr;  // set and used by the job thread, read by `memory`
   std::mutex mutex_;                        // of `pipeline_` between the two

@@ -6,9 +6,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "safetensors.h"
 #include "torchreel_core.h"
 
 namespace torchreel {
@@ -23,8 +25,10 @@ struct LowRankUpdate {
 struct WeightChange {
   std::vector<LowRankUpdate> updates;
   std::vector<at::Tensor> rows;  // each (N, D)
+  std::vector<std::shared_ptr<const SafetensorsFile>> files;
 
-  // The changed weight, float32 on the base's device. `base` is left as it is.
+  // The changed weight, float32 on the base's device. `base` is left as it is. Throws ERR_MODEL_CORRUPT if a
+  // file was rewritten since it was mapped.
   at::Tensor of(const at::Tensor& base) const;
 };
 

@@ -10,6 +10,7 @@ namespace torchreel {
 namespace {
 
 void fill(torchreel_error* error, const char* code, const char* message) noexcept {
+  *error = {};
   std::snprintf(error->code, sizeof error->code, "%s", code);
   std::snprintf(error->message, sizeof error->message, "%s", message);
 }
@@ -31,6 +32,8 @@ int guarded(torchreel_error* error, const std::function<void()>& work) noexcept 
     return 0;
   } catch (const Error& e) {
     fill(error, e.code(), e.what());
+    std::snprintf(error->stage, sizeof error->stage, "%s", e.stage());
+    error->step = e.step();
   } catch (const c10::OutOfMemoryError& e) {
     fill(error, "ERR_OUT_OF_MEMORY", e.what_without_backtrace());
   } catch (const c10::Error& e) {

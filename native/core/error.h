@@ -12,13 +12,19 @@ namespace torchreel {
 
 class Error : public std::exception {
  public:
-  Error(std::string code, std::string message) : code_(std::move(code)), message_(std::move(message)) {}
+  // `stage` and `step`, from 1, where they say more than the message.
+  Error(std::string code, std::string message, std::string stage = "", int64_t step = 0)
+      : code_(std::move(code)), message_(std::move(message)), stage_(std::move(stage)), step_(step) {}
   const char* code() const noexcept { return code_.c_str(); }
+  const char* stage() const noexcept { return stage_.c_str(); }
+  int64_t step() const noexcept { return step_; }
   const char* what() const noexcept override { return message_.c_str(); }
 
  private:
   std::string code_;
   std::string message_;
+  std::string stage_;
+  int64_t step_;
 };
 
 inline Error invalid_argument(std::string message) { return {"ERR_INVALID_ARGUMENT", std::move(message)}; }

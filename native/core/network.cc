@@ -11,7 +11,7 @@
 #include <sstream>
 
 #include "error.h"
-#include "safetensors.h"
+#include "faults.h"
 
 namespace torchreel {
 namespace {
@@ -59,6 +59,7 @@ std::string shape_text(at::IntArrayRef shape) {
 }
 
 torch::jit::Module load_graph(const std::string& path) {
+  faults::point();
   try {
     return torch::jit::load(path, at::kCPU);
   } catch (const c10::Error& error) {
@@ -126,7 +127,8 @@ class CopyStream {
 
 class Network::Placement {
  public:
-  Placement(Network& network, const Stage& stage) : network_(network), stage_(stage) {
+  Placement(Network& network, const Stage& stage, at::ScalarType dtype) : network_(network), stage_(stage) {
+    faults::point();
     std::vector<at::Tensor> placed;
     CopyStream stream(network.device_);
     for (const Weight& weight : stage.weights) {
@@ -135,11 +137,12 @@ class Network::Placement {
       at::Tensor value = changed                   ? change->second.of(weight.host.to(network.device_))
                          : weight.pinned.defined() ? weight.pinned
                                                    : weight.host;
-      bool there = value.device() == network.device_ && value.scalar_type() == network.dtype_;
-      placed.push_back(there ? value : copy_of(value, network.device_, network.dtype_));
+      bool there = value.device() == network.device_ && value.scalar_type() == dtype;
+      placed.push_back(there ? value : copy_of(value, network.device_, dtype));
       if (!placed.back().is_same(weight.host)) copied_ += static_cast<int64_t>(placed.back().nbytes());
     }
     stream.wait();
+    for (const Weight& weight : stage.weights) before_.push_back(weight.owner.attr(weight.name).toTensor());
     for (size_t i = 0; i < placed.size(); ++i) put(stage.weights[i], placed[i]);
     network.peak_ = std::max(network.peak_.load(), network.copied_ += copied_);
     ++network.placed_;
@@ -149,14 +152,12 @@ class Network::Placement {
   Placement& operator=(const Placement&) = delete;
 
   ~Placement() {
-    if (copied_ > 0) {
-      // The copies' memory goes back to the stream that they were made on: what computes with them must be
-      // done.
-      if (!network_.device_.is_cpu()) {
-        c10::impl::VirtualGuardImpl(network_.device_.type()).getStream(network_.device_).synchronize();
-      }
-      for (const Weight& weight : stage_.weights) put(weight, weight.host);
+    // The copies' memory goes back to the stream that they were made on: what computes with them must be
+    // done.
+    if (copied_ > 0 && !network_.device_.is_cpu()) {
+      c10::impl::VirtualGuardImpl(network_.device_.type()).getStream(network_.device_).synchronize();
     }
+    for (size_t i = 0; i < before_.size(); ++i) put(stage_.weights[i], before_[i]);
     network_.copied_ -= copied_;
     --network_.placed_;
   }
@@ -166,19 +167,20 @@ class Network::Placement {
 
   Network& network_;
   const Stage& stage_;
+  std::vector<at::Tensor> before_;  // what the graph held in their place
   int64_t copied_ = 0;
 };
 
 Network::~Network() = default;
 
 Network::Network(const std::string& component, const torchreel_network_files& files, at::Device device,
-                 at::ScalarType dtype, bool pinned)
+                 at::ScalarType dtype, uint64_t max_header, bool pinned)
     : graph_(load_graph(files.graph)), device_(device), dtype_(dtype), pins_(pinned && !device.is_cpu()) {
   graph_.eval();
-  bind(component, files);
+  bind(component, files, max_header);
 }
 
-void Network::bind(const std::string& component, const torchreel_network_files& files) {
+void Network::bind(const std::string& component, const torchreel_network_files& files, uint64_t max_header) {
   if (files.weight_count == 0) throw invalid_argument("the " + component + " has no weights");
   struct Slot {
     torch::jit::Module owner;
@@ -196,7 +198,8 @@ void Network::bind(const std::string& component, const torchreel_network_files& 
   Complaints missing("missing"), extra("unknown"), misfit("of another shape or type");
   std::map<std::string, at::Tensor> found;
   for (size_t i = 0; i < files.weight_count; ++i) {
-    auto file = SafetensorsFile::open(files.weights[i]);
+    auto file = SafetensorsFile::open(files.weights[i], max_header);
+    files_.push_back(file);
     for (const auto& [name, entry] : file->entries()) {
       if (is_bookkeeping(name)) continue;
       std::string slot_name = slots.contains(name) ? name : current_name(name);
@@ -240,7 +243,7 @@ Network::Share Network::place(size_t stage) {
   Share share = stages_.at(stage).placement.lock();
   if (!share) {
     if (pins_) pin(stages_[stage]);
-    share = std::make_shared<Placement>(*this, stages_[stage]);
+    share = std::make_shared<Placement>(*this, stages_[stage], dtype_);
     stages_[stage].placement = share;
   }
   return share;
@@ -249,6 +252,12 @@ Network::Share Network::place(size_t stage) {
 std::vector<Network::Share> Network::place() {
   std::vector<Share> shares;
   for (size_t stage = 0; stage < stages(); ++stage) shares.push_back(place(stage));
+  return shares;
+}
+
+std::vector<Network::Share> Network::place_as(at::ScalarType dtype) {
+  std::vector<Share> shares;
+  for (const Stage& stage : stages_) shares.push_back(std::make_shared<Placement>(*this, stage, dtype));
   return shares;
 }
 
@@ -300,7 +309,10 @@ void Network::check(const Adaptation& adaptation) const {
 c10::IValue Network::call(const std::string& method, std::vector<c10::IValue> arguments) {
   // The profiling executor makes the first calls slow and the later ones no faster.
   torch::jit::GraphOptimizerEnabledGuard simple_executor(false);
-  return graph_.get_method(method)(std::move(arguments));
+  faults::point();
+  c10::IValue result = graph_.get_method(method)(std::move(arguments));
+  for (const auto& file : files_) file->check();
+  return result;
 }
 
 torchreel_network_memory Network::memory() const {
@@ -308,7 +320,7 @@ torchreel_network_memory Network::memory() const {
           .copied = copied_,
           .peak_copied = peak_,
           .pinned = pinned_,
-          .placed = placed_ == stages()};
+          .placed = placed_ >= stages()};
 }
 
 }  // namespace torchreel

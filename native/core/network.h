@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "adaptation.h"
+#include "safetensors.h"
 #include "torchreel_core.h"
 
 namespace torchreel {
@@ -22,11 +23,13 @@ class Network {
   using Share = std::shared_ptr<const Placement>;
 
   // Loads the graph, maps the weights and checks that they fit each other. Copies no weight.
-  // Throws ERR_MODEL_CORRUPT for a broken file, ERR_MODEL_INCOMPATIBLE naming up to ten tensors that do not
-  // fit. `pinned`: whether weights that are copied to a device stay in page-locked memory of the host, as the
-  // device computes with them, for a device that they go to again and again.
+  // Throws ERR_MODEL_CORRUPT for a broken file or one with a header of more than `max_header` bytes,
+  // ERR_MODEL_INCOMPATIBLE naming up to ten tensors that do not fit. `pinned`: whether weights that are
+  // copied to a device stay in page-locked memory of the host, as the device computes with them, for a device
+  // that they go to again and again.
   Network(const std::string& component, const torchreel_network_files& files, at::Device device,
-          at::ScalarType dtype, bool pinned = false);
+          at::ScalarType dtype, uint64_t max_header = SafetensorsFile::standard_max_header,
+          bool pinned = false);
   ~Network();
 
   Network(const Network&) = delete;
@@ -36,6 +39,8 @@ class Network {
   size_t stages() const { return stages_.size(); }
   Share place(size_t stage);
   std::vector<Share> place();  // all stages
+  // All stages in another dtype, over what is placed, until the shares are given back.
+  std::vector<Share> place_as(at::ScalarType dtype);
 
   // Throws ERR_MODEL_INCOMPATIBLE for a weight that the network lacks or that has another shape.
   void check(const Adaptation& adaptation) const;
@@ -44,6 +49,7 @@ class Network {
   // whenever it is placed.
   void exchange(Adaptation& adaptation);
 
+  // Throws ERR_MODEL_CORRUPT if a file of the weights was rewritten meanwhile.
   c10::IValue call(const std::string& method, std::vector<c10::IValue> arguments);
 
   // May be called on any thread.
@@ -62,11 +68,12 @@ class Network {
     std::weak_ptr<const Placement> placement;
   };
 
-  void bind(const std::string& component, const torchreel_network_files& files);
+  void bind(const std::string& component, const torchreel_network_files& files, uint64_t max_header);
   void pin(Stage& stage);
 
   torch::jit::Module graph_;
   std::vector<Stage> stages_;
+  std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   Adaptation adaptation_;
   at::Device device_;
   at::ScalarType dtype_;

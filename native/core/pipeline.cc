@@ -14,9 +14,11 @@
 #include <utility>
 
 #include "error.h"
+#include "faults.h"
 #include "noise.h"
 #include "program.h"
 #include "tiles.h"
+#include "vae.h"
 #include "windows.h"
 
 namespace torchreel {
@@ -33,12 +35,20 @@ void stop_if_cancelled(const torchreel_listener& listener) {
   if (listener.cancelled(listener.context)) throw Error("ABORTED", "the job was cancelled");
 }
 
-void check_finite(const at::Tensor& tensor, const std::string& stage) {
+void check_finite(const at::Tensor& tensor, const std::string& network, const char* stage, int64_t step) {
   if (tensor.isfinite().all().item<bool>()) return;
   throw Error("ERR_NUMERIC",
-              stage +
+              network +
                   " gave numbers that are not finite; half precision that overflows does that, and so "
-                  "do broken weights: try dtype 'float32'");
+                  "do broken weights: try dtype 'float32', or 'bfloat16', whose range is float32's",
+              stage, step);
+}
+
+// What is needed to build a network, unless the caller wants no pipeline any more.
+const torchreel_network_files& wanted(const torchreel_pipeline_options& options,
+                                      const torchreel_network_files& files) {
+  if (options.cancelled(options.context)) throw Error("ABORTED", "the loading was cancelled");
+  return files;
 }
 
 // What is encoded: the prompts, and each frame of the video.
@@ -81,9 +91,12 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
       offload_(offload_named(options.offload)),
       scaling_factor_(options.scaling_factor),
       latent_channels_(options.latent_channels),
-      text_encoder_("text encoder", options.text_encoder, device_, dtype_, offload_ != Offload::none),
-      unet_("unet", options.unet, device_, dtype_, offload_ != Offload::none),
-      vae_("vae", options.vae, device_, dtype_, offload_ != Offload::none) {
+      text_encoder_("text encoder", wanted(options, options.text_encoder), device_, dtype_,
+                    static_cast<uint64_t>(options.max_header), offload_ != Offload::none),
+      unet_("unet", wanted(options, options.unet), device_, dtype_, static_cast<uint64_t>(options.max_header),
+            offload_ != Offload::none),
+      vae_("vae", wanted(options, options.vae), device_, dtype_, static_cast<uint64_t>(options.max_header),
+           offload_ != Offload::none) {
   keep();
 }
 
@@ -102,8 +115,8 @@ torchreel_memory Pipeline::memory() const {
   torchreel_memory memory{.text_encoder = text_encoder_.memory(),
                           .unet = unet_.memory(),
                           .vae = vae_.memory(),
-                          .allocated = -1,
-                          .reserved = -1};
+                          .allocated = faults::live_bytes(),
+                          .reserved = faults::live_bytes()};
   if (device_.is_cpu()) return memory;
   auto statistics = at::getDeviceAllocator(device_.type())->getDeviceStats(device_.index());
   constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
@@ -130,8 +143,8 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
     prompts = embed(request.videos, request.prompts);
     if (guided) negative = embed(request.videos, request.negative_prompts);
     next = ahead(request.video ? vae_ : unet_);
-    check_finite(prompts, "the text encoder");
-    if (guided) check_finite(negative, "the text encoder");
+    check_finite(prompts, "the text encoder", "encode", 1);
+    if (guided) check_finite(negative, "the text encoder", "encode", 1);
   }
   listener.progress(listener.context, TORCHREEL_ENCODE, 1, encodings(request));
   at::Tensor latents = start(request, noise, listener, next);
@@ -160,7 +173,7 @@ void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_a
 
 at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
   at::Tensor embeddings = embed(prompts, text);
-  check_finite(embeddings, "the text encoder");
+  check_finite(embeddings, "the text encoder", "encode", 1);
   return embeddings;
 }
 
@@ -173,7 +186,10 @@ at::Tensor Pipeline::embed(int64_t prompts, const torchreel_text& text) {
   auto shares = text_encoder_.place();
   at::Tensor ids =
       at::from_blob(const_cast<int32_t*>(text.tokens), {prompts, text.tokens_per_prompt}, at::kInt);
-  return text_encoder_.call("forward", {ids.to(at::kLong).to(device_), text.clip_skip}).toTensor();
+  at::Tensor embeddings =
+      text_encoder_.call("forward", {ids.to(at::kLong).to(device_), text.clip_skip}).toTensor();
+  faults::spoil(embeddings);
+  return embeddings;
 }
 
 at::Tensor Pipeline::start(const torchreel_request& request, NoiseSource& noise,
@@ -193,23 +209,22 @@ at::Tensor Pipeline::encode_video(const torchreel_request& request, NoiseSource&
   at::Tensor video =
       at::from_blob(const_cast<uint8_t*>(request.video), {frames, height, width, 3}, at::kByte);
 
-  auto shares = vae_.place();
+  Vae vae(vae_, dtype_, listener);
   std::vector<at::Tensor> moments;  // each (1, 2·C, h, w): mean and log variance
   for (int64_t frame = 0; frame < frames; ++frame) {
     at::Tensor image = video.narrow(0, frame, 1).to(device_, at::kFloat).permute({0, 3, 1, 2}) / 255 * 2 - 1;
-    moments.push_back(in_tiles(image.to(dtype_), request.tile * scale, request.tile_overlap * scale,
-                               [&](const at::Tensor& tile) {
-                                 stop_if_cancelled(listener);
-                                 auto parts = vae_.call("encode", {tile}).toTupleRef().elements().vec();
-                                 return at::cat({parts[0].toTensor(), parts[1].toTensor()}, 1).to(at::kFloat);
-                               }));
+    moments.push_back(
+        in_tiles(image, request.tile * scale, request.tile_overlap * scale, [&](const at::Tensor& tile) {
+          stop_if_cancelled(listener);
+          return vae.encode(tile);
+        }));
     listener.progress(listener.context, TORCHREEL_ENCODE, 2 + frame, encodings(request));
   }
   auto parts = at::cat(moments).transpose(0, 1).unsqueeze(0).chunk(2, 1);  // (1, C, F, h, w)
   at::Tensor drawn = noise.step(latent_channels_, frames, request.latent_height, request.latent_width);
   at::Tensor latents = (parts[0] + at::exp(0.5 * parts[1]) * drawn.to(device_)) * scaling_factor_;
   next = ahead(unet_);
-  check_finite(latents, "the VAE");
+  if (!request.allow_non_finite) check_finite(latents, "the VAE", "encode", 2);
   return latents;
 }
 
@@ -240,7 +255,9 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
   hooks.network = [&](const at::Tensor& input, double timestep, int64_t call) {
     at::Tensor time = at::scalar_tensor(timestep, at::TensorOptions(at::kFloat).device(device_));
     auto forward = [&](const at::Tensor& x, const c10::IValue& context) {
-      return unet.forward(x.to(dtype_), time, context, freeu).to(at::kFloat);
+      at::Tensor output = unet.forward(x.to(dtype_), time, context, freeu).to(at::kFloat);
+      faults::spoil(output);
+      return output;
     };
     double guidance = scale_of(call);
     at::Tensor output = in_windows(input, request.window, request.window_overlap, [&](const at::Tensor& x) {
@@ -254,7 +271,8 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
   };
   hooks.noise = [&] { return noise.step(latent_channels_, frames, height, width).to(device_); };
   hooks.after_call = [&](const at::Tensor& sample, int64_t call) {
-    check_finite(sample, "the unet in step " + std::to_string(call + 1));
+    if (!request.allow_non_finite)
+      check_finite(sample, "the unet in step " + std::to_string(call + 1), "denoise", call + 1);
     listener.progress(listener.context, TORCHREEL_DENOISE, call + 1, program.calls());
     bool due = request.latents_every > 0 && (call + 1) % request.latents_every == 0;
     if (due && call + 1 < program.calls()) report(sample, call + 1);
@@ -269,17 +287,18 @@ void Pipeline::decode(const torchreel_request& request, const at::Tensor& latent
   at::Tensor frames = latents.transpose(1, 2).flatten(0, 1) / scaling_factor_;  // (B·F, C, h, w)
   int64_t total = frames.size(0), chunk = std::max<int64_t>(1, request.decode_chunk);
 
-  auto shares = vae_.place();
+  Vae vae(vae_, dtype_, listener);
   listener.progress(listener.context, TORCHREEL_DECODE, 0, total);
   for (int64_t first = 0; first < total; first += chunk) {
     int64_t count = std::min(chunk, total - first);
-    at::Tensor images = in_tiles(frames.narrow(0, first, count).to(dtype_), request.tile,
-                                 request.tile_overlap, [&](const at::Tensor& tile) {
+    at::Tensor images = in_tiles(frames.narrow(0, first, count), request.tile, request.tile_overlap,
+                                 [&](const at::Tensor& tile) {
                                    stop_if_cancelled(listener);
-                                   return vae_.call("decode", {tile}).toTensor().to(at::kFloat);
+                                   return vae.decode(tile);
                                  });
-    check_finite(images, "the VAE");
-    at::Tensor pixels = (images * 0.5 + 0.5).clamp_(0, 1).mul_(255).round_().to(at::kByte);
+    if (!request.allow_non_finite) check_finite(images, "the VAE", "decode", first + 1);
+    at::Tensor pixels =
+        (images.nan_to_num(-1, -1, -1) * 0.5 + 0.5).clamp_(0, 1).mul_(255).round_().to(at::kByte);
     pixels = pixels.permute({0, 2, 3, 1}).to(at::kCPU).contiguous();  // (n, H, W, 3)
     listener.frames(listener.context, first, count, pixels.size(1), pixels.size(2),
                     pixels.const_data_ptr<uint8_t>());

@@ -2,103 +2,78 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
 #include <mutex>
-#include <tuple>
 
 #include "error.h"
+#include "faults.h"
 
 namespace torchreel {
 namespace {
-
-constexpr uint64_t max_header = 100'000'000;  // bytes, the format's own limit
 
 [[noreturn]] void corrupt(const std::string& path, const std::string& reason) {
   throw Error("ERR_MODEL_CORRUPT", path + " is no valid safetensors file: " + reason);
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(const std::string& path) : value_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (value_ < 0) throw Error("ERR_MODEL_NOT_FOUND", path + " cannot be opened: " + std::strerror(errno));
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() { ::close(value_); }
-  int get() const { return value_; }
+// By its first bytes: torch.save's archive, or a bare pickle of protocol 2 to 5.
+bool is_pickle(uint64_t first_bytes) {
+  unsigned char bytes[sizeof first_bytes];
+  std::memcpy(bytes, &first_bytes, sizeof bytes);
+  return std::memcmp(bytes, "PK\x03\x04", 4) == 0 || (bytes[0] == 0x80 && bytes[1] >= 2 && bytes[1] <= 5);
+}
 
- private:
-  int value_;
-};
-
-// Which file, and which state of it: a file that was replaced or rewritten is another one.
-using Identity = std::tuple<dev_t, ino_t, off_t, time_t, long>;
-
-struct Mappings {
+struct OpenFiles {
   std::mutex mutex;
-  std::map<Identity, std::weak_ptr<const SafetensorsFile>> files;
+  std::map<MappedFile::Identity, std::weak_ptr<const SafetensorsFile>> files;
 };
 
-Mappings& mappings() {
-  static auto* const all = new Mappings;  // never destroyed: job threads may outlive static destruction
+OpenFiles& open_files() {
+  static auto* const all = new OpenFiles;  // never destroyed: job threads may outlive static destruction
   return *all;
 }
 
 }  // namespace
 
-std::shared_ptr<const SafetensorsFile> SafetensorsFile::open(const std::string& path) {
-  Descriptor descriptor(path);
-  struct stat status {};
-  if (::fstat(descriptor.get(), &status) != 0 || !S_ISREG(status.st_mode))
-    corrupt(path, "it is not a regular file");
-
-  Identity identity{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec,
-                    status.st_mtim.tv_nsec};
-  Mappings& all = mappings();
+std::shared_ptr<const SafetensorsFile> SafetensorsFile::open(const std::string& path, uint64_t max_header) {
+  faults::point();
+  auto mapped = std::make_unique<MappedFile>(path);
+  MappedFile::Identity identity = mapped->identity();
+  OpenFiles& all = open_files();
   std::lock_guard lock(all.mutex);
   std::erase_if(all.files, [](const auto& item) { return item.second.expired(); });
   if (auto found = all.files.find(identity); found != all.files.end()) {
     if (auto file = found->second.lock()) return file;
   }
-  std::shared_ptr<const SafetensorsFile> file(
-      new SafetensorsFile(path, descriptor.get(), static_cast<size_t>(status.st_size)));
+  std::shared_ptr<const SafetensorsFile> file(new SafetensorsFile(std::move(mapped), max_header));
   all.files[identity] = file;
   return file;
 }
 
-SafetensorsFile::SafetensorsFile(std::string path, int descriptor, size_t size)
-    : path_(std::move(path)), size_(size) {
-  uint64_t header = 0;
-  if (size < sizeof header) corrupt(path_, "it has only " + std::to_string(size) + " bytes");
-  if (::pread(descriptor, &header, sizeof header, 0) != sizeof header)
-    corrupt(path_, "its header cannot be read");
+SafetensorsFile::SafetensorsFile(std::unique_ptr<MappedFile> mapped, uint64_t max_header)
+    : file_(std::move(mapped)) {
+  const std::string& path = file_->path();
+  uint64_t header = 0, size = file_->size();
+  if (size < sizeof header) corrupt(path, "it has only " + std::to_string(size) + " bytes");
+  if (!file_->read(&header, sizeof header)) corrupt(path, "its header cannot be read");
   if (std::memcmp(&header, "version ", sizeof header) == 0) {
-    corrupt(path_, "it is a Git LFS pointer; fetch the weights themselves with `git lfs pull`");
+    corrupt(path, "it is a Git LFS pointer; fetch the weights themselves with `git lfs pull`");
   }
-  if (header > max_header) corrupt(path_, "its header claims " + std::to_string(header) + " bytes");
-  if (header > size - sizeof header) corrupt(path_, "it ends inside its header");
+  if (header > max_header && is_pickle(header)) {
+    throw Error("ERR_MODEL_UNTRUSTED",
+                path + " is a pickle, whatever its name says: a program, which is not run");
+  }
+  if (header > max_header) {
+    corrupt(path, "its header claims " + std::to_string(header) + " bytes, more than " +
+                      std::to_string(max_header));
+  }
+  if (header > size - sizeof header) corrupt(path, "it ends inside its header");
 
-  void* mapping = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-  if (mapping == MAP_FAILED)
-    throw Error("ERR_OUT_OF_MEMORY", path_ + " cannot be mapped: " + std::strerror(errno));
-  mapping_ = mapping;
-  const char* bytes = static_cast<const char*>(mapping_) + sizeof header;
+  file_->map();
+  const char* bytes = file_->data() + sizeof header;
   payload_ = bytes + header;
-  try {
-    entries_ = parse_safetensors_header({bytes, header}, size - sizeof header - header, path_);
-  } catch (...) {
-    ::munmap(mapping_, size_);
-    throw;
-  }
+  entries_ = parse_safetensors_header({bytes, header}, size - sizeof header - header, path);
 }
-
-SafetensorsFile::~SafetensorsFile() { ::munmap(mapping_, size_); }
 
 at::Tensor mapped_tensor(const std::shared_ptr<const SafetensorsFile>& file, const std::string& name) {
   const TensorEntry& entry = file->entries_.at(name);

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "mapped_file.h"
+
 namespace torchreel {
 
 struct TensorEntry {
@@ -29,23 +31,26 @@ std::map<std::string, TensorEntry> parse_safetensors_header(std::string_view hea
 // already mapped is mapped once, so a second pipeline on the same weights takes no memory.
 class SafetensorsFile {
  public:
-  static std::shared_ptr<const SafetensorsFile> open(const std::string& path);
+  static constexpr uint64_t standard_max_header = 100'000'000;  // bytes, the format's own limit
+
+  // A header of more than `max_header` bytes is refused.
+  static std::shared_ptr<const SafetensorsFile> open(const std::string& path,
+                                                     uint64_t max_header = standard_max_header);
 
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
-  ~SafetensorsFile();
 
-  const std::string& path() const { return path_; }
   const std::map<std::string, TensorEntry>& entries() const { return entries_; }
 
+  // Throws ERR_MODEL_CORRUPT if the file was rewritten since it was opened.
+  void check() const { file_->check(); }
+
  private:
-  SafetensorsFile(std::string path, int descriptor, size_t size);
+  SafetensorsFile(std::unique_ptr<MappedFile> file, uint64_t max_header);
   friend at::Tensor mapped_tensor(const std::shared_ptr<const SafetensorsFile>& file,
                                   const std::string& name);
 
-  std::string path_;
-  void* mapping_ = nullptr;
-  size_t size_ = 0;
+  std::unique_ptr<MappedFile> file_;
   const char* payload_ = nullptr;
   std::map<std::string, TensorEntry> entries_;
 };

@@ -13,6 +13,8 @@
 #include "cpu_memory.h"
 #include "error.h"
 #include "exit.h"
+#include "fault_order.h"
+#include "faults.h"
 #include "noise.h"
 #include "pipeline.h"
 #include "program.h"
@@ -20,6 +22,7 @@
 struct torchreel_pipeline {
   explicit torchreel_pipeline(const torchreel_pipeline_options& options) : pipeline(options) {}
   torchreel::Pipeline pipeline;
+  bool device_lost = false;
 };
 
 struct torchreel_generator {
@@ -33,11 +36,29 @@ int device_check(const char* device, torchreel_error* error) {
   return guarded(error, [&] { device_named(device); });
 }
 
+// A call that computes: `work` gets the pipeline. A lost device stays lost for the process, so that later
+// calls need not try.
+template <typename Work>
+int on_pipeline(torchreel_pipeline* pipeline, torchreel_error* error, Work&& work) {
+  int failed = guarded(error, [&] {
+    if (pipeline->device_lost) throw Error("ERR_DEVICE_LOST", "the device was lost: restart the process");
+    c10::InferenceMode inference;
+    BusyScope busy;
+    PooledMemory pooled;
+    faults::arm();
+    work(pipeline->pipeline);
+  });
+  if (failed && std::strcmp(error->code, "ERR_DEVICE_LOST") == 0) pipeline->device_lost = true;
+  return failed;
+}
+
 int pipeline_open(const torchreel_pipeline_options* options, torchreel_pipeline** pipeline,
                   torchreel_error* error) {
   return guarded(error, [&] {
     c10::InferenceMode inference;
     BusyScope busy;
+    faults::watch_allocations();
+    faults::arm();
     if (options->threads > 0) at::set_num_threads(options->threads);  // of this thread's operations
     *pipeline = std::make_unique<torchreel_pipeline>(*options).release();
   });
@@ -45,33 +66,21 @@ int pipeline_open(const torchreel_pipeline_options* options, torchreel_pipeline*
 
 int pipeline_generate(torchreel_pipeline* pipeline, const torchreel_request* request,
                       const torchreel_listener* listener, torchreel_error* error) {
-  return guarded(error, [&] {
-    c10::InferenceMode inference;
-    BusyScope busy;
-    PooledMemory pooled;
-    pipeline->pipeline.generate(*request, *listener);
-  });
+  return on_pipeline(pipeline, error, [&](Pipeline& one) { one.generate(*request, *listener); });
 }
 
 int pipeline_encode(torchreel_pipeline* pipeline, int64_t prompts, const torchreel_text* text, void* context,
                     void (*embeddings)(void* context, const float* data, const int64_t shape[3]),
                     torchreel_error* error) {
-  return guarded(error, [&] {
-    c10::InferenceMode inference;
-    BusyScope busy;
-    PooledMemory pooled;
-    at::Tensor host = pipeline->pipeline.encode(prompts, *text).to(at::kCPU, at::kFloat).contiguous();
+  return on_pipeline(pipeline, error, [&](Pipeline& one) {
+    at::Tensor host = one.encode(prompts, *text).to(at::kCPU, at::kFloat).contiguous();
     embeddings(context, host.const_data_ptr<float>(), host.sizes().data());
   });
 }
 
 int pipeline_adapt(torchreel_pipeline* pipeline, const torchreel_adaptation* text_encoder,
                    const torchreel_adaptation* unet, torchreel_error* error) {
-  return guarded(error, [&] {
-    c10::InferenceMode inference;
-    BusyScope busy;
-    pipeline->pipeline.adapt(*text_encoder, *unet);
-  });
+  return on_pipeline(pipeline, error, [&](Pipeline& one) { one.adapt(*text_encoder, *unet); });
 }
 
 int pipeline_memory(const torchreel_pipeline* pipeline, torchreel_memory* memory, torchreel_error* error) {

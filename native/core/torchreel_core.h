@@ -14,7 +14,9 @@ extern "C" {
 
 typedef struct torchreel_error {
   char code[40];  // "ERR_…" as in lib/errors.ts, or "ABORTED" when the listener asked to stop
-  char message[4056];
+  char message[4032];
+  char stage[16];  // "encode", "denoise" or "decode" where it matters, else empty
+  int64_t step;    // from 1; 0: of none
 } torchreel_error;
 
 typedef struct torchreel_network_files {
@@ -31,6 +33,9 @@ typedef struct torchreel_pipeline_options {
   double scaling_factor;    // latents are divided by it before decoding
   int64_t latent_channels;  // C
   int32_t threads;          // of an operation on the CPU; 0: libtorch's choice
+  int64_t max_header;       // bytes of a safetensors file's header
+  void* context;
+  int (*cancelled)(void* context);  // asked before each network is loaded
 } torchreel_pipeline_options;
 
 // weight += scale · alpha / r · up · down, for a weight (out, in, kernel…): up (out, r, 1…) and down
@@ -83,13 +88,14 @@ typedef struct torchreel_request {
   size_t guidance_length;
   const uint64_t* seeds;  // one for all videos, or one per video
   size_t seed_count;
-  const double* freeu;     // s1, s2, b1, b2: factors of the first two up blocks' skips and input, or NULL
-  int64_t window;          // frames that the network sees at a time; 0: all of them
-  int64_t window_overlap;  // frames that a window shares with the one before it
-  int64_t latents_every;   // report the sample after every so many calls; 0: only at the end
-  int64_t decode_chunk;    // frames decoded at a time
-  int64_t tile;            // side of the VAE's tiles in latents; 0: frames in one piece
-  int64_t tile_overlap;    // latents that a tile shares with the one before it
+  const double* freeu;       // s1, s2, b1, b2: factors of the first two up blocks' skips and input, or NULL
+  int64_t window;            // frames that the network sees at a time; 0: all of them
+  int64_t window_overlap;    // frames that a window shares with the one before it
+  int64_t latents_every;     // report the sample after every so many calls; 0: only at the end
+  int64_t decode_chunk;      // frames decoded at a time
+  int64_t tile;              // side of the VAE's tiles in latents; 0: frames in one piece
+  int64_t tile_overlap;      // latents that a tile shares with the one before it
+  int32_t allow_non_finite;  // go on with NaN and infinity, which become black, instead of ERR_NUMERIC
 } torchreel_request;
 
 // Of one network, in bytes.
@@ -103,7 +109,8 @@ typedef struct torchreel_network_memory {
 
 typedef struct torchreel_memory {
   torchreel_network_memory text_encoder, unet, vae;
-  int64_t allocated, reserved;  // by libtorch on the device, for all pipelines; -1 on the CPU
+  int64_t allocated,
+      reserved;  // by libtorch on the device, for all pipelines; -1: not counted, as on the CPU
 } torchreel_memory;
 
 enum torchreel_stage { TORCHREEL_ENCODE = 0, TORCHREEL_DENOISE = 1, TORCHREEL_DECODE = 2 };
@@ -118,6 +125,8 @@ typedef struct torchreel_listener {
   // rgb24 frames `first` … `first + count` of the B·F, each (height, width, 3)
   void (*frames)(void* context, int64_t first, int64_t count, int64_t height, int64_t width,
                  const uint8_t* data);
+  // something was done otherwise than asked for
+  void (*warning)(void* context, const char* message);
 } torchreel_listener;
 
 // The network of `run_program`: fills `output` from `input`, both of the sample's size. Returns 0, or 1 to

@@ -152,7 +152,7 @@ void test_adaptation(const Fixture& fixture) {
   at::Tensor before = forward();
   auto updated = [&](const std::string& weight, int64_t out, int64_t in) {
     at::Tensor up = at::full({out, 2}, 0.1), down = at::full({2, in}, 0.1);
-    return torchreel::Adaptation{{weight, {{{up, down, 1.0}}, {}}}};
+    return torchreel::Adaptation{{weight, {{{up, down, 1.0}}, {}, {}}}};
   };
   torchreel::Adaptation adaptation = updated("conv_in.weight", 32, 36);
   network.check(adaptation);
