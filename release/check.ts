@@ -71,7 +71,14 @@ function managers(): Manager[] {
     {
       name: 'yarn',
       script: path.join(tool('yarn@1'), 'yarn/bin/yarn.js'),
-      install: (tarball) => ['add', '--no-progress', `file:${tarball}`],
+      // Its cache takes a tarball of the same name and version for the same.
+      install: (tarball) => [
+        'add',
+        '--no-progress',
+        '--cache-folder',
+        path.join(work, 'yarn-cache'),
+        `file:${tarball}`,
+      ],
     },
   ]
 }

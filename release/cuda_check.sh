@@ -40,7 +40,9 @@ on_cuda() {
     NODE_OPTIONS="--import=file://$PWD/build/test/support/on_device.js" "$@"
 }
 compile() {
-  rm -rf dist && for project in lib test bench; do node node_modules/typescript/bin/tsc -p "$project" || return 1; done
+  local tsc=node_modules/typescript/bin/tsc
+  rm -rf dist && node $tsc -p lib && node node_modules/@rollup/wasm-node/dist/bin/rollup --config --silent &&
+    node $tsc -p test && node $tsc -p bench
 }
 build() {
   cmake -S . -B build/cuda-check -DTORCHREEL_LIBTORCH="$TORCHREEL_LIBTORCH" >/dev/null &&

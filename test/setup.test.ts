@@ -11,6 +11,7 @@ import path from 'node:path'
 import { after, beforeEach, test } from 'node:test'
 import { findLibtorch } from '#dist/libtorch.js'
 import { platformProblem } from '#dist/machine.js'
+import { ownIdentity } from '#dist/process_identity.js'
 import { chooseVariant } from '#dist/setup/variant.js'
 import { startNode } from './support/child.js'
 import { repository, tinyCheckpoint } from './support/fixtures.js'
@@ -173,8 +174,12 @@ test('--from a zip; what is damaged, leads elsewhere or does not open is refused
     fs.writeFileSync(file, content)
     return setup(['--from', file], { TORCHREEL_PREBUILD: noAddon }).ended
   }
+  // A set-up that was killed has left its folder: of a process that this machine has not.
+  const dead = ownIdentity.replace(/-\d+-\d+$/, '-999999999-1')
+  fs.mkdirSync(path.join(cache, `incoming-${dead}-x`), { recursive: true })
   const good = await from(archive)
   assert.equal(good.code, 0, good.stderr)
+  assertClean('libtorch-2.13.0')
 
   const damaged = Buffer.from(archive)
   damaged[damaged.indexOf('ELF') + 1000] = 0x55 ^ (damaged[damaged.indexOf('ELF') + 1000] as number)

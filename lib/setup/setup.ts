@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import {
@@ -11,6 +11,7 @@ import {
   variantOf,
 } from '../libtorch.js'
 import { findNvidia, freeBytes, type Nvidia, requirePlatform } from '../machine.js'
+import { identityPattern, isDead, ownIdentity } from '../process_identity.js'
 import { archive, archiveMirror, file, pip, python, type Reporting, type Source } from './sources.js'
 import { checkVariant, chooseVariant } from './variant.js'
 import { verify } from './verify.js'
@@ -131,11 +132,17 @@ async function presentIn(target: string): Promise<{ folder: string; version: str
   }
 }
 
-/** Beside the target, so that renaming at the end is all that is left to do. */
+const incomingName = new RegExp(`^incoming-(${identityPattern})-`)
+
+/** Beside the target, so that renaming at the end is all that is left to do. What dead processes left is removed. */
 async function folderForIncoming(): Promise<string> {
   try {
     await mkdir(cacheFolder(), { recursive: true })
-    return await mkdtemp(path.join(cacheFolder(), 'incoming-'))
+    for (const name of await readdir(cacheFolder())) {
+      const owner = incomingName.exec(name)?.[1]
+      if (owner && isDead(owner)) await rm(path.join(cacheFolder(), name), { recursive: true, force: true })
+    }
+    return await mkdtemp(path.join(cacheFolder(), `incoming-${ownIdentity}-`))
   } catch (cause) {
     throw new TorchreelError(
       'ERR_LIBTORCH_NOT_FOUND',
