@@ -34,6 +34,7 @@ const { values, positionals } = parseArgs({
     width: { type: 'string' },
     height: { type: 'string' },
     seed: { type: 'string', default: '0' },
+    guidance: { type: 'string', default: '9' },
     runs: { type: 'string', default: '3' }, // videos after the first of a process
     rounds: { type: 'string', default: '3' }, // processes of each contestant
     device: { type: 'string', default: 'cpu' },
@@ -51,6 +52,7 @@ const [mode = 'video'] = positionals
 const number = (text: string | undefined) => (text === undefined ? undefined : Number(text))
 const settings = {
   ...{ prompt: values.prompt, seed: Number(values.seed), runs: Number(values.runs) },
+  guidanceScale: Number(values.guidance),
   ...{ device: values.device, threads: number(values.threads), libtorch: values.libtorch },
   dtype: (values.dtype ?? (values.device === 'cpu' ? 'float32' : 'float16')) as Task['dtype'],
   offload: values.offload as Task['offload'],

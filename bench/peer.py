@@ -83,6 +83,7 @@ def main() -> None:
             task["prompt"],
             num_inference_steps=task["steps"],
             num_frames=task["frames"],
+            guidance_scale=task["guidanceScale"],
             height=task.get("height"),
             width=task.get("width"),
             generator=torch.Generator().manual_seed(task["seed"]),

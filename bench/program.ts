@@ -38,7 +38,7 @@ for (let run = 0; run <= task.runs; run++) {
   let denoised = started
   const steps: number[] = []
   const video = await pipeline.generate(task.prompt, {
-    ...{ steps: task.steps, frames: task.frames, seed: task.seed },
+    ...{ steps: task.steps, frames: task.frames, seed: task.seed, guidanceScale: task.guidanceScale },
     ...(task.width && { width: task.width }),
     ...(task.height && { height: task.height }),
     onProgress: ({ stage, step, steps: of }) => {

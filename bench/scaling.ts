@@ -24,9 +24,9 @@ type Settings = Omit<Task, 'started' | 'output' | 'model' | 'trustGraph' | 'fram
 
 /** Frames, sides and steps around a middle, each varied alone. */
 const works = [
-  ...[4, 8, 16, 24].map((frames) => ({ frames, size: 192, steps: 4 })),
-  ...[128, 256, 320].map((size) => ({ frames: 8, size, steps: 4 })),
-  ...[2, 8].map((steps) => ({ frames: 8, size: 192, steps })),
+  ...[4, 8, 16].map((frames) => ({ frames, size: 192, steps: 2 })),
+  ...[128, 256].map((size) => ({ frames: 8, size, steps: 2 })),
+  ...[1, 4].map((steps) => ({ frames: 8, size: 192, steps })),
 ]
 
 /** Makes warm videos of several sizes, each in a process of its own. */

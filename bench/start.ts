@@ -31,7 +31,14 @@ export async function start(rounds: number): Promise<Start> {
       const printed = await output(process.execPath, ['--input-type=module', '-e', importProgram])
       const measured = await torchreel.measure({
         model: path.join(repository, 'models', 'shapes'),
-        ...{ prompt: 'a big red circle moving left', seed: 1, steps: 1, frames: 16, runs: 0 },
+        ...{
+          prompt: 'a big red circle moving left',
+          seed: 1,
+          guidanceScale: 3,
+          steps: 1,
+          frames: 16,
+          runs: 0,
+        },
         ...{ device: 'cpu', dtype: 'float32', offload: 'none', trustGraph: false },
         output: path.join(scratch, 'video.mp4'),
       })

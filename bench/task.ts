@@ -10,6 +10,7 @@ export interface Task {
   readonly width?: number | undefined
   readonly height?: number | undefined
   readonly seed: number
+  readonly guidanceScale: number
   readonly runs: number
   readonly device: string
   readonly dtype: 'float32' | 'float16' | 'bfloat16'

@@ -23,6 +23,7 @@ test('stages follow each other from the start of the process to the file, and ev
       seed: 1,
       runs: 1,
     },
+    guidanceScale: 9,
     ...{ device: 'cpu', dtype: 'float32', offload: 'none', trustGraph: false },
     output: path.join(scratch, 'boat.mp4'),
     frameFile: path.join(scratch, 'boat.rgb'),
