@@ -38,6 +38,7 @@ export function chart({ results, task }: Contest): string {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${left + barWidth + 90}" height="${legendY + 30}" ` +
       'font-family="sans-serif" font-size="13">',
+    `<title>${escaped(title)}</title>`,
     '<rect width="100%" height="100%" fill="white"/>',
     text(left, 24, title),
     ...bars,
