@@ -80,7 +80,7 @@ def main() -> None:
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         started = milliseconds()
         frames = pipeline(
-            task["prompt"],
+            task["prompt"] if run == 0 else f"{task['prompt']}, take {run}",
             num_inference_steps=task["steps"],
             num_frames=task["frames"],
             guidance_scale=task["guidanceScale"],

@@ -37,7 +37,8 @@ for (let run = 0; run <= task.runs; run++) {
   let encoded = started
   let denoised = started
   const steps: number[] = []
-  const video = await pipeline.generate(task.prompt, {
+  // Another prompt each time: an encoding that was kept would not be measured.
+  const video = await pipeline.generate(run === 0 ? task.prompt : `${task.prompt}, take ${run}`, {
     ...{ steps: task.steps, frames: task.frames, seed: task.seed, guidanceScale: task.guidanceScale },
     ...(task.width && { width: task.width }),
     ...(task.height && { height: task.height }),
