@@ -200,7 +200,7 @@ describe('programs', () => {
       { numRuns: 5 * runs },
     )
     assert.ok(made > 0)
-    tally(t, '29', 'bad inputs tried', 5 * runs)
+    tally(t, '88', 'bad inputs tried', 5 * runs)
   })
 })
 
