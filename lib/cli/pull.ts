@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { type DownloadProgress, pullModel } from '../hub/hub.js'
+import { megabytes } from './megabytes.js'
 
 interface PullCommandOptions {
   revision?: string
@@ -71,9 +72,4 @@ export class TransferLine {
   clear(): void {
     if (this.#visible) this.#stream.write('\r\x1b[K')
   }
-}
-
-/** `3.67 GB`, `167 MB` */
-export function megabytes(bytes: number): string {
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`
 }
