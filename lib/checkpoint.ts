@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { checkLinks, checkPipelineClass, selectFiles, shardsOf } from './checkpoint_files.js'
+import { checkLinks, checkPipelineClass, isFolder, selectFiles, shardsOf } from './checkpoint_files.js'
 import { TorchreelError } from './errors.js'
 import { readJson } from './json.js'
 import type { NetworkFiles } from './native.js'
@@ -104,13 +104,6 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
         : positive('model_index.json', '_guidance_scale', index._guidance_scale),
     warnings,
   }
-}
-
-async function isFolder(file: string): Promise<boolean> {
-  return stat(file).then(
-    (found) => found.isDirectory(),
-    () => false,
-  )
 }
 
 /** The names of the files that a checkpoint may consist of, with their folders. */

@@ -1,4 +1,4 @@
-import { realpath } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { TorchreelError } from './errors.js'
 
@@ -13,6 +13,13 @@ export function checkPipelineClass(model: string, index: Record<string, unknown>
     'ERR_MODEL_INCOMPATIBLE',
     `${model} is a ${String(kind)}; torchreel runs ${pipelineClasses.join(' and ')}`,
     { expected: pipelineClasses.join(' or '), received: kind },
+  )
+}
+
+export async function isFolder(file: string): Promise<boolean> {
+  return stat(file).then(
+    (found) => found.isDirectory(),
+    () => false,
   )
 }
 

@@ -58,8 +58,20 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
   const checkedInversions = textualInversionList('textualInversions', textualInversions ?? [])
   signal?.throwIfAborted()
   await using pipeline = await TextToVideoPipeline.fromPretrained(model, {
-    ...{ revision, cacheDir, token, localFilesOnly, variant, signal, onProgress },
-    ...{ device, dtype, offload, threads, libtorch, trustGraph, limits },
+    revision,
+    cacheDir,
+    token,
+    localFilesOnly,
+    variant,
+    signal,
+    onProgress,
+    device,
+    dtype,
+    offload,
+    threads,
+    libtorch,
+    trustGraph,
+    limits,
   })
   for (const { file, ...options } of checkedLoras) await pipeline.loadLora(file, options)
   for (const { file, ...options } of checkedInversions) await pipeline.loadTextualInversion(file, options)

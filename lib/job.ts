@@ -34,7 +34,9 @@ export class ProgressClock {
     const inStage = now - (this.#stageStarts.get(stage) as number)
     if (step === steps) this.#timings[stage] = inStage
     await this.#onProgress?.({
-      ...{ stage, step, steps },
+      stage,
+      step,
+      steps,
       elapsedMs: now - this.#started,
       etaMs: step > 0 ? (inStage / step) * (steps - step) : undefined,
     })
@@ -89,7 +91,9 @@ export class Job {
       this.#onFrame?.({
         video: Math.floor((first + at) / this.#options.frames),
         index: (first + at) % this.#options.frames,
-        ...{ width, height, data: data.subarray(at * length, (at + 1) * length) },
+        width,
+        height,
+        data: data.subarray(at * length, (at + 1) * length),
       })
     }
   }
@@ -117,7 +121,11 @@ export class Job {
         timings,
       }
       return new Video({
-        ...{ width, height, fps, data, ...facts },
+        width,
+        height,
+        fps,
+        data,
+        ...facts,
         latents: returnLatents ? this.#latentsOf(index) : undefined,
       })
     })

@@ -40,14 +40,20 @@ export function pipelineMemory(device: string, dtype: string, bytes: NativeMemor
   const network = (name: 'textEncoder' | 'unet' | 'vae'): NetworkMemory => {
     const { mapped, copied, peakCopied, pinned, placed } = bytes[name]
     return {
-      ...{ mappedBytes: mapped, copiedBytes: copied, peakCopiedBytes: peakCopied, pinnedBytes: pinned },
+      mappedBytes: mapped,
+      copiedBytes: copied,
+      peakCopiedBytes: peakCopied,
+      pinnedBytes: pinned,
       resident: placed,
     }
   }
   const { allocated, reserved } = bytes
   return {
-    ...{ device, dtype },
-    ...{ textEncoder: network('textEncoder'), unet: network('unet'), vae: network('vae') },
+    device,
+    dtype,
+    textEncoder: network('textEncoder'),
+    unet: network('unet'),
+    vae: network('vae'),
     allocator: allocated < 0 ? undefined : { allocatedBytes: allocated, reservedBytes: reserved },
   }
 }

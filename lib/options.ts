@@ -256,14 +256,22 @@ export function checkGenerateOptions(
   const onPreview = read('onPreview', undefined, callback<NonNullable<GenerateOptions['onPreview']>>())
   const previewEvery = read('previewEvery', 5, integer(1, 1000))
   return {
-    ...{ prompts: texts, promptEmbeds, videos, steps, wishes, ...sizes },
+    prompts: texts,
+    promptEmbeds,
+    videos,
+    steps,
+    wishes,
+    ...sizes,
     negativePrompts: read(
       'negativePrompt',
       texts.map(() => ''),
       each('negativePrompt', texts.length, promptText),
     ),
     negativePromptEmbeds: read('negativePromptEmbeds', undefined, negativeEmbeds(promptEmbeds)),
-    ...{ video, strength, timesteps, sigmas },
+    video,
+    strength,
+    timesteps,
+    sigmas,
     ffmpeg: read('ffmpeg', undefined, text),
     vaeTiling: read('vaeTiling', undefined, tilingOf(model)),
     guidanceScale: read(

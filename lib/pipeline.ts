@@ -14,6 +14,7 @@ import { defaultModel } from './default_model.js'
 import { resolveDevice } from './device.js'
 import { invalidArgument, TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
+import { guidancePerCall } from './guidance.js'
 import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
 import { assertWithin, type Limits } from './limits.js'
@@ -30,7 +31,6 @@ import {
 import { version } from './package.js'
 import { type DenoisingProgram, decodeProgram } from './program.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
-import { stepsTaken } from './schedulers/scheduler.js'
 import { settingsOf } from './settings.js'
 import { withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
@@ -115,7 +115,11 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const stop = new AbortController() // when onProgress throws: its error is the reason
     const notices = notice === undefined ? [] : [notice]
     const folder = await resolveModel(model, {
-      ...{ revision, variant, cacheDir, token, localFilesOnly },
+      revision,
+      variant,
+      cacheDir,
+      token,
+      localFilesOnly,
       signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
       onDownload: ({ license }) => {
         notices.push(
@@ -141,7 +145,9 @@ export class TextToVideoPipeline implements AsyncDisposable {
         textEncoder: checkpoint.files.text_encoder,
         unet: checkpoint.files.unet,
         vae: checkpoint.files.vae,
-        ...{ device, dtype, offload: checked.offload },
+        device,
+        dtype,
+        offload: checked.offload,
         scalingFactor: checkpoint.scalingFactor,
         latentChannels: checkpoint.latentChannels,
         threads: checked.threads,
@@ -152,7 +158,9 @@ export class TextToVideoPipeline implements AsyncDisposable {
     )
     return new TextToVideoPipeline(checkpoint, tokenizer, native, limits, {
       model: path.resolve(model) === folder ? path.basename(folder) : model,
-      ...{ device, dtype, libtorch: libtorch.version },
+      device,
+      dtype,
+      libtorch: libtorch.version,
       warnings: [...notices, ...checkpoint.warnings],
     })
   }
@@ -214,7 +222,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.textLayers - 1))
     const signal = read('signal', undefined, abortSignal)
     const warnings: string[] = []
-    const text = { tokens: this.#tokens(prompts, 'prompt', warnings), clipSkip }
+    const text = { tokens: this.#tokenizer.encodeAll(prompts, 'prompt', warnings), clipSkip }
     let embeddings: Numbers | undefined
     await this.#native.encode(
       prompts.length,
@@ -325,10 +333,14 @@ export class TextToVideoPipeline implements AsyncDisposable {
 
     const { model, libtorch, device, dtype } = this
     const settings = settingsOf(checked, scheduler, this.#adapters.queued)
-    const made = { torchreel: version, model, libtorch, device, dtype, scheduler: scheduler.name }
+    const made = { torchreel: version, model, libtorch, device, dtype, warnings }
     const { videos } = checked
     const factsOf = (index: number) => ({
-      ...{ ...made, steps, strength, guidanceScale, warnings },
+      ...made,
+      steps,
+      strength,
+      guidanceScale,
+      scheduler: scheduler.name,
       seed: seeds[index] ?? seeds[0],
       settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
     })
@@ -352,10 +364,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
     warnings: string[],
   ): NativeRequest {
     const { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, clipSkip, window } = checked
-    const { guidanceScale, steps, strength = 1, vaeTiling, freeU } = checked
-    const scales =
-      typeof guidanceScale === 'number' ? guidanceScale : guidanceScale.slice(-stepsTaken(steps, strength))
-    const guidance = guidancePerCall(scales, program.timesteps.length)
+    const { vaeTiling, freeU } = checked
+    const guidance = guidancePerCall(checked, program.timesteps.length)
     const guided = guidance.some((scale) => scale > 1)
     if (guided && promptEmbeds && !negativePromptEmbeds) {
       throw invalidArgument('negativePromptEmbeds', 'given with promptEmbeds, or guidanceScale 1', undefined)
@@ -368,7 +378,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     ): NativeText =>
       embeddings
         ? { embeddings: embeddings.data, size: embeddings.shape[2] as number }
-        : { tokens: this.#tokens(texts, name, warnings), clipSkip: skip }
+        : { tokens: this.#tokenizer.encodeAll(texts, name, warnings), clipSkip: skip }
     const tile = (vaeTiling?.tileSize ?? 0) / this.#checkpoint.vaeScale
     const [latentHeight, latentWidth] = checked.latentShape.slice(3) as [number, number]
     return {
@@ -377,7 +387,11 @@ export class TextToVideoPipeline implements AsyncDisposable {
       // The reference skips no layers for the negative prompt.
       negativePrompts: guided ? text(negativePrompts, 'negativePrompt', negativePromptEmbeds, 0) : undefined,
       frames: checked.frames,
-      ...{ latentHeight, latentWidth, program: program.code, guidance, seeds },
+      latentHeight,
+      latentWidth,
+      program: program.code,
+      guidance,
+      seeds,
       latents: checked.latents?.data,
       freeU: freeU && Float64Array.of(freeU.s1, freeU.s2, freeU.b1, freeU.b2),
       video,
@@ -391,25 +405,4 @@ export class TextToVideoPipeline implements AsyncDisposable {
       decodeChunk: this.device === 'cpu' ? 1 : 4,
     }
   }
-
-  /** (P, L), all rows one after the other. */
-  #tokens(prompts: readonly string[], name: string, warnings: string[]): Int32Array {
-    const rows = new Int32Array(prompts.length * this.#tokenizer.length)
-    for (const [index, prompt] of prompts.entries()) {
-      const { ids, cut } = this.#tokenizer.encode(prompt)
-      rows.set(ids, index * this.#tokenizer.length)
-      if (cut > 0)
-        warnings.push(`${name}: the last ${cut} tokens were cut off, since the model reads ${ids.length - 2}`)
-    }
-    return rows
-  }
-}
-
-/** A scale per step becomes one per call of the network: solvers of second order call it about twice a step. */
-function guidancePerCall(scale: number | readonly number[], calls: number): Float64Array {
-  if (typeof scale === 'number') return new Float64Array(calls).fill(scale)
-  return Float64Array.from(
-    { length: calls },
-    (_, call) => scale[Math.floor((call * scale.length) / calls)] as number,
-  )
 }

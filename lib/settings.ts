@@ -17,7 +17,9 @@ export function settingsOf(
     (name) => checked[name] !== undefined,
   )
   return {
-    ...{ frames, width, height },
+    frames,
+    width,
+    height,
     ...(eta > 0 && { eta }),
     ...(clipSkip > 0 && { clipSkip }),
     schedulerConfig: recordable(scheduler.config ?? {}),

@@ -163,6 +163,22 @@ export class Tokenizer {
     return { ids: row, cut: ids.length - kept.length }
   }
 
+  /**
+   * The ids of all prompts, (P, L), one row after the other.
+   *
+   * @param warnings takes one for each prompt that was cut, under the name of the option that it came by
+   */
+  encodeAll(prompts: readonly string[], name: string, warnings: string[]): Int32Array {
+    const rows = new Int32Array(prompts.length * this.length)
+    for (const [index, prompt] of prompts.entries()) {
+      const { ids, cut } = this.encode(prompt)
+      rows.set(ids, index * this.length)
+      if (cut > 0)
+        warnings.push(`${name}: the last ${cut} tokens were cut off, since the model reads ${ids.length - 2}`)
+    }
+    return rows
+  }
+
   /** Whether it is a token of the vocabulary or an added one. */
   knows(token: string): boolean {
     const content = normalize(token)

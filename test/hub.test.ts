@@ -16,7 +16,6 @@ import { readCheckpoint } from '#dist/checkpoint.js'
 import { listModels } from '#dist/hub/cached_models.js'
 import { hubCacheFolder } from '#dist/hub/environment.js'
 import { cachedModel, type DownloadProgress, pullModel, resolveModel } from '#dist/hub/hub.js'
-
 import {
   base,
   blobOf,

@@ -3,7 +3,6 @@ import { existsSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'nod
 import { basename, join } from 'node:path'
 import { describe, test } from 'node:test'
 import { sendFile, sendPart } from './support/hub_server.js'
-
 import {
   at,
   base,

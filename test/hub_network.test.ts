@@ -9,7 +9,6 @@ import { fileURLToPath } from 'node:url'
 import { proxyFor, redirected } from '#dist/hub/http.js'
 import type { HubOptions } from '#dist/hub/hub.js'
 import { HubServer } from './support/hub_server.js'
-
 import {
   at,
   blobOf,

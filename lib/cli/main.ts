@@ -154,8 +154,15 @@ async function makeVideo(prompt: string, options: CommandLineOptions): Promise<v
   const signal = interruptSignal()
   const anySave: VideoSaveOptions = { overwrite, metadata, signal }
   const save: VideoSaveOptions = {
-    ...{ ...anySave, sidecar, ffmpeg, ffmpegArguments: ffmpegArgument },
-    ...{ crf, bitrate, quality, codec, pixelFormat },
+    ...anySave,
+    sidecar,
+    ffmpeg,
+    ffmpegArguments: ffmpegArgument,
+    crf,
+    bitrate,
+    quality,
+    codec,
+    pixelFormat,
   }
   // A save that cannot work fails now, not after minutes.
   await checkSave(output, { fps: call.fps ?? defaults.fps, frameCount: call.frames ?? defaults.frames }, save)

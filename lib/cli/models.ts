@@ -2,7 +2,7 @@ import path from 'node:path'
 import { Command } from 'commander'
 import { type CachedModel, listModels } from '../hub/cached_models.js'
 import { hubCacheFolder } from '../hub/environment.js'
-import { megabytes } from './pull.js'
+import { megabytes } from './megabytes.js'
 
 /** `torchreel models`: the text-to-video models in the Hugging Face cache, and which of them run. */
 export function modelsCommand(): Command {

@@ -1,5 +1,5 @@
 import type { Progress } from '../options.js'
-import { megabytes } from './pull.js'
+import { megabytes } from './megabytes.js'
 
 const width = 24
 
@@ -35,7 +35,7 @@ export class ProgressBar {
 }
 
 /** m:ss */
-export function clock(milliseconds: number): string {
+function clock(milliseconds: number): string {
   const seconds = Math.round(milliseconds / 1000)
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`
 }

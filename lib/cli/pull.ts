@@ -1,5 +1,7 @@
 import { Command } from 'commander'
-import { type DownloadProgress, pullModel } from '../hub/hub.js'
+import { pullModel } from '../hub/hub.js'
+import { megabytes } from './megabytes.js'
+import { TransferLine } from './transfer_line.js'
 
 interface PullCommandOptions {
   revision?: string
@@ -46,34 +48,4 @@ export function pullCommand(interrupted: () => AbortSignal): Command {
       }).finally(() => line.clear())
       process.stdout.write(json ? `${JSON.stringify({ model, ...pulled }, null, 2)}\n` : `${pulled.folder}\n`)
     })
-}
-
-/** One line on a terminal that follows a download; silent where stderr is no terminal. */
-export class TransferLine {
-  readonly #stream: NodeJS.WriteStream
-  readonly #visible: boolean
-  #first: { bytes: number; time: number } | undefined
-
-  constructor(stream: NodeJS.WriteStream, quiet: boolean) {
-    this.#stream = stream
-    this.#visible = stream.isTTY === true && !quiet
-  }
-
-  update({ file, bytes, totalBytes }: DownloadProgress): void {
-    if (!this.#visible) return
-    this.#first ??= { bytes, time: performance.now() }
-    const seconds = (performance.now() - this.#first.time) / 1000
-    const rate = seconds > 1 ? ` · ${megabytes((bytes - this.#first.bytes) / seconds)}/s` : ''
-    const share = Math.floor((bytes / Math.max(1, totalBytes)) * 100)
-    this.#stream.write(`\r\x1b[K${share}% of ${megabytes(totalBytes)}${rate} · ${file}`)
-  }
-
-  clear(): void {
-    if (this.#visible) this.#stream.write('\r\x1b[K')
-  }
-}
-
-/** `3.67 GB`, `167 MB` */
-export function megabytes(bytes: number): string {
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`
 }

@@ -1,7 +1,8 @@
 import { Command } from 'commander'
 import { planSetup, type SetupOptions, type SetupPlan, setupLibtorch } from '../setup/setup.js'
 import { variants } from '../setup/variant.js'
-import { megabytes, TransferLine } from './pull.js'
+import { megabytes } from './megabytes.js'
+import { TransferLine } from './transfer_line.js'
 
 interface SetupCommandOptions extends SetupOptions {
   dryRun?: boolean

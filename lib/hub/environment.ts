@@ -4,7 +4,7 @@ import path from 'node:path'
 import { invalidArgument } from '../errors.js'
 
 /** `$HF_HOME`, else `$XDG_CACHE_HOME/huggingface`, else `~/.cache/huggingface`. */
-export function huggingFaceHome(): string {
+function huggingFaceHome(): string {
   const { HF_HOME, XDG_CACHE_HOME } = process.env
   return expanded(HF_HOME || path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'huggingface'))
 }

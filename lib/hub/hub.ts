@@ -1,6 +1,5 @@
-import { stat } from 'node:fs/promises'
 import path from 'node:path'
-import { checkFileName } from '../checkpoint_files.js'
+import { checkFileName, isFolder } from '../checkpoint_files.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { packageFolder } from '../package.js'
 import { CachedRepository } from './cache.js'
@@ -135,11 +134,4 @@ function isSafe(name: string): boolean {
   } catch {
     return false
   }
-}
-
-async function isFolder(folder: string): Promise<boolean> {
-  return stat(folder).then(
-    (status) => status.isDirectory(),
-    () => false,
-  )
 }

@@ -15,7 +15,7 @@ import {
 export type Algorithm = 'dpmsolver' | 'dpmsolver++' | 'sde-dpmsolver' | 'sde-dpmsolver++'
 
 /** Whether the algorithm integrates x_0; else it integrates ε. */
-export function integratesSample(algorithm: Algorithm): boolean {
+function integratesSample(algorithm: Algorithm): boolean {
   return algorithm.endsWith('++')
 }
 

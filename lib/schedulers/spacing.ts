@@ -98,7 +98,7 @@ function trailing(last: number, total: number, steps: number): number[] {
 }
 
 /** Karras et al. 2022, equation 5, ρ = 7. */
-export function karrasSigmas(max: number, min: number, steps: number): number[] {
+function karrasSigmas(max: number, min: number, steps: number): number[] {
   const rho = 7
   const from = max ** (1 / rho)
   const to = min ** (1 / rho)
@@ -106,12 +106,12 @@ export function karrasSigmas(max: number, min: number, steps: number): number[] 
 }
 
 /** Evenly spaced in log σ. */
-export function exponentialSigmas(max: number, min: number, steps: number): number[] {
+function exponentialSigmas(max: number, min: number, steps: number): number[] {
   return linspace(Math.log(max), Math.log(min), steps).map(Math.exp)
 }
 
 /** Lee et al. 2024, "Beta Sampling is All You Need", α = β = 0.6. */
-export function betaSigmas(max: number, min: number, steps: number): number[] {
+function betaSigmas(max: number, min: number, steps: number): number[] {
   return linspace(0, 1, steps).map((ramp) => min + symmetricBetaQuantile(1 - ramp, 0.6) * (max - min))
 }
 

@@ -1,5 +1,5 @@
-import { invalidArgument, TorchreelError } from '../errors.js'
-import { suggestion } from '../suggestion.js'
+import { invalidArgument } from '../errors.js'
+import { abortSignal, type Check, flag, reader, text } from '../option_checks.js'
 
 /** ffmpeg's codecs: h264 for mp4, the others for webm. */
 export type VideoCodec = 'h264' | 'vp9' | 'vp8' | 'av1'
@@ -57,52 +57,27 @@ export interface EncodeToFileOptions extends EncodeOptions {
   sidecar?: boolean | undefined
 }
 
-/** The type that each option must have, if it is there at all. */
-const optionTypes = {
-  codec: 'string',
-  crf: 'number',
-  bitrate: 'number',
-  quality: 'number',
-  pixelFormat: 'string',
-  ffmpegArguments: 'Array',
-  metadata: 'boolean',
-  ffmpeg: 'string',
-  signal: 'AbortSignal',
-  overwrite: 'boolean',
-  sidecar: 'boolean',
-  fps: 'number',
-  width: 'number',
-  height: 'number',
-  columns: 'number',
-}
-
-type OptionName = keyof typeof optionTypes
-
 export const encodeOptions = [
   ...(['codec', 'crf', 'bitrate', 'quality', 'pixelFormat', 'ffmpegArguments'] as const),
   ...(['metadata', 'ffmpeg', 'signal'] as const),
 ]
 export const saveOptions = [...encodeOptions, 'overwrite', 'sidecar'] as const
 
-/** Refuses an option that there is not, and one of another type. */
-export function checkOptions(options: object, names: readonly OptionName[]): void {
-  if (typeof options !== 'object' || options === null) throw invalidArgument('options', 'an object', options)
-  for (const [name, value] of Object.entries(options)) {
-    const known = names.find((each) => each === name)
-    if (known === undefined) {
-      throw new TorchreelError(
-        'ERR_INVALID_ARGUMENT',
-        `there is no option ${name}${suggestion(name, names)}`,
-        { parameter: name, expected: names.join(', '), received: name },
-      )
-    }
-    if (value !== undefined && typeOf(value) !== optionTypes[known]) {
-      throw invalidArgument(name, `of type ${optionTypes[known]}`, value)
-    }
-  }
+/** Those that mean the same for every format; the others are checked against the format. */
+const checks: Readonly<Record<string, Check<unknown>>> = {
+  ffmpegArguments: (name, value) => {
+    if (Array.isArray(value)) return value
+    throw invalidArgument(name, 'an array of strings', value)
+  },
+  metadata: flag,
+  ffmpeg: text,
+  signal: abortSignal,
+  overwrite: flag,
+  sidecar: flag,
 }
 
-function typeOf(value: unknown): string {
-  if (value instanceof AbortSignal) return 'AbortSignal'
-  return Array.isArray(value) ? 'Array' : typeof value
+/** Refuses an option that there is not, and a value that no format takes. */
+export function checkOptions(options: object, names: readonly string[]): void {
+  const read = reader(options, names)
+  for (const [name, check] of Object.entries(checks)) read(name, undefined, check)
 }

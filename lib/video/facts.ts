@@ -74,8 +74,17 @@ export function commentOf(facts: VideoFacts): string | undefined {
   const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, model, torchreel } = facts
   const { dtype, settings } = facts
   const json = JSON.stringify({
-    ...{ prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, settings },
-    ...{ model, dtype, torchreel },
+    prompt,
+    negativePrompt,
+    seed,
+    steps,
+    strength,
+    guidanceScale,
+    scheduler,
+    settings,
+    model,
+    dtype,
+    torchreel,
   })
   return json === '{}' ? undefined : json
 }
@@ -85,9 +94,20 @@ export function factsAsJson(facts: VideoFacts): Omit<VideoFacts, 'latents'> {
   const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, settings } = facts
   const { model, torchreel, libtorch, device, dtype, timings, warnings } = facts
   return {
-    ...{ prompt, negativePrompt, seed, steps, guidanceScale, scheduler },
+    prompt,
+    negativePrompt,
+    seed,
+    steps,
+    guidanceScale,
+    scheduler,
     ...(strength === undefined ? {} : { strength }),
     ...(settings === undefined ? {} : { settings }),
-    ...{ model, torchreel, libtorch, device, dtype, timings, warnings },
+    model,
+    torchreel,
+    libtorch,
+    device,
+    dtype,
+    timings,
+    warnings,
   }
 }

@@ -98,7 +98,10 @@ export async function readSourceVideo(
     (wishes.width === undefined && width !== source.width) ||
     (wishes.height === undefined && height !== source.height)
   return {
-    ...{ width, height, frames: resized.length, fps: wishes.fps ?? source.fps },
+    width,
+    height,
+    frames: resized.length,
+    fps: wishes.fps ?? source.fps,
     data: Buffer.concat(resized),
     warnings: unasked
       ? [
@@ -124,7 +127,10 @@ function memorySource(input: Video | readonly RgbImage[]): Source {
   const frame = (index: number) =>
     input instanceof Video ? { width, height, data: input.frame(index) } : (input[index] as RgbImage)
   return {
-    ...{ width, height, frames, fps: input instanceof Video ? input.fps : undefined },
+    width,
+    height,
+    frames,
+    fps: input instanceof Video ? input.fps : undefined,
     async read(most, take) {
       for (let index = 0; index < Math.min(most, frames); index++) {
         take(frame(index))
@@ -157,7 +163,11 @@ async function fileSource(
       const { stderrTail = '', exitCode = null } = error
       const message = `video: ffmpeg cannot read ${path}: ${stderrTail.trim() || error.message}`
       throw new TorchreelError('ERR_INVALID_ARGUMENT', message, {
-        ...{ parameter: 'video', path, exitCode, stderrTail, cause: error },
+        parameter: 'video',
+        path,
+        exitCode,
+        stderrTail,
+        cause: error,
       })
     }
   }
@@ -167,7 +177,10 @@ async function fileSource(
   const [, width, height, rate, base] = (/^YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)/.exec(head) ?? []).map(Number)
   if (!width || !height) throw invalidArgument('video', 'a file with frames', path)
   return {
-    ...{ width, height, frames: undefined, fps: rate && base ? rate / base : undefined },
+    width,
+    height,
+    frames: undefined,
+    fps: rate && base ? rate / base : undefined,
     async read(most, take) {
       const count = Number.isFinite(most) ? ['-frames:v', String(most)] : []
       const raw = [...from, ...count, '-pix_fmt', 'rgb24', '-f', 'rawvideo', '-']
