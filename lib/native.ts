@@ -197,7 +197,8 @@ function loadError(cause: Error, libtorch: Libtorch, files: string[]): Torchreel
   const reason = cause.message
   let advice = libtorchAdvice[source]
   if (/already loaded/.test(reason)) advice = 'One process takes one libtorch.'
-  else if (/not built together/.test(reason)) advice = 'Type: npm install torchreel, or in a clone: npm run build'
+  else if (/not built together/.test(reason))
+    advice = 'Type: npm install torchreel, or in a clone: npm run build'
   else if (/version `GLIBC(XX)?_/.test(reason))
     advice = `This machine has glibc ${glibcVersion()}: it takes a newer Linux, or \`npm run build\` in a clone.`
   else if (/lib(cu|nv|nccl)/.test(/^[^:]*/.exec(reason)?.[0].replace(folder, '') ?? ''))
