@@ -3,6 +3,7 @@
 #include <c10/core/CPUAllocator.h>
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <set>
@@ -12,9 +13,14 @@ namespace {
 
 constexpr size_t smallest = size_t{1} << 16;      // bytes; malloc reuses what is smaller
 constexpr size_t segment_size = size_t{1} << 28;  // address space; pages are taken when they are touched
-constexpr size_t huge_page = size_t{1} << 21;
+constexpr size_t page = size_t{1} << 12, huge_page = size_t{1} << 21;
 
 constexpr size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+// The first page that begins at `address` or after it.
+char* page_after(char* address) {
+  return address + (page - reinterpret_cast<uintptr_t>(address) % page) % page;
+}
 
 // Segments of memory, each cut into blocks that are in use or free. The smallest free block that is large
 // enough is taken, at its beginning; free neighbours are one block.
@@ -108,7 +114,7 @@ class Pool {
     return false;
   }
 
-  // Segments without a tensor in use.
+  // Segments without a tensor in use, and the pages of the others that hold none.
   void give_back() {
     for (auto segment = segments_.begin(); segment != segments_.end();) {
       auto [begin, size] = *segment;
@@ -119,6 +125,12 @@ class Pool {
         ::munmap(begin, size);
         segment = segments_.erase(segment);
       } else {
+        for (; block != blocks_.end() && block->second.segment == begin; ++block) {
+          if (!block->second.free) continue;
+          char* first = page_after(block->first);
+          char* last = page_after(block->first + block->second.size + 1 - page);
+          if (first < last) ::madvise(first, static_cast<size_t>(last - first), MADV_DONTNEED);
+        }
         ++segment;
       }
     }

@@ -10,6 +10,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -23,6 +24,8 @@
 
 namespace torchreel {
 namespace {
+
+constexpr size_t max_encodings = 8;  // lists of prompts whose embeddings are kept
 
 at::ScalarType dtype_named(const std::string& name) {
   if (name == "float32") return at::kFloat;
@@ -139,12 +142,14 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   Shares next;
   {
     Shares shares;  // copied once for both
-    if (request.prompts.tokens) shares = text_encoder_.place();
+    if (request.prompts.tokens && !known(request.videos, request.prompts)) shares = text_encoder_.place();
     prompts = embed(request.videos, request.prompts);
     if (guided) negative = embed(request.videos, request.negative_prompts);
     next = ahead(request.video ? vae_ : unet_);
     check_finite(prompts, "the text encoder", "encode", 1);
     if (guided) check_finite(negative, "the text encoder", "encode", 1);
+    remember(request.videos, request.prompts, prompts);
+    if (guided) remember(request.videos, request.negative_prompts, negative);
   }
   listener.progress(listener.context, TORCHREEL_ENCODE, 1, encodings(request));
   at::Tensor latents = start(request, noise, listener, next);
@@ -158,6 +163,7 @@ void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_a
   unet_.check(of_unet);
   auto exchange = [&] {
     kept_.clear();
+    encodings_.clear();
     text_encoder_.exchange(of_text);
     unet_.exchange(of_unet);
   };
@@ -174,6 +180,7 @@ void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_a
 at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
   at::Tensor embeddings = embed(prompts, text);
   check_finite(embeddings, "the text encoder", "encode", 1);
+  remember(prompts, text, embeddings);
   return embeddings;
 }
 
@@ -183,6 +190,7 @@ at::Tensor Pipeline::embed(int64_t prompts, const torchreel_text& text) {
                                      {prompts, text.tokens_per_prompt, text.embedding_size}, at::kFloat);
     return given.to(device_, dtype_, /*non_blocking=*/false, /*copy=*/true);
   }
+  if (const at::Tensor* embeddings = known(prompts, text)) return *embeddings;
   auto shares = text_encoder_.place();
   at::Tensor ids =
       at::from_blob(const_cast<int32_t*>(text.tokens), {prompts, text.tokens_per_prompt}, at::kInt);
@@ -190,6 +198,24 @@ at::Tensor Pipeline::embed(int64_t prompts, const torchreel_text& text) {
       text_encoder_.call("forward", {ids.to(at::kLong).to(device_), text.clip_skip}).toTensor();
   faults::spoil(embeddings);
   return embeddings;
+}
+
+void Pipeline::remember(int64_t prompts, const torchreel_text& text, const at::Tensor& embeddings) {
+  if (!text.tokens || known(prompts, text)) return;
+  const int32_t* end = text.tokens + prompts * text.tokens_per_prompt;
+  encodings_.push_front({{text.tokens, end}, prompts, text.clip_skip, embeddings});
+  if (encodings_.size() > max_encodings) encodings_.pop_back();
+}
+
+const at::Tensor* Pipeline::known(int64_t prompts, const torchreel_text& text) const {
+  if (!text.tokens) return nullptr;
+  auto same = [&](const Encoding& encoding) {
+    return encoding.prompts == prompts && encoding.clip_skip == text.clip_skip &&
+           std::ranges::equal(encoding.tokens,
+                              std::span(text.tokens, static_cast<size_t>(prompts * text.tokens_per_prompt)));
+  };
+  auto encoding = std::ranges::find_if(encodings_, same);
+  return encoding == encodings_.end() ? nullptr : &encoding->embeddings;
 }
 
 at::Tensor Pipeline::start(const torchreel_request& request, NoiseSource& noise,

@@ -4,6 +4,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <deque>
+
 #include "network.h"
 #include "torchreel_core.h"
 #include "unet.h"
@@ -49,6 +51,10 @@ class Pipeline {
   Shares ahead(Network& network);
   // `encode`, perhaps still to be computed by the device
   at::Tensor embed(int64_t prompts, const torchreel_text& text);
+  // Keeps embeddings that were seen to be numbers.
+  void remember(int64_t prompts, const torchreel_text& text, const at::Tensor& embeddings);
+  // What was remembered for the same tokens, or null.
+  const at::Tensor* known(int64_t prompts, const torchreel_text& text) const;
 
   // A job's stages leave in `next` the shares of the network that follows, placed `ahead`.
 
@@ -74,7 +80,13 @@ class Pipeline {
   double scaling_factor_;
   int64_t latent_channels_;
   Network text_encoder_, unet_, vae_;
-  Shares kept_;  // after the networks, which it must not outlive
+  struct Encoding {
+    std::vector<int32_t> tokens;  // (P, L)
+    int64_t prompts, clip_skip;   // P
+    at::Tensor embeddings;
+  };
+  std::deque<Encoding> encodings_;  // the latest first
+  Shares kept_;                     // after the networks, which it must not outlive
 };
 
 }  // namespace torchreel

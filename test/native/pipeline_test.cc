@@ -1,5 +1,10 @@
 // A whole job through the C ABI, as the addon runs it. bfloat16 stands in for an accelerator: the files are
 // float32, so that each network is copied before it can compute.
+#include "pipeline.h"
+
+#include <ATen/TensorOperators.h>
+#include <c10/core/InferenceMode.h>
+
 #include <functional>
 #include <vector>
 
@@ -93,10 +98,39 @@ void test_ahead(const torchreel_core& core, const Files& files) {
   core.pipeline_close(pipeline);
 }
 
+// The same tokens are encoded once, until an adapter changes.
+void test_encodings(const Files& files) {
+  torchreel::Pipeline pipeline(
+      {files.network(0), files.network(1), files.network(2), "cpu", "float32", "none", 0.18215, 4, 0});
+  std::vector<int32_t> tokens(2 * 77, 1);
+  auto encode = [&](int64_t prompts, int64_t clip_skip) {
+    return pipeline.encode(prompts, {tokens.data(), 77 * 2 / prompts, clip_skip, nullptr, 0});
+  };
+  at::Tensor first = encode(2, 0);
+  check(encode(2, 0).is_same(first), "the same tokens give the same tensor");
+  check(!encode(2, 1).is_same(first), "other layers another");
+  tokens[5] = 2;
+  at::Tensor other = encode(2, 0);
+  check(!other.is_same(first) && !other.equal(first), "and so do other tokens");
+  tokens[5] = 1;
+  check(encode(2, 0).is_same(first), "the ones before are still known");
+  for (int32_t n = 0; n < 8; ++n) {
+    tokens[5] = 10 + n;
+    encode(2, 0);
+  }
+  tokens[5] = 1;
+  at::Tensor again = encode(2, 0);
+  check(!again.is_same(first) && again.equal(first), "not for ever: then they are encoded anew");
+  pipeline.adapt({}, {});
+  check(!encode(2, 0).is_same(again), "nor when adapters change");
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
   Files files(arguments[1]);
   test_ahead(*torchreel_core_table(), files);
+  c10::InferenceMode inference;
+  test_encodings(files);
   return 0;
 }
