@@ -62,15 +62,30 @@ void run(const torchreel_core& core, torchreel_pipeline* pipeline, const uint8_t
       .progress = [](void* context, int stage, int64_t step,
                      int64_t steps) { (*static_cast<Report*>(context))(stage, step, steps); },
       .latents = [](void*, int64_t, int64_t, const float*, const int64_t*) {},
-      .frames = [](void*, int64_t, int64_t, int64_t, int64_t, const uint8_t*) {}};
+      .frames = [](void*, int64_t, int64_t, int64_t, int64_t, const uint8_t*) {},
+      .warning = [](void*, const char*) {}};
   torchreel_error error{};
   check_ok(core.pipeline_generate(pipeline, &request, &listener, &error), error);
 }
 
+torchreel_pipeline_options options_of(const Files& files, const char* dtype, const char* offload) {
+  torchreel_pipeline_options options{};
+  options.text_encoder = files.network(0);
+  options.unet = files.network(1);
+  options.vae = files.network(2);
+  options.device = "cpu";
+  options.dtype = dtype;
+  options.offload = offload;
+  options.scaling_factor = 0.18215;
+  options.latent_channels = 4;
+  options.max_header = 1 << 20;
+  options.cancelled = [](void*) { return 0; };
+  return options;
+}
+
 // With 'model' a network lies on the device from the end of the one before it to its own, and no third.
 void test_ahead(const torchreel_core& core, const Files& files) {
-  torchreel_pipeline_options options{
-      files.network(0), files.network(1), files.network(2), "cpu", "bfloat16", "model", 0.18215, 4, 0};
+  const torchreel_pipeline_options options = options_of(files, "bfloat16", "model");
   torchreel_pipeline* pipeline = nullptr;
   torchreel_error error{};
   check_ok(core.pipeline_open(&options, &pipeline, &error), error);
@@ -100,8 +115,7 @@ void test_ahead(const torchreel_core& core, const Files& files) {
 
 // The same tokens are encoded once, until an adapter changes.
 void test_encodings(const Files& files) {
-  torchreel::Pipeline pipeline(
-      {files.network(0), files.network(1), files.network(2), "cpu", "float32", "none", 0.18215, 4, 0});
+  torchreel::Pipeline pipeline(options_of(files, "float32", "none"));
   std::vector<int32_t> tokens(2 * 77, 1);
   auto encode = [&](int64_t prompts, int64_t clip_skip) {
     return pipeline.encode(prompts, {tokens.data(), 77 * 2 / prompts, clip_skip, nullptr, 0});
