@@ -1,6 +1,5 @@
 import { invalidArgument } from './errors.js'
 import { assertWithin } from './limits.js'
-import type { CheckedGenerateOptions } from './options.js'
 import type { SourceVideo, SourceWishes } from './video/source_video.js'
 
 /** What sizes and counts depend on. */
@@ -21,13 +20,13 @@ export interface ModelLimits {
 export const defaults = { steps: 25, frames: 16, fps: 8 } as const
 
 /** The same call, with the frames, the size and the rate of the video that it starts from. */
-export function withSource(
-  checked: CheckedGenerateOptions,
+export function withSource<Call extends { readonly videos: number }>(
+  call: Call,
   { width, height, frames, fps }: Pick<SourceVideo, 'width' | 'height' | 'frames' | 'fps'>,
   model: ModelLimits,
   maxPixels: number,
-): CheckedGenerateOptions {
-  return { ...checked, ...sizesOf({ width, height, frames, fps }, checked.videos, model, maxPixels) }
+) {
+  return { ...call, ...sizesOf({ width, height, frames, fps }, call.videos, model, maxPixels) }
 }
 
 /** Sizes as they are asked for, else the model's, within the limits. */
