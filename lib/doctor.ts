@@ -1,4 +1,5 @@
 import { cpus, totalmem } from 'node:os'
+import { addonFile, coreVersions } from './addon_files.js'
 import { listModels } from './hub/cached_models.js'
 import { hubCacheFolder } from './hub/environment.js'
 import { cacheFolder, findLibtorch, libtorchAdvice, variantOf } from './libtorch.js'
@@ -10,7 +11,6 @@ import {
   type Nvidia,
   platformProblem,
 } from './machine.js'
-import { addonFile, coreVersions } from './native.js'
 import { version } from './package.js'
 import { chooseVariant } from './setup/variant.js'
 import { verify } from './setup/verify.js'

@@ -1,5 +1,5 @@
+import { addonFile, coreFile } from '../addon_files.js'
 import { librariesOf, libtorchIn } from '../libtorch.js'
-import { addonFile, coreFile } from '../native.js'
 import { run } from './run.js'
 
 /** Runs in the child: with the addon, libtorch and the core as a pipeline opens them; else the libraries alone. */
