@@ -21,7 +21,7 @@ test('only what runs: the compiled library, prebuilds, graphs, shapes, what expo
     /^models\/graphs\/(README\.md|manifest\.json|[\w.-]+\/(text_encoder|unet|vae)\.pt)$/,
     /^models\/shapes\/[\w/]+\.(json|txt|safetensors|md|png)$/,
     /^models\/(export\.py|requirements\.txt|README\.md|definitions\/\w+\.py)$/,
-    /^docs\/[\w-]+\.md$/,
+    /^docs\/[\w-]+\.(md|png|svg)$/,
     /^examples\/\w+\.[cm]js$/,
   ]
   assert.deepEqual(
