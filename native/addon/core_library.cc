@@ -37,9 +37,10 @@ const torchreel_core& open_core(const std::vector<std::string>& libraries, const
     if (state.files == files) return *state.table;
     throw std::runtime_error("this process has already loaded " + state.files.front());
   }
-  // libgomp reads this when it is loaded. Its default is to spin while it waits, which starves JavaScript's
-  // thread and, on a machine with other work, libtorch itself. The user's own setting wins.
-  ::setenv("OMP_WAIT_POLICY", "PASSIVE", /*overwrite=*/0);
+  // libgomp reads this when it is loaded: how often a thread that waits looks again before it sleeps. Its
+  // default starves JavaScript's thread and, beside other work, libtorch itself; sleeping at once takes twice
+  // the time on small networks. The user's own settings win.
+  if (!::getenv("OMP_WAIT_POLICY")) ::setenv("GOMP_SPINCOUNT", "3000", /*overwrite=*/0);
   for (const std::string& library : libraries) open_library(library);
   auto table =
       reinterpret_cast<const torchreel_core* (*)()>(::dlsym(open_library(core), "torchreel_core_table"));
