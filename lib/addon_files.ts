@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { TorchreelError } from './errors.js'
@@ -48,6 +48,30 @@ export function coreFile(addon: string, version: string): string {
   const versions = coreVersions(addon)
   if (minor && versions.includes(minor)) return path.join(path.dirname(addon), `torchreel_core-${minor}.so`)
   throw new Error(`this torchreel is built for libtorch ${versions.join(', ') || 'none'}, not ${version}`)
+}
+
+/**
+ * Refuses a library whose end is missing: the loader maps it all the same, and the process dies of SIGBUS. Anything else that
+ * is wrong with a library the loader says itself.
+ *
+ * @throws Error when it is shorter than its own headers (ELF64, little-endian) say
+ */
+export function requireWhole(library: string): void {
+  const file = openSync(library, 'r')
+  try {
+    const { size } = fstatSync(file)
+    const header = Buffer.alloc(64)
+    if (readSync(file, header, 0, 64, 0) < 64 || header.toString('latin1', 0, 4) !== '\x7fELF') return
+    const start = Number(header.readBigUInt64LE(32))
+    const segments = Buffer.alloc(header.readUInt16LE(56) * 56)
+    let end = start + segments.length
+    if (end <= size) readSync(file, segments, 0, segments.length, start)
+    for (let at = 0; at < segments.length; at += 56)
+      end = Math.max(end, Number(segments.readBigUInt64LE(at + 8) + segments.readBigUInt64LE(at + 32)))
+    if (end > size) throw new Error(`${library} is cut off: ${size} of at least ${end} bytes`)
+  } finally {
+    closeSync(file)
+  }
 }
 
 /** Says what was opened, what failed in the loader's own words, and what to type. */

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import { isMainThread } from 'node:worker_threads'
-import { addonFile, coreFile, loadError } from './addon_files.js'
+import { addonFile, coreFile, loadError, requireWhole } from './addon_files.js'
 import { show, TorchreelError, type TorchreelErrorCode, type TorchreelErrorDetails } from './errors.js'
 import { findLibtorch, type Libtorch, librariesOf } from './libtorch.js'
 import { requirePlatform } from './machine.js'
@@ -178,6 +178,7 @@ export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: L
   try {
     const core = coreFile(file, libtorch.version)
     files.push(core)
+    librariesOf(libtorch).forEach(requireWhole)
     addon = require(file) as Addon
     addon.load(librariesOf(libtorch), core)
   } catch (error) {

@@ -1,6 +1,6 @@
 // What keeps the addon or libtorch from loading is said with what was tried and what to type.
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
@@ -82,6 +82,20 @@ test('31: a libtorch with a broken library: the loader’s own words', async () 
   for (const file of ['torchreel.node', 'libc10.so', 'libtorch_cpu.so', 'torchreel_core-'])
     assert.match(text, new RegExp(`^  - /.*${file}`, 'm'))
   assert.match(text, /unset it and type: npx torchreel setup/)
+})
+
+test('31: a libtorch with a library whose end is missing: an error, where the loader would die of SIGBUS', async () => {
+  const fake = fakeLibtorch('cut', version, (lib) => {
+    const library = path.join(lib, 'libc10.so')
+    const whole = readFileSync(library)
+    rmSync(library)
+    writeFileSync(library, whole.subarray(0, whole.length / 4))
+  })
+  const text = await loadError({ TORCHREEL_LIBTORCH: fake })
+  assert.match(
+    text,
+    /ERR_NATIVE_LOAD .*libc10\.so is cut off: \d+ of at least \d+ bytes\n.*npx torchreel setup/s,
+  )
 })
 
 test('31: a libtorch that lies half in its place: what is missing is named', async () => {

@@ -1,4 +1,4 @@
-import { addonFile, coreFile } from '../addon_files.js'
+import { addonFile, coreFile, requireWhole } from '../addon_files.js'
 import { librariesOf, libtorchIn } from '../libtorch.js'
 import { run } from './run.js'
 
@@ -27,6 +27,7 @@ export async function verify(folder: string, { core: withCore = true, device = '
   if (!libtorch) throw new Error('it holds no lib/libtorch_cpu.so')
   const addon = withCore ? addonIfAny() : undefined
   const core = addon === undefined ? '' : coreFile(addon, libtorch.version)
+  librariesOf(libtorch).forEach(requireWhole)
   await run(process.execPath, ['-e', script, addon ?? '', core, device, ...librariesOf(libtorch)], () => {})
 }
 
