@@ -1,4 +1,4 @@
-// Checkpoints cut at every 64th, with bits flipped, and with every header that the format forbids: refused with a code, or
+// Checkpoints cut at every 16th, with bits flipped, and with every header that the format forbids: refused with a code, or
 // loaded; never a crash and never a hang.
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
@@ -36,14 +36,14 @@ function* random(): Generator<number> {
   }
 }
 
-test('41: cut at every 64th', async (t) => {
-  for (let part = 0; part < 64; part++) {
+test('41: cut at every 16th', async (t) => {
+  for (let part = 0; part < 16; part++) {
     assert.equal(
-      await outcome(whole.subarray(0, Math.floor((whole.length * part) / 64))),
+      await outcome(whole.subarray(0, Math.floor((whole.length * part) / 16))),
       'ERR_MODEL_CORRUPT',
     )
   }
-  tally(t, '41', 'bad inputs tried', 64)
+  tally(t, '41', 'bad inputs tried', 16)
 })
 
 test('37: every header that the format forbids', async (t) => {
@@ -53,11 +53,11 @@ test('37: every header that the format forbids', async (t) => {
   tally(t, '35–40', 'bad inputs tried', malformedHeaders.length)
 })
 
-test('42: 1000 flips of a bit in the header', async (t) => {
+test('42: 100 flips of a bit in the header', async (t) => {
   const numbers = random()
   const next = (below: number) => Math.floor((numbers.next().value as number) * below)
   const seen = new Map<string, number>()
-  for (let flip = 0; flip < 1000; flip++) {
+  for (let flip = 0; flip < 100; flip++) {
     const content = Buffer.from(whole)
     const at = next(8 + headerLength)
     content[at] = (content[at] as number) ^ (1 << next(8))
@@ -70,14 +70,14 @@ test('42: 1000 flips of a bit in the header', async (t) => {
     [...seen.keys()].every((code) => codes.includes(code)),
     [...seen].join(),
   )
-  assert.ok((seen.get('ERR_MODEL_CORRUPT') ?? 0) > 300)
-  tally(t, '42', 'bad inputs tried', 1000)
+  assert.ok((seen.get('ERR_MODEL_CORRUPT') ?? 0) > 30)
+  tally(t, '42', 'bad inputs tried', 100)
 })
 
 test('42: flips in the numbers: what is downloaded is known by its hash; what lies in a folder is data', async (t) => {
   const numbers = random()
   const digest = (content: Buffer) => createHash('sha256').update(content).digest('hex')
-  for (let flip = 0; flip < 20; flip++) {
+  for (let flip = 0; flip < 10; flip++) {
     const content = Buffer.from(whole)
     const at =
       8 + headerLength + Math.floor((numbers.next().value as number) * (whole.length - headerLength - 8))
@@ -89,7 +89,7 @@ test('42: flips in the numbers: what is downloaded is known by its hash; what li
       .generate('a', { steps: 1, frames: 1 })
       .catch(({ code }) => assert.equal(code, 'ERR_NUMERIC'))
   }
-  tally(t, '42', 'bad inputs tried', 20)
+  tally(t, '42', 'bad inputs tried', 10)
 })
 
 test('the whole file still loads', async () => {
