@@ -8,10 +8,10 @@
 
 #include <atomic>
 #include <cmath>
-#include <memory>
 #include <mutex>
 #include <new>
 #include <stdexcept>
+#include <unordered_map>
 
 #include "cpu_memory.h"
 #include "fault_order.h"
@@ -21,7 +21,8 @@ namespace {
 
 std::atomic<int64_t> live{0};
 
-// Counts, and refuses on order, what it gets from libtorch's own allocator.
+// Counts, and refuses on order, what it gets from libtorch's own allocator. Like that one's, what it gives is
+// its own context: libtorch's kernels get scratch memory by raw_allocate.
 class CountingAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
@@ -29,28 +30,43 @@ class CountingAllocator final : public c10::Allocator {
       TORCH_CHECK(false, "DefaultCPUAllocator: can't allocate memory: you tried to allocate ", bytes,
                   " bytes.");
     }
-    auto block = std::make_unique<Block>(Block{base_->allocate(bytes), static_cast<int64_t>(bytes)});
-    live += block->bytes;
-    void* data = block->data.get();
-    return {data, block.release(), release, at::kCPU};
+    void* data = base()->raw_allocate(bytes);
+    std::lock_guard lock(mutex);
+    if (data) sizes()[data] = static_cast<int64_t>(bytes);
+    live += static_cast<int64_t>(bytes);
+    return {data, data, release, at::kCPU};
   }
+
+  c10::DeleterFnPtr raw_deleter() const override { return release; }
 
   void copy_data(void* to, const void* from, size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }
 
- private:
-  struct Block {
-    c10::DataPtr data;
-    int64_t bytes;
-  };
-
-  static void release(void* context) {
-    std::unique_ptr<Block> block(static_cast<Block*>(context));
-    live -= block->bytes;
+  static c10::Allocator* base() {
+    static auto* const one = c10::GetCPUAllocator();
+    return one;
   }
 
-  c10::Allocator* base_ = c10::GetCPUAllocator();
+ private:
+  // Of the memory that was there before, too.
+  static void release(void* data) {
+    {
+      std::lock_guard lock(mutex);
+      if (auto known = sizes().find(data); known != sizes().end()) {
+        live -= known->second;
+        sizes().erase(known);
+      }
+    }
+    base()->raw_deallocate(data);
+  }
+
+  static std::unordered_map<void*, int64_t>& sizes() {
+    static auto* const one = new std::unordered_map<void*, int64_t>;
+    return *one;
+  }
+
+  static inline std::mutex mutex;
 };
 
 }  // namespace
@@ -59,6 +75,7 @@ void watch_allocations() {
   static std::once_flag once;
   std::call_once(once, [] {
     PooledMemory below;  // so that the pool is what is counted
+    CountingAllocator::base();
     c10::SetCPUAllocator(new CountingAllocator, /*priority=*/255);
   });
 }
