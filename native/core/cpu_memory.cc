@@ -179,11 +179,6 @@ class PoolAllocator final : public c10::Allocator {
 
 }  // namespace
 
-// The address sanitizer sees the bounds of what malloc gives, not those of a pool's parts.
-#ifdef __SANITIZE_ADDRESS__
-PooledMemory::PooledMemory() = default;
-PooledMemory::~PooledMemory() = default;
-#else
 PooledMemory::PooledMemory() {
   PoolAllocator::instance();
   pool().enter();
@@ -194,7 +189,6 @@ PooledMemory::~PooledMemory() {
   --pooling;
   pool().leave();
 }
-#endif
 
 size_t PooledMemory::held() { return pool().held(); }
 

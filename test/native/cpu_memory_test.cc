@@ -77,10 +77,8 @@ void test_others() {
 }  // namespace
 
 int main() {
-#ifndef __SANITIZE_ADDRESS__
   test_reuse();
   test_given_back();
   test_others();
-#endif
   return 0;
 }
