@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration import UnsupportedConfiguration, read_configuration, require, require_class, require_groups
-from .layers import Attention, Downsample, ResnetBlock, Upsample, Weights, convolve, group_norm, linear
+from .layers import Attention, Downsample, ResnetBlock, Upsample, Weights, attend, convolve, group_norm, linear
 
 EPS: Final = 1e-6
 """Of every group norm in this network."""
@@ -74,8 +73,8 @@ class AttentionBlock(Attention):
         """x: (N, H, W, C), overwritten."""
         tokens = group_norm(x, self.groups, self.group_norm.weight, self.group_norm.bias, self.eps).flatten(1, 2)
         queries = self.split_heads(linear(tokens, self.to_q.weight, self.to_q.bias))
-        y = F.scaled_dot_product_attention(queries, self.keys(tokens), self.values(tokens))
-        y = linear(y.transpose(1, 2).reshape(tokens.shape), self.to_out["0"].weight, self.to_out["0"].bias)
+        y = attend(queries, self.keys(tokens), self.values(tokens))
+        y = linear(y, self.to_out["0"].weight, self.to_out["0"].bias)
         return x.add_(y.view(x.shape))
 
 
@@ -149,9 +148,7 @@ class Encoder(nn.Module):
         for block in self.down_blocks:
             x = block(x)
         x = self.mid_block(x)
-        x = F.silu(
-            group_norm(x, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps), inplace=True
-        )
+        x = group_norm(x, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps, silu=True)
         return convolve(x, self.conv_out.weight, self.conv_out.bias, 1, 1)
 
 
@@ -185,9 +182,7 @@ class Decoder(nn.Module):
         x = self.mid_block(x)
         for block in self.up_blocks:
             x = block(x)
-        x = F.silu(
-            group_norm(x, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps), inplace=True
-        )
+        x = group_norm(x, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps, silu=True)
         return convolve(x, self.conv_out.weight, self.conv_out.bias, 1, 1)
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import operators  # noqa: F401  declares torch.ops.torchreel
+
 
 class Weights(nn.Module):
     """A published weight and bias under their names; the operation stands where they are used.
@@ -39,21 +41,26 @@ class UnbiasedWeights(nn.Module):
         self.bias = None
 
 
-def uses_onednn(x: Tensor) -> bool:
-    """Whether to call oneDNN's linear layer by name: faster than the one F.linear takes, but without a derivative."""
+def computes_on_cpu(x: Tensor) -> bool:
+    """Whether to call what is made for a CPU by name: operators in float32, without a derivative."""
     return not x.is_cuda and x.dtype == torch.float32 and not torch.is_grad_enabled()
+
+
+def uses_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether to call oneDNN's linear layer by name: faster than F.linear where there is enough to do for its start."""
+    return computes_on_cpu(x) and x.numel() * weight.size(0) >= 1 << 22
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x·Wᵀ + b for x (…, C) and W (O, C)."""
-    if uses_onednn(x):
+    if uses_onednn(x, weight):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """gelu(x·Wᵀ + b), the exact gelu."""
-    if uses_onednn(x):
+    if uses_onednn(x, weight):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
     return torch.ops.aten.gelu_(F.linear(x, weight, bias))
 
@@ -65,10 +72,20 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, paddin
     return y.view(x.shape[:-3] + y.shape[1:])
 
 
-def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Group norm of (N, …, C): statistics over all positions of an item and the channels of a group."""
+def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool = False) -> Tensor:
+    """Group norm of (N, …, C): statistics over all positions of an item and the channels of a group; then SiLU."""
+    if computes_on_cpu(x):
+        return torch.ops.torchreel.group_norm(x, groups, weight, bias, eps, silu)
     planes = x.reshape(x.size(0), -1, 1, x.size(-1)).permute(0, 3, 1, 2)
-    return F.group_norm(planes, groups, weight, bias, eps).permute(0, 2, 3, 1).reshape(x.shape)
+    y = F.group_norm(planes, groups, weight, bias, eps).permute(0, 2, 3, 1).reshape(x.shape)
+    return F.silu(y, inplace=True) if silu else y
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """softmax(Q·Kᵀ/√d)·V of queries (N, heads, T, d), keys and values (N, heads, S, d): (N, T, heads·d)."""
+    if computes_on_cpu(queries) and keys.size(2) <= 32:
+        return torch.ops.torchreel.short_attention(queries, keys, values).flatten(2)
+    return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
@@ -111,12 +128,12 @@ class ResnetBlock(nn.Module):
     def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
         """x: (…, H, W, C), kept; time: SiLU of the time embedding (1, T), the same for all items."""
         images = x.flatten(0, -4)
-        y = F.silu(group_norm(images, self.groups, self.norm1.weight, self.norm1.bias, self.eps), inplace=True)
+        y = group_norm(images, self.groups, self.norm1.weight, self.norm1.bias, self.eps, silu=True)
         bias = self.conv1.bias
         if self.time_emb_proj is not None and time is not None:
             bias = bias + F.linear(time, self.time_emb_proj.weight, self.time_emb_proj.bias).squeeze(0)
         y = convolve(y, self.conv1.weight, bias, 1, 1)
-        y = F.silu(group_norm(y, self.groups, self.norm2.weight, self.norm2.bias, self.eps), inplace=True)
+        y = group_norm(y, self.groups, self.norm2.weight, self.norm2.bias, self.eps, silu=True)
         y = convolve(y, self.conv2.weight, self.conv2.bias, 1, 1)
         if self.conv_shortcut is not None:
             y.add_(linear(images, self.conv_shortcut.weight.flatten(1), self.conv_shortcut.bias))
@@ -218,6 +235,5 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """x: (N, T, channels), kept; keys, values: (N, heads, S, d)."""
         queries = self.split_heads(linear(x, self.to_q.weight, self.to_q.bias))
-        y = F.scaled_dot_product_attention(queries, keys, values)
-        y = y.transpose(1, 2).reshape(x.shape)
+        y = attend(queries, keys, values)
         return linear(y, self.to_out["0"].weight, self.to_out["0"].bias)

@@ -89,7 +89,7 @@ class TemporalConvolution(nn.Module):
 
     def step(self, x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """x: (B, F, H·W, C), kept; weight: (C, C, 3, 1, 1). The 3-D convolution as a 2-D one over (F, H·W)."""
-        y = F.silu(group_norm(x, self.groups, norm_weight, norm_bias, self.eps), inplace=True)
+        y = group_norm(x, self.groups, norm_weight, norm_bias, self.eps, silu=True)
         y = F.conv2d(y.permute(0, 3, 1, 2), weight.squeeze(4), bias, [1, 1], [1, 0])
         return y.permute(0, 2, 3, 1).contiguous()
 
@@ -448,8 +448,8 @@ class UNet3DConditionModel(nn.Module):
         if stage == 3 + len(self.down_blocks) + len(self.up_blocks):
             state.clear()
             frames = x.flatten(0, 1)
-            y = group_norm(frames, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps)
-            y = convolve(F.silu(y, inplace=True), self.conv_out.weight, self.conv_out.bias, 1, 1)
+            y = group_norm(frames, self.groups, self.conv_norm_out.weight, self.conv_norm_out.bias, self.eps, silu=True)
+            y = convolve(y, self.conv_out.weight, self.conv_out.bias, 1, 1)
             x = y.view(x.shape[:-1] + y.shape[-1:]).permute(0, 4, 1, 2, 3).contiguous()
         state.append(x)
 

@@ -12,6 +12,7 @@
 
 #include "error.h"
 #include "faults.h"
+#include "operators.h"
 
 namespace torchreel {
 namespace {
@@ -60,6 +61,7 @@ std::string shape_text(at::IntArrayRef shape) {
 
 torch::jit::Module load_graph(const std::string& path) {
   faults::point();
+  register_operators();
   try {
     return torch::jit::load(path, at::kCPU);
   } catch (const c10::Error& error) {
