@@ -43,7 +43,10 @@ export interface LatentSize {
 export interface Count {
   /** As the architecture is defined: every item, every frame and every step by itself. */
   readonly flop: number
-  /** What torchreel computes of it for the same numbers; the keys and values of the text are no part of a step. */
+  /**
+   * What torchreel computes of it for the same numbers; the keys and values of the text are no part of a step. A convolution
+   * counts as it is defined, however it is carried out.
+   */
   readonly computed: number
   /** Numbers in the weights that products are made with. */
   readonly weights: number
@@ -65,15 +68,6 @@ class Products {
   attend(queries: number, keys: number, channels: number, sequences: number, computed = sequences): void {
     this.flop += 4 * queries * keys * channels * sequences
     this.computed += 4 * queries * keys * channels * computed
-  }
-
-  /** Doubling images and convolving 3 × 3: `images` of height × width, already doubled in `large` positions. */
-  upsample(channels: number, images: number, height: number, width: number, large: number): void {
-    const weights = 9 * channels ** 2
-    const even = large === 4 * height * width
-    // Four 2 × 2 convolutions of the small images, with one row and column more.
-    const fewer = even && images * height * width >= 1024 ? ((height + 1) * (width + 1) * 16) / 9 : large
-    this.multiply(weights, images * large, images * fewer)
   }
 }
 
@@ -152,9 +146,9 @@ export function unetCount(widths: UNetWidths, size: LatentSize, guided: boolean,
     }
     const next = skips.at(-1)
     if (next === undefined) continue
-    count.upsample(before, items * frames, height, width, next.height * next.width)
     height = next.height
     width = next.width
+    multiply(9 * before ** 2, tokens())
   }
   multiply(9 * first * widths.out_channels, tokens())
   return count
@@ -196,15 +190,9 @@ export function vaeDecoderCount(widths: VaeWidths, size: LatentSize): Count {
       before = channels
     }
     if (index === reversed.length - 1) continue
-    const positions = height * width
-    // One frame at a time: see images_at_a_time.
-    const one = new Products()
-    one.upsample(channels, 1, height, width, 4 * positions)
-    count.weights += one.weights
-    count.flop += frames * one.flop
-    count.computed += frames * one.computed
     height *= 2
     width *= 2
+    multiply(9 * channels ** 2)
   }
   multiply(9 * before * widths.out_channels)
   return count

@@ -16,9 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
+repository = Path(__file__).parent.parent
+minor = ".".join(torch.__version__.split(".")[:2])
+torch.ops.load_library(repository / f"build/Release/torchreel_core-{minor}.so")  # the operators
+sys.path.insert(0, str(repository / "models"))
 
-from definitions.layers import Attention, Upsample, linear  # noqa: E402
+from definitions.layers import Attention, Upsample, attend, convolve, group_norm, linear  # noqa: E402
 from definitions.transformer import FeedForward, TemporalTransformer  # noqa: E402
 from definitions.unet3d import TemporalConvolution  # noqa: E402
 
@@ -63,12 +66,18 @@ def parts(channels: int, frames: int, side: int) -> dict[str, tuple[Way, Way]]:
         return (video + y).permute(0, 2, 3, 4, 1)
 
     upsample = randomized(Upsample(channels))
+    kernel = upsample.conv
+
+    def plain_norm() -> Tensor:
+        return F.silu(F.group_norm(planes, 32, *scales)).permute(0, 2, 3, 1).unsqueeze(0)
 
     def plain_upsample() -> Tensor:
         y = F.interpolate(planes, scale_factor=2.0, mode="nearest")
         y = F.conv2d(y, upsample.conv.weight, upsample.conv.bias, padding=1)
         return y.permute(0, 2, 3, 1).unsqueeze(0)
 
+    scales = [torch.randn(channels), torch.randn(channels)]
+    frames_of_a_position = [torch.randn(side * side, frames, channels // 64 or 1, 64).transpose(1, 2) for _ in range(3)]
     text = torch.randn(1, TEXT_TOKENS, 4 * channels)
     attention = randomized(Attention(channels, 4 * channels, max(1, channels // 64), False))
     keys, values = attention.keys(text), attention.values(text)
@@ -98,9 +107,18 @@ def parts(channels: int, frames: int, side: int) -> dict[str, tuple[Way, Way]]:
             plain_attention,
             lambda: attention(tokens.view(1, -1, channels), keys, values).view(tokens.shape),
         ),
-        "temporal convolution as a 2-D one": (plain_temporal_convolution, lambda: convolution(x.clone())),
+        "group norm with SiLU": (plain_norm, lambda: group_norm(x[0], 32, *scales, 1e-5, True).unsqueeze(0)),
+        "3 × 3 convolution": (
+            lambda: F.conv2d(planes, kernel.weight, kernel.bias, padding=1).permute(0, 2, 3, 1).unsqueeze(0),
+            lambda: convolve(x, kernel.weight, kernel.bias, 1, 1),
+        ),
+        "attention between few frames": (
+            lambda: F.scaled_dot_product_attention(*frames_of_a_position).transpose(1, 2).flatten(2),
+            lambda: attend(*frames_of_a_position),
+        ),
+        "temporal convolution": (plain_temporal_convolution, lambda: convolution(x.clone())),
         "temporal transformer in chunks": (plain_temporal_transformer, lambda: temporal(x.clone())),
-        "upsampling as four 2 × 2 convolutions": (plain_upsample, lambda: upsample(x, 2 * side, 2 * side)),
+        "upsampling with its convolution": (plain_upsample, lambda: upsample(x, 2 * side, 2 * side)),
     }
 
 

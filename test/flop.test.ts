@@ -83,7 +83,7 @@ test('without guidance a call is half of a pair; frames add up but for the atten
 test('what is computed is less than the definition for a pair, and the same numbers without any saving', () => {
   const pair = unetCount(published, size, true)
   assert.ok(pair.computed < pair.flop)
-  // An odd size has no doubling in four phases; one prompt shares nothing. What is left is the text and the time.
+  // One prompt shares nothing. What is left is the text and the time.
   const alone = unetCount(published, { frames: 1, height: 1, width: 1 }, false, 0)
   assert.equal(alone.computed, alone.flop)
 })

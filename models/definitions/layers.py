@@ -65,10 +65,14 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.ops.aten.gelu_(F.linear(x, weight, bias))
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
     """2-D convolution of (…, H, W, C) with a weight (O, C, k, k): (…, H', W', O)."""
-    y = F.conv2d(x.flatten(0, -4).permute(0, 3, 1, 2), weight, bias, [stride, stride], [padding, padding])
-    y = y.permute(0, 2, 3, 1).contiguous()
+    images = x.flatten(0, -4)
+    if computes_on_cpu(x) and stride == 1 and padding == 1 and weight.size(-1) == 3:
+        y = torch.ops.torchreel.convolve_3x3(images, weight, bias)
+    else:
+        y = F.conv2d(images.permute(0, 3, 1, 2), weight, bias, [stride, stride], [padding, padding])
+        y = y.permute(0, 2, 3, 1).contiguous()
     return y.view(x.shape[:-3] + y.shape[1:])
 
 
@@ -171,36 +175,14 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = Weights(channels, channels, 3, 3)
 
-    def phases(self) -> Tensor:
-        """The kernels (4·C, C, 2, 2) that make rows 2i + p and columns 2j + q of the result from the input itself.
-
-        Of three neighbouring rows of the doubled image two are equal, so their weights add up: for p = 0 it is rows
-        (i - 1, i) with weights (w₀, w₁ + w₂), for p = 1 rows (i, i + 1) with (w₀ + w₁, w₂). Columns likewise.
-        """
-        above, at, below = self.conv.weight.permute(0, 2, 3, 1).contiguous().unbind(1)
-        kernels: list[Tensor] = []
-        for rows in [torch.stack([above, at + below], 1), torch.stack([above + at, below], 1)]:
-            left, middle, right = rows.unbind(2)
-            kernels.append(torch.stack([left, middle + right], 2))
-            kernels.append(torch.stack([left + middle, right], 2))
-        return torch.cat(kernels).permute(0, 3, 1, 2)
-
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """x: (…, H, W, C), kept; height: 2·H or 2·H - 1; width: 2·W or 2·W - 1."""
-        h, w, c = x.size(-3), x.size(-2), x.size(-1)
         images = x.flatten(0, -4)
-        positions = images.size(0) * h * w
-        if x.dtype == torch.float32 and positions >= 1024 and height == 2 * h and width == 2 * w:
-            # Four 2 × 2 convolutions at the small size: 16 products instead of 36. Only where sums of weights are exact
-            # enough not to show, and where there are enough positions to pay for the sums.
-            phases = convolve(images, self.phases(), self.conv.bias.repeat(4), 1, 1).unflatten(3, [4, c])
-            y = torch.empty([images.size(0), h, 2, w, 2, c], dtype=x.dtype, device=x.device)
-            for p in range(2):
-                for q in range(2):
-                    y[:, :, p, :, q] = phases[:, p : p + h, q : q + w, 2 * p + q]
-            y = y.view(-1, height, width, c)
+        if computes_on_cpu(x):
+            y = torch.ops.torchreel.upsample_and_convolve(images, self.conv.weight, self.conv.bias, height, width)
         else:
-            images = images.reshape(-1, h, 1, w, 1, c).expand(-1, h, 2, w, 2, c).reshape(-1, 2 * h, 2 * w, c)
+            n, h, w, c = images.shape
+            images = images.reshape(n, h, 1, w, 1, c).expand(n, h, 2, w, 2, c).reshape(n, 2 * h, 2 * w, c)
             y = convolve(images[:, :height, :width].contiguous(), self.conv.weight, self.conv.bias, 1, 1)
         return y.view(x.shape[:-3] + y.shape[-3:])
 

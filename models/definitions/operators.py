@@ -1,6 +1,6 @@
 """The operators of torchreel's core (native/core/operators.h): declared, so that graphs can name them, and computed plainly.
 
-Graphs call them on a CPU in float32, where libtorch's own are slow.
+Graphs call them on a CPU in float32, where libtorch's own are slow or do more than they must.
 """
 
 import torch
@@ -20,8 +20,34 @@ def short_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).contiguous()
 
 
+def convolve_3x3(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """3 × 3 convolution of x (N, H, W, C), padded by one pixel, with weight (O, C, 3, 3): (N, H, W, O)."""
+    return F.conv2d(x.permute(0, 3, 1, 2), weight, bias, [1, 1], [1, 1]).permute(0, 2, 3, 1).contiguous()
+
+
+def upsample_and_convolve(x: Tensor, weight: Tensor, bias: Tensor, height: int, width: int) -> Tensor:
+    """The same of x with each pixel doubled in both directions and cropped to (height, width)."""
+    n, h, w, c = x.shape
+    doubled = x.reshape(n, h, 1, w, 1, c).expand(n, h, 2, w, 2, c).reshape(n, 2 * h, 2 * w, c)
+    return convolve_3x3(doubled[:, :height, :width], weight, bias)
+
+
+def convolve_frames(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolution over three frames of x (B, F, P, C), padded by one frame, with weight (O, C, 3, 1, 1): (B, F, P, O).
+
+    A 2-D one over (F, P): 3-D ones are slow in channels last.
+    """
+    return F.conv2d(x.permute(0, 3, 1, 2), weight.squeeze(4), bias, [1, 1], [1, 0]).permute(0, 2, 3, 1).contiguous()
+
+
 library = torch.library.Library("torchreel", "FRAGMENT")
-library.define("group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps, bool silu) -> Tensor")
-library.define("short_attention(Tensor queries, Tensor keys, Tensor values) -> Tensor")
-library.impl("group_norm", group_norm, "CompositeImplicitAutograd")
-library.impl("short_attention", short_attention, "CompositeImplicitAutograd")
+for schema, function in {
+    "group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps, bool silu) -> Tensor": group_norm,
+    "short_attention(Tensor queries, Tensor keys, Tensor values) -> Tensor": short_attention,
+    "convolve_3x3(Tensor x, Tensor weight, Tensor bias) -> Tensor": convolve_3x3,
+    "upsample_and_convolve(Tensor x, Tensor weight, Tensor bias, int height, int width) -> Tensor": upsample_and_convolve,
+    "convolve_frames(Tensor x, Tensor weight, Tensor bias) -> Tensor": convolve_frames,
+}.items():
+    if not hasattr(torch.ops.torchreel, function.__name__):  # else the core is in this process
+        library.define(schema)
+        library.impl(function.__name__, function, "CompositeImplicitAutograd")

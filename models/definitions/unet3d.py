@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration import UnsupportedConfiguration, read_configuration, require, require_class, require_groups
-from .layers import Downsample, ResnetBlock, Upsample, Weights, convolve, group_norm
+from .layers import Downsample, ResnetBlock, Upsample, Weights, computes_on_cpu, convolve, group_norm
 from .transformer import SpatialTransformer, TemporalTransformer
 
 
@@ -88,8 +88,11 @@ class TemporalConvolution(nn.Module):
         self.conv4 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1)})
 
     def step(self, x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """x: (B, F, H·W, C), kept; weight: (C, C, 3, 1, 1). The 3-D convolution as a 2-D one over (F, H·W)."""
+        """x: (B, F, H·W, C), kept; weight: (C, C, 3, 1, 1)."""
         y = group_norm(x, self.groups, norm_weight, norm_bias, self.eps, silu=True)
+        if computes_on_cpu(x):
+            return torch.ops.torchreel.convolve_frames(y, weight, bias)
+        # As a 2-D convolution over (F, H·W): 3-D ones are slow in channels last.
         y = F.conv2d(y.permute(0, 3, 1, 2), weight.squeeze(4), bias, [1, 1], [1, 0])
         return y.permute(0, 2, 3, 1).contiguous()
 

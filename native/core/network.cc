@@ -12,7 +12,6 @@
 
 #include "error.h"
 #include "faults.h"
-#include "operators.h"
 
 namespace torchreel {
 namespace {
@@ -61,7 +60,6 @@ std::string shape_text(at::IntArrayRef shape) {
 
 torch::jit::Module load_graph(const std::string& path) {
   faults::point();
-  register_operators();
   try {
     return torch::jit::load(path, at::kCPU);
   } catch (const c10::Error& error) {

@@ -6,9 +6,6 @@
 
 namespace torchreel {
 
-// Makes them known to libtorch, once per process, before a graph is loaded.
-void register_operators();
-
 // Group norm of x (N, …, C), contiguous: statistics over all positions of an item and the channels of a
 // group; with `silu`, that of the result.
 at::Tensor group_norm(const at::Tensor& x, int64_t groups, const at::Tensor& weight, const at::Tensor& bias,
@@ -17,5 +14,17 @@ at::Tensor group_norm(const at::Tensor& x, int64_t groups, const at::Tensor& wei
 // softmax(Q·Kᵀ/√d)·V of queries (N, heads, T, d) for few keys and values (N, heads, S, d), views whose last
 // stride is 1: (N, T, heads, d).
 at::Tensor short_attention(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values);
+
+// 3 × 3 convolution of x (N, H, W, C), padded by one pixel, with weight (O, C, 3, 3): (N, H, W, O).
+at::Tensor convolve_3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// The same of x with each pixel doubled in both directions and cropped to (height, width): 2·H or 2·H - 1,
+// 2·W or 2·W - 1.
+at::Tensor upsample_and_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                 int64_t height, int64_t width);
+
+// Convolution over three frames of x (B, F, P, C), padded by one frame, with weight (O, C, 3, 1, 1): (B, F,
+// P, O).
+at::Tensor convolve_frames(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 }  // namespace torchreel

@@ -3,9 +3,11 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/conv2d.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/repeat_interleave.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 
@@ -51,6 +53,52 @@ void test_short_attention(int64_t items, int64_t heads, int64_t tokens, int64_t 
   at::set_num_threads(2);
 }
 
+void test_convolution(int64_t images, int64_t height, int64_t width, int64_t channels, int64_t outputs,
+                      bool channels_last) {
+  at::Tensor x = at::randn({images, height, width, channels}), bias = at::randn({outputs});
+  at::Tensor weight = at::randn({outputs, channels, 3, 3}) / std::sqrt(9.0 * static_cast<double>(channels));
+  if (channels_last) weight = weight.contiguous(at::MemoryFormat::ChannelsLast);
+  at::Tensor expected = at::conv2d(x.to(at::kDouble).permute({0, 3, 1, 2}), weight.to(at::kDouble),
+                                   bias.to(at::kDouble), {1, 1}, {1, 1});
+  at::Tensor y = torchreel::convolve_3x3(x, weight, bias);
+  std::string name = "convolution of " + c10::str(x.sizes()) + " with " + c10::str(weight.sizes());
+  check(y.is_contiguous(), name + " is contiguous");
+  check(largest_difference(y, expected.permute({0, 2, 3, 1})) < 3e-5, name);
+  at::set_num_threads(1);
+  check(torchreel::convolve_3x3(x, weight, bias).equal(y), name + " on one thread");
+  at::set_num_threads(2);
+}
+
+void test_upsampling(int64_t images, int64_t rows, int64_t columns, int64_t channels, int64_t height,
+                     int64_t width) {
+  at::Tensor x = at::randn({images, rows, columns, channels}), bias = at::randn({channels});
+  at::Tensor weight = at::randn({channels, channels, 3, 3}) / std::sqrt(9.0 * static_cast<double>(channels));
+  at::Tensor doubled = x.to(at::kDouble).repeat_interleave(2, 1).repeat_interleave(2, 2);
+  doubled = doubled.narrow(1, 0, height).narrow(2, 0, width).permute({0, 3, 1, 2});
+  at::Tensor expected = at::conv2d(doubled, weight.to(at::kDouble), bias.to(at::kDouble), {1, 1}, {1, 1});
+  at::Tensor y = torchreel::upsample_and_convolve(x, weight, bias, height, width);
+  std::string name = "upsampling of " + c10::str(x.sizes()) + " to " + c10::str(y.sizes());
+  check(y.is_contiguous(), name + " is contiguous");
+  check(largest_difference(y, expected.permute({0, 2, 3, 1})) < 3e-5, name);
+}
+
+void test_convolution_of_frames(int64_t videos, int64_t frames, int64_t pixels, int64_t channels,
+                                int64_t outputs) {
+  at::Tensor x = at::randn({videos, frames, pixels, channels}), bias = at::randn({outputs});
+  at::Tensor weight =
+      at::randn({outputs, channels, 3, 1, 1}) / std::sqrt(3.0 * static_cast<double>(channels));
+  at::Tensor expected = at::conv2d(x.to(at::kDouble).permute({0, 3, 1, 2}), weight.to(at::kDouble).squeeze(4),
+                                   bias.to(at::kDouble), {1, 1}, {1, 0});
+  at::Tensor y = torchreel::convolve_frames(x, weight, bias);
+  std::string name =
+      "convolution over the frames of " + c10::str(x.sizes()) + " with " + c10::str(weight.sizes());
+  check(y.is_contiguous(), name + " is contiguous");
+  check(largest_difference(y, expected.permute({0, 2, 3, 1})) < 1e-4, name);
+  at::set_num_threads(1);
+  check(torchreel::convolve_frames(x, weight, bias).equal(y), name + " on one thread");
+  at::set_num_threads(2);
+}
+
 }  // namespace
 
 int main() {
@@ -71,6 +119,22 @@ int main() {
       test_short_attention(9, 2, 11, sources, width);
     }
   }
+  test_convolution(1, 32, 32, 32, 32, false);    // 256 tiles, as few as pay
+  test_convolution(3, 33, 17, 48, 64, true);     // sides that are odd: half tiles
+  test_convolution(2, 40, 24, 64, 1040, false);  // more kernels than are transformed at a time
+  test_convolution(1, 31, 32, 64, 80, true);
+  test_convolution(4, 8, 8, 32, 32, false);   // libtorch's own: too few tiles …
+  test_convolution(1, 40, 40, 4, 32, false);  // … or channels
+  test_convolution(1, 40, 40, 40, 3, true);
+  test_upsampling(1, 16, 16, 32, 32, 32);
+  test_upsampling(2, 13, 20, 48, 25, 39);  // cut
+  test_upsampling(2, 13, 20, 48, 26, 39);
+  test_upsampling(1, 3, 3, 32, 6, 6);  // libtorch's own
+  test_upsampling(1, 3, 3, 8, 5, 5);
+  for (int64_t frames : {1, 2, 3, 4, 5, 8, 14, 16}) test_convolution_of_frames(2, frames, 300, 32, 48);
+  test_convolution_of_frames(1, 6, 400, 64, 528);
+  test_convolution_of_frames(3, 5, 7, 32, 32);  // libtorch's own
+  test_convolution_of_frames(1, 4, 400, 20, 20);
   at::Tensor one = at::randn({1, 1, 2, 4});
   bool refused = false;
   try {
