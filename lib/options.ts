@@ -32,6 +32,7 @@ import {
 } from './option_checks.js'
 import type { Scheduler } from './schedulers/index.js'
 import { defaults, type ModelLimits, sizesOf } from './sizes.js'
+import { type Output, outputOf } from './video/recording.js'
 import { checkVideoInput, type VideoInput } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
@@ -137,7 +138,13 @@ export interface GenerateOptions {
    * resizing. Several prompts start from the same video.
    */
   video?: VideoInput | undefined
-  /** The ffmpeg that reads a video from a file. @defaultValue see {@link findFfmpeg} */
+  /**
+   * Write the video to a file while it is decoded: a path, or one with {@link Video.save}'s options. It is the file that
+   * `save` would write, sooner; what would keep `save` from it fails before the first step. For one prompt; `video.file`
+   * says where it is.
+   */
+  output?: string | URL | Output | undefined
+  /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue see {@link findFfmpeg} */
   ffmpeg?: string | undefined
   /**
    * How much of the video to give up, above 0 to 1: of the steps, the last `steps · strength` are taken.
@@ -194,7 +201,7 @@ const pipelineKeys: readonly string[] = [
 const generateKeys: readonly string[] = [
   ...(['steps', 'frames', 'width', 'height', 'guidanceScale', 'negativePrompt', 'seed', 'eta'] as const),
   ...(['clipSkip', 'fps', 'scheduler', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const),
-  ...(['video', 'ffmpeg', 'strength', 'timesteps', 'sigmas', 'vaeTiling', 'freeU'] as const),
+  ...(['video', 'ffmpeg', 'output', 'strength', 'timesteps', 'sigmas', 'vaeTiling', 'freeU'] as const),
   ...(['window', 'signal', 'onProgress', 'onPreview', 'previewEvery', 'returnLatents'] as const),
   'allowNonFinite',
 ] satisfies (keyof GenerateOptions)[]
@@ -264,6 +271,8 @@ export function checkGenerateOptions(
   }
   const standard = video === undefined ? model : { ...model, size: model.vaeScale }
   const sizes = sizesOf(wishes, videos, standard, limits.pixels)
+  const output = read('output', undefined, outputOf)
+  if (output && videos > 1) throw invalidArgument('output', 'given with one prompt', output)
   const onPreview = read('onPreview', undefined, callback<NonNullable<GenerateOptions['onPreview']>>())
   const previewEvery = read('previewEvery', 5, integer(1, 1000))
   return {
@@ -284,6 +293,7 @@ export function checkGenerateOptions(
     timesteps,
     sigmas,
     ffmpeg: read('ffmpeg', undefined, text),
+    output,
     vaeTiling: read('vaeTiling', undefined, tilingOf(model)),
     guidanceScale: read(
       'guidanceScale',

@@ -34,6 +34,7 @@ import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './sc
 import { settingsOf } from './settings.js'
 import { withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
+import { checkRecording } from './video/recording.js'
 import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
@@ -326,6 +327,10 @@ export class TextToVideoPipeline implements AsyncDisposable {
       checked = withSource(call, source, this.#checkpoint, maxPixels)
       this.#assertUsable()
     }
+    if (call.output) {
+      await checkRecording(checked, { fps: checked.fps, frameCount: checked.frames })
+      this.#assertUsable()
+    }
 
     const seeds = call.seeds ?? [chooseSeed()]
     const warnings = [...this.warnings, ...(source?.warnings ?? [])]
@@ -349,8 +354,13 @@ export class TextToVideoPipeline implements AsyncDisposable {
       settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
     })
     const job = new Job(checked, factsOf, onFrame)
-    await this.#native.generate(request, (event) => job.take(event), signal)
-    return job.videos()
+    try {
+      await this.#native.generate(request, (event) => job.take(event), signal)
+      return await job.finish()
+    } catch (error) {
+      await job.discard(error)
+      throw error
+    }
   }
 
   #schedulerFor(choice: Scheduler | string | undefined): Scheduler {
