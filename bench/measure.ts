@@ -4,6 +4,7 @@
  *     npm run bench -- --model MODEL [--peer PYTHON [--compile] [--no-eager]]   one video: stages, rates, memory
  *     npm run bench -- scaling --model MODEL                       several sizes: time per TFLOP, memory
  *     npm run bench -- start                                       import, and start to first step
+ *     npm run bench -- approximate --model MODEL [--videos N]      what is saved and lost by less exact videos
  *     npm run bench -- parts                                       the networks' layers beside plain ones
  *
  * MODEL is a checkpoint's folder, or random-64, random-128 or random-320: random weights of these first widths, made in
@@ -13,6 +14,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { approximate, approximateTable } from './approximate.js'
 import { chart } from './chart.js'
 import { contest } from './contest.js'
 import { machine, productRate } from './machine.js'
@@ -35,6 +37,7 @@ const { values, positionals } = parseArgs({
     height: { type: 'string' },
     seed: { type: 'string', default: '0' },
     guidance: { type: 'string', default: '9' },
+    videos: { type: 'string', default: '24' }, // of `approximate`
     runs: { type: 'string', default: '3' }, // videos after the first of a process
     rounds: { type: 'string', default: '3' }, // processes of each contestant
     device: { type: 'string', default: 'cpu' },
@@ -87,6 +90,17 @@ async function starting() {
   return { json: { machine: machine(), command, times }, text: `${head}\n\n${startTable(times)}` }
 }
 
+async function lessExact() {
+  const { prompt, steps, videos } = values
+  // The guidance that is given, else the model's own.
+  const given = process.argv.some((word) => word.startsWith('--guidance'))
+  const guidanceScale = given ? settings.guidanceScale : undefined
+  const task = { prompt, guidanceScale, steps: Number(steps), videos: Number(videos) }
+  const savings = await approximate(await model(), task)
+  const head = heading(`${values.model}: ${videos} videos each`, machine(), undefined, command)
+  return { json: { machine: machine(), command, savings }, text: `${head}\n\n${approximateTable(savings)}` }
+}
+
 /** See parts.py. */
 async function layers() {
   const head = heading('Layers', machine(), await productRate('cpu', 'float32'), command)
@@ -98,7 +112,7 @@ function model() {
   return benchModel(values.model)
 }
 
-const modes = { video, scaling: severalSizes, start: starting, parts: layers }
+const modes = { video, scaling: severalSizes, start: starting, approximate: lessExact, parts: layers }
 if (!(mode in modes)) throw new Error(`no mode ${mode}: there are ${Object.keys(modes).join(', ')}`)
 const { json, text, svg } = await (modes[mode as keyof typeof modes] as typeof video)()
 await mkdir(values.output, { recursive: true })

@@ -67,6 +67,17 @@ export function numbers(min: number, max: number): Check<readonly number[]> {
   }
 }
 
+/** From and to, fractions. */
+export const intervalOf: Check<readonly [number, number]> = (name, value) => {
+  const [from, to, ...more] = Array.isArray(value) ? (value as unknown[]) : []
+  const fraction = number(0, 1)
+  if (more.length === 0 && [from, to].every((end) => typeof end === 'number')) {
+    const ends = [fraction(name, from), fraction(name, to)] as const
+    if (ends[0] <= ends[1]) return ends
+  }
+  throw invalidArgument(name, '[from, to], two numbers from 0 to 1 that do not fall', value)
+}
+
 export const notWithVideo: Check<Numbers> = (name, value) => {
   throw invalidArgument(name, 'undefined where a video is given', value)
 }

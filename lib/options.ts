@@ -1,6 +1,7 @@
 import {
   each,
   freeUOf,
+  intervalOf,
   negativeEmbeds,
   notWithVideo,
   numbers,
@@ -174,6 +175,20 @@ export interface GenerateOptions {
    * `overlap` of them (by default half) and are blended where they do.
    */
   window?: number | { readonly frames: number; readonly overlap?: number | undefined } | undefined
+  /**
+   * For less time, and a video that is a little another: of so many calls of the network the first computes all blocks, the
+   * others only the outermost, with what the inner ones gave in the first (DeepCache, Ma et al. 2023,
+   * https://arxiv.org/abs/2312.00858), 1 to 1000. A scheduler of second order calls twice a step; a call that comes without
+   * guidance after one with it, or the other way, computes all. docs/performance.md says what it gains and costs.
+   * @defaultValue 1: all calls compute all blocks
+   */
+  featureCache?: number | undefined
+  /**
+   * For less time: guide only in these of the steps, from and to as fractions of all of them, such as [0.2, 0.8]: those
+   * whose middle lies between (Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724). In the others the network runs
+   * on the prompt alone, at half the work. @defaultValue [0, 1]: in all
+   */
+  guidanceInterval?: readonly [from: number, to: number] | undefined
   /** Aborts the job within a step; the call rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
   /** Called as the job goes on. What it throws ends the job and rejects the call. */
@@ -202,7 +217,16 @@ const generateKeys: readonly string[] = [
   ...(['steps', 'frames', 'width', 'height', 'guidanceScale', 'negativePrompt', 'seed', 'eta'] as const),
   ...(['clipSkip', 'fps', 'scheduler', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const),
   ...(['video', 'ffmpeg', 'output', 'strength', 'timesteps', 'sigmas', 'vaeTiling', 'freeU'] as const),
-  ...(['window', 'signal', 'onProgress', 'onPreview', 'previewEvery', 'returnLatents'] as const),
+  ...([
+    'window',
+    'featureCache',
+    'guidanceInterval',
+    'signal',
+    'onProgress',
+    'onPreview',
+    'previewEvery',
+    'returnLatents',
+  ] as const),
   'allowNonFinite',
 ] satisfies (keyof GenerateOptions)[]
 
@@ -307,6 +331,8 @@ export function checkGenerateOptions(
     latents: read('latents', undefined, video === undefined ? numbersOf(sizes.latentShape) : notWithVideo),
     freeU: read('freeU', undefined, freeUOf),
     window: read('window', undefined, windowOf),
+    featureCache: read('featureCache', 1, integer(1, 1000)),
+    guidanceInterval: read('guidanceInterval', undefined, intervalOf),
     signal: read('signal', undefined, abortSignal),
     onProgress: read('onProgress', undefined, callback<OnProgress>()),
     onPreview,

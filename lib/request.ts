@@ -61,6 +61,7 @@ export function requestOf(
     tileOverlap: Math.floor(tile * (vaeTiling?.overlap ?? 0)),
     window: window?.frames ?? 0,
     windowOverlap: window?.overlap ?? 0,
+    featureCache: checked.featureCache,
     allowNonFinite: checked.allowNonFinite,
     latentsEvery: checked.latentsEvery,
     decodeChunk,

@@ -10,6 +10,7 @@ import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
 import {
   frameWindow,
   freeU,
+  interval,
   lora,
   numbers,
   numeric,
@@ -88,6 +89,13 @@ function commandLine(): Command {
       'for long videos: how many frames the network sees at a time, and how many windows share',
       frameWindow,
     )
+    .optionsGroup('Less time, and a video that is a little another:')
+    .option(
+      '--feature-cache <n>',
+      'compute the inner blocks of the network on every n-th call only (default: 1)',
+      numeric,
+    )
+    .option('--guidance-interval <from,to>', 'guide only in these of the steps, such as 0.2,0.8', interval)
     .optionsGroup('Video to video:')
     .option('--video <file>', 'start from this video: its frames and size, unless others are given')
     .option('--strength <x>', 'how much of that video to give up, 0 to 1 (default: 0.6)', numeric)
