@@ -1,4 +1,4 @@
-import { type GenerateOptions, TextToVideoPipeline, type Video } from 'torchreel'
+import { type GenerateOptions, type PipelineOptions, TextToVideoPipeline, type Video } from 'torchreel'
 import type { BenchModel } from './models.js'
 import { psnr, ssim } from './picture.js'
 import { digits, seconds, table } from './report.js'
@@ -58,9 +58,9 @@ export interface Saving {
 /** Makes the same videos in all ways, by turns: the prompts of `shapes`, or one prompt with as many seeds. */
 export async function approximate(
   { folder, trustGraph }: BenchModel,
-  task: { prompt: string; guidanceScale: number | undefined; steps: number; videos: number },
+  task: { prompt: string; steps: number; videos: number; call: GenerateOptions; pipeline: PipelineOptions },
 ): Promise<Saving[]> {
-  await using pipeline = await TextToVideoPipeline.fromPretrained(folder, { trustGraph })
+  await using pipeline = await TextToVideoPipeline.fromPretrained(folder, { ...task.pipeline, trustGraph })
   const wishes = await wishesFor(pipeline.model, task)
   const many = 4 * task.steps
   const ways = [...savings(task.steps), [`${many} steps`, { steps: many }] as const]
@@ -68,17 +68,13 @@ export async function approximate(
     ...{ loops: [] as number[], psnr: [] as number[], ssim: [] as number[] },
     ...{ convergedPsnr: [] as number[], convergedSsim: [] as number[], right: 0, said: 0 },
   }))
-  await make(pipeline, task.prompt, { ...task, steps: 1 }) // the first of a process is slower
+  await make(pipeline, task.prompt, { ...task.call, steps: 1 }) // the first of a process is slower
   for (const [index, wish] of wishes.entries()) {
     console.error(`video ${index + 1} of ${wishes.length}, in ${ways.length} ways`)
     const videos: Video[] = []
     for (const [way, [, options]] of ways.entries()) {
-      const { guidanceScale } = task
-      const { video, loopMs } = await make(pipeline, wish.prompt, {
-        ...options,
-        seed: wish.seed,
-        guidanceScale,
-      })
+      const call = { ...task.call, ...options, seed: wish.seed }
+      const { video, loopMs } = await make(pipeline, wish.prompt, call)
       videos.push(video)
       seen[way]?.loops.push(loopMs)
     }
