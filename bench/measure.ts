@@ -4,6 +4,8 @@
  *     npm run bench -- --model MODEL [--peer PYTHON [--compile] [--no-eager]]   one video: stages, rates, memory
  *     npm run bench -- scaling --model MODEL                       several sizes: time per TFLOP, memory
  *     npm run bench -- start                                       import, and start to first step
+ *     npm run bench -- approximate --model MODEL [--videos N]      what is saved and lost by less exact videos
+ *     npm run bench -- pool --model MODEL                          what the pool for large tensors saves
  *     npm run bench -- parts                                       the networks' layers beside plain ones
  *
  * MODEL is a checkpoint's folder, or random-64, random-128 or random-320: random weights of these first widths, made in
@@ -13,10 +15,12 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { approximate, approximateTable } from './approximate.js'
 import { chart } from './chart.js'
 import { contest } from './contest.js'
 import { machine, productRate } from './machine.js'
 import { benchModel } from './models.js'
+import { pool, poolTable } from './pool.js'
 import { python, repository } from './processes.js'
 import { heading, report } from './report.js'
 import { scaling, scalingTable } from './scaling.js'
@@ -35,6 +39,7 @@ const { values, positionals } = parseArgs({
     height: { type: 'string' },
     seed: { type: 'string', default: '0' },
     guidance: { type: 'string', default: '9' },
+    videos: { type: 'string', default: '24' }, // of `approximate`
     runs: { type: 'string', default: '3' }, // videos after the first of a process
     rounds: { type: 'string', default: '3' }, // processes of each contestant
     device: { type: 'string', default: 'cpu' },
@@ -87,6 +92,27 @@ async function starting() {
   return { json: { machine: machine(), command, times }, text: `${head}\n\n${startTable(times)}` }
 }
 
+async function lessExact() {
+  const { prompt, steps, videos } = values
+  // The guidance that is given, else the model's own.
+  const given = process.argv.some((word) => word.startsWith('--guidance'))
+  const guidanceScale = given ? settings.guidanceScale : undefined
+  const sizes = { frames: Number(values.frames), width: number(values.width), height: number(values.height) }
+  const call = { ...sizes, guidanceScale }
+  const { device, dtype, offload, threads, libtorch } = settings
+  const pipeline = { device, dtype, offload, threads, libtorch }
+  const task = { prompt, steps: Number(steps), videos: Number(videos), call, pipeline }
+  const savings = await approximate(await model(), task)
+  const head = heading(`${values.model}: ${videos} videos each`, machine(), undefined, command)
+  return { json: { machine: machine(), command, savings }, text: `${head}\n\n${approximateTable(savings)}` }
+}
+
+async function pooled() {
+  const runs = await pool(await model(), Number(values.rounds))
+  const head = heading(`${values.model}: the pool for large tensors`, machine(), undefined, command)
+  return { json: { machine: machine(), command, runs }, text: `${head}\n\n${poolTable(runs)}` }
+}
+
 /** See parts.py. */
 async function layers() {
   const head = heading('Layers', machine(), await productRate('cpu', 'float32'), command)
@@ -98,7 +124,14 @@ function model() {
   return benchModel(values.model)
 }
 
-const modes = { video, scaling: severalSizes, start: starting, parts: layers }
+const modes = {
+  video,
+  scaling: severalSizes,
+  start: starting,
+  approximate: lessExact,
+  pool: pooled,
+  parts: layers,
+}
 if (!(mode in modes)) throw new Error(`no mode ${mode}: there are ${Object.keys(modes).join(', ')}`)
 const { json, text, svg } = await (modes[mode as keyof typeof modes] as typeof video)()
 await mkdir(values.output, { recursive: true })

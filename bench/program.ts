@@ -1,6 +1,6 @@
 /**
- * The measured program: what a user's program does, in a process of its own. It makes a video and saves it, first cold and
- * then warm, and prints what it saw as JSON: a {@link Measured}.
+ * The measured program: what a user's program does, in a process of its own. It makes a video writes it to a file,
+ * first cold and then warm, and prints what it saw as JSON: a {@link Measured}.
  *
  *     node build/bench/program.js TASK      TASK: a Task as JSON
  */
@@ -36,14 +36,17 @@ for (let run = 0; run <= task.runs; run++) {
   const started = clock()
   let encoded = started
   let denoised = started
+  let decoded = started
   const steps: number[] = []
   // Another prompt each time: an encoding that was kept would not be measured.
   const video = await pipeline.generate(run === 0 ? task.prompt : `${task.prompt}, take ${run}`, {
     ...{ steps: task.steps, frames: task.frames, seed: task.seed, guidanceScale: task.guidanceScale },
     ...(task.width && { width: task.width }),
     ...(task.height && { height: task.height }),
+    output: { path: task.output, overwrite: true },
     onProgress: ({ stage, step, steps: of }) => {
       const now = clock()
+      if (stage === 'decode') decoded = now
       if (stage === 'encode' && step === of) encoded = denoised = now
       if (stage !== 'denoise' || step === 0) return
       if (run === 0 && step === 1) firstStepMs = sinceStart()
@@ -51,16 +54,13 @@ for (let run = 0; run <= task.runs; run++) {
       denoised = now
     },
   })
-  const decoded = clock()
-  if (run === 0 && task.frameFile) await writeFile(task.frameFile, video.data)
-  const saving = clock()
-  await video.save(task.output, { overwrite: true })
   const written = clock()
+  const sinceStartMs = sinceStart()
   delay.disable()
   videos.push({
-    ...{ encodeMs: encoded - started, steps, decodeMs: decoded - denoised, writeMs: written - saving },
+    ...{ encodeMs: encoded - started, steps, decodeMs: decoded - denoised, writeMs: written - decoded },
     loopMs: denoised - encoded,
-    sinceStartMs: sinceStart(),
+    sinceStartMs,
     pageFaults: process.resourceUsage().minorPageFault - faults,
     eventLoopDelayMs: {
       p50: delay.percentile(50) / 1e6,
@@ -69,6 +69,7 @@ for (let run = 0; run <= task.runs; run++) {
     },
   })
   peaks.push(process.resourceUsage().maxRSS * 1024)
+  if (run === 0 && task.frameFile) await writeFile(task.frameFile, video.data)
 }
 
 const memory = pipeline.memory()

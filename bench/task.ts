@@ -36,7 +36,7 @@ export interface MeasuredVideo {
   readonly loopMs: number
   /** Latents to frames in host memory. */
   readonly decodeMs: number
-  /** Frames to a file. */
+  /** Frames to a file; of torchreel, which writes while it decodes, what is left of that after the last frame. */
   readonly writeMs: number
   /** From the start of the process to the file. */
   readonly sinceStartMs: number

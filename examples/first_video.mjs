@@ -6,5 +6,6 @@ const video = await generate('a big red circle moving left', {
   model: 'shapes',
   seed: 1,
   steps: Number(steps),
+  output: { path: output, overwrite: true }, // written while the frames are decoded
 })
-console.log(await video.save(output, { overwrite: true }))
+console.log(video.file)

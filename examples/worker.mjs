@@ -18,7 +18,8 @@ if (isMainThread) {
   const video = await pipeline.generate(`a big ${colour} circle moving right`, {
     seed: 1,
     steps: Number(steps),
+    output: { path: `${folder}/${colour}.mp4`, overwrite: true },
   })
-  parentPort.postMessage(await video.save(`${folder}/${colour}.mp4`, { overwrite: true }))
+  parentPort.postMessage(video.file)
   await pipeline.dispose()
 }

@@ -12,6 +12,7 @@ import {
   type PipelineOptions,
 } from './options.js'
 import { TextToVideoPipeline } from './pipeline.js'
+import { checkRecording } from './video/recording.js'
 import type { Video } from './video/video.js'
 
 /** {@link generate}'s options: the pipeline's and the video's in one. */
@@ -40,7 +41,7 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
     rest
   const { signal, onProgress } = call
   // What no checkpoint could make right fails before one is loaded; the pipeline checks the rest.
-  checkGenerateOptions(
+  const checked = checkGenerateOptions(
     prompt,
     call,
     {
@@ -57,6 +58,8 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
   const checkedLoras = loraList('loras', loras ?? [])
   const checkedInversions = textualInversionList('textualInversions', textualInversions ?? [])
   signal?.throwIfAborted()
+  const { fps, frames } = checked.video === undefined ? checked : checked.wishes
+  await checkRecording(checked, { fps, frameCount: frames })
   await using pipeline = await TextToVideoPipeline.fromPretrained(model, {
     revision,
     cacheDir,

@@ -22,6 +22,7 @@ export * from './schedulers/index.js'
 export type { PixelFormat, VideoCodec } from './video/encode_options.js'
 export { type ExportToVideoOptions, exportToVideo, type ImageFrame } from './video/export_to_video.js'
 export { type Ffmpeg, findFfmpeg } from './video/ffmpeg.js'
+export type { Output } from './video/recording.js'
 export type { VideoInput } from './video/source_video.js'
 export {
   type ContactSheetOptions,

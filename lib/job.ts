@@ -3,6 +3,7 @@ import type { Numbers } from './option_checks.js'
 import type { CheckedGenerateOptions, OnProgress } from './options.js'
 import { previewOf } from './preview.js'
 import type { VideoFacts } from './video/facts.js'
+import { Recording } from './video/recording.js'
 import { Video } from './video/video.js'
 
 /** One frame of a job, as it was decoded. */
@@ -48,13 +49,17 @@ export class ProgressClock {
   }
 }
 
-/** Takes what a job reports: tells progress, shows previews, hands frames on, and makes the videos at the end. */
+/**
+ * Takes what a job reports: tells progress, shows previews, hands frames on, and makes the videos, and the file that was
+ * asked for, at the end.
+ */
 export class Job {
   readonly #options: CheckedGenerateOptions
   readonly #facts: (index: number) => VideoFacts
   readonly #warnings: string[] = []
   readonly #clock: ProgressClock
   readonly #onFrame: ((frame: DecodedFrame) => void) | undefined
+  readonly #recording: Recording | undefined
   #pixels: Uint8Array | undefined
   #latents: Numbers | undefined
 
@@ -67,10 +72,13 @@ export class Job {
     this.#facts = facts
     this.#clock = new ProgressClock(options.onProgress)
     this.#onFrame = onFrame
+    this.#recording = options.output && new Recording(options.output, options, options)
   }
 
   async take(event: NativeEvent): Promise<void> {
     if (event.type === 'progress') {
+      // The encoder starts while the network runs for the last time, so that its start costs nothing.
+      if (event.stage === 'denoise' && event.step + 1 >= event.steps) this.#recording?.begin(this.#factsOf(0))
       await this.#clock.tell(event.stage, event.step, event.steps)
     } else if (event.type === 'frames') {
       this.#takeFrames(event)
@@ -88,6 +96,7 @@ export class Job {
     this.#pixels ??= new Uint8Array(this.#options.videos * this.#options.frames * length)
     this.#pixels.set(data, first * length)
     for (let at = 0; at < count; at++) {
+      this.#recording?.take(this.#pixels.subarray((first + at) * length, (first + at + 1) * length))
       this.#onFrame?.({
         video: Math.floor((first + at) / this.#options.frames),
         index: (first + at) % this.#options.frames,
@@ -106,29 +115,36 @@ export class Job {
     }
   }
 
-  videos(): Video[] {
-    const { videos, width, height, fps, prompts, negativePrompts, returnLatents } = this.#options
+  /** The videos, when all frames are there and the file that was asked for is whole. */
+  async finish(): Promise<Video[]> {
+    const { videos, width, height, fps, returnLatents } = this.#options
     const pixels = this.#pixels as Uint8Array
     const length = pixels.length / videos
     const timings = this.#clock.timings()
-    return Array.from({ length: videos }, (_, index) => {
+    const made = Array.from({ length: videos }, (_, index) => {
       const data = pixels.subarray(index * length, (index + 1) * length)
-      const facts = {
-        ...this.#facts(index),
-        warnings: [...(this.#facts(index).warnings ?? []), ...this.#warnings],
-        prompt: prompts[index],
-        negativePrompt: negativePrompts[index],
-        timings,
-      }
-      return new Video({
-        width,
-        height,
-        fps,
-        data,
-        ...facts,
-        latents: returnLatents ? this.#latentsOf(index) : undefined,
-      })
+      const latents = returnLatents ? this.#latentsOf(index) : undefined
+      const file = this.#recording?.path
+      return new Video({ width, height, fps, data, ...this.#factsOf(index), timings, latents, file })
     })
+    await this.#recording?.end(made[0] as Video)
+    return made
+  }
+
+  /** Takes back what was written. */
+  async discard(reason: unknown): Promise<void> {
+    await this.#recording?.discard(reason)
+  }
+
+  #factsOf(index: number): VideoFacts {
+    const { prompts, negativePrompts } = this.#options
+    const facts = this.#facts(index)
+    return {
+      ...facts,
+      warnings: [...(facts.warnings ?? []), ...this.#warnings],
+      prompt: prompts[index],
+      negativePrompt: negativePrompts[index],
+    }
   }
 
   /** (1, C, F, h, w) */

@@ -56,6 +56,8 @@ export interface NativeRequest {
   /** Frames that the network sees at a time; 0: all. */
   window: number
   windowOverlap: number
+  /** Every so many calls of the network compute all of its blocks, those between only the outermost; 1: all do. */
+  featureCache: number
   /** Report the sample after every so many calls; 0: only at the end. */
   latentsEvery: number
   /** Frames decoded at a time. */

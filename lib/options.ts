@@ -1,5 +1,17 @@
+import {
+  each,
+  freeUOf,
+  intervalOf,
+  negativeEmbeds,
+  notWithVideo,
+  numbers,
+  perStep,
+  scheduler,
+  seed,
+  tilingOf,
+  windowOf,
+} from './call_checks.js'
 import { invalidArgument } from './errors.js'
-import { checkSeed } from './generator.js'
 import type { HubOptions } from './hub/hub.js'
 import { assertWithin, type Limits, limitsOf, standardLimits } from './limits.js'
 import type { Stage } from './native.js'
@@ -19,8 +31,9 @@ import {
   sideOf,
   text,
 } from './option_checks.js'
-import { type Scheduler, schedulerFrom, schedulerNames } from './schedulers/index.js'
+import type { Scheduler } from './schedulers/index.js'
 import { defaults, type ModelLimits, sizesOf } from './sizes.js'
+import { type Output, outputOf } from './video/recording.js'
 import { checkVideoInput, type VideoInput } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
@@ -126,7 +139,13 @@ export interface GenerateOptions {
    * resizing. Several prompts start from the same video.
    */
   video?: VideoInput | undefined
-  /** The ffmpeg that reads a video from a file. @defaultValue see {@link findFfmpeg} */
+  /**
+   * Write the video to a file while it is decoded: a path, or one with {@link Video.save}'s options. It is the file that
+   * `save` would write, sooner; what would keep `save` from it fails before the first step. For one prompt; `video.file`
+   * says where it is.
+   */
+  output?: string | URL | Output | undefined
+  /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue see {@link findFfmpeg} */
   ffmpeg?: string | undefined
   /**
    * How much of the video to give up, above 0 to 1: of the steps, the last `steps · strength` are taken.
@@ -156,6 +175,20 @@ export interface GenerateOptions {
    * `overlap` of them (by default half) and are blended where they do.
    */
   window?: number | { readonly frames: number; readonly overlap?: number | undefined } | undefined
+  /**
+   * For less time, and a video that is a little another: of so many calls of the network the first computes all blocks, the
+   * others only the outermost, with what the inner ones gave in the first (DeepCache, Ma et al. 2023,
+   * https://arxiv.org/abs/2312.00858), 1 to 1000. A scheduler of second order calls twice a step; a call that comes without
+   * guidance after one with it, or the other way, computes all. docs/performance.md says what it gains and costs.
+   * @defaultValue 1: all calls compute all blocks
+   */
+  featureCache?: number | undefined
+  /**
+   * For less time: guide only in these of the steps, from and to as fractions of all of them, such as [0.2, 0.8]: those
+   * whose middle lies between (Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724). In the others the network runs
+   * on the prompt alone, at half the work. @defaultValue [0, 1]: in all
+   */
+  guidanceInterval?: readonly [from: number, to: number] | undefined
   /** Aborts the job within a step; the call rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
   /** Called as the job goes on. What it throws ends the job and rejects the call. */
@@ -183,8 +216,17 @@ const pipelineKeys: readonly string[] = [
 const generateKeys: readonly string[] = [
   ...(['steps', 'frames', 'width', 'height', 'guidanceScale', 'negativePrompt', 'seed', 'eta'] as const),
   ...(['clipSkip', 'fps', 'scheduler', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const),
-  ...(['video', 'ffmpeg', 'strength', 'timesteps', 'sigmas', 'vaeTiling', 'freeU'] as const),
-  ...(['window', 'signal', 'onProgress', 'onPreview', 'previewEvery', 'returnLatents'] as const),
+  ...(['video', 'ffmpeg', 'output', 'strength', 'timesteps', 'sigmas', 'vaeTiling', 'freeU'] as const),
+  ...([
+    'window',
+    'featureCache',
+    'guidanceInterval',
+    'signal',
+    'onProgress',
+    'onPreview',
+    'previewEvery',
+    'returnLatents',
+  ] as const),
   'allowNonFinite',
 ] satisfies (keyof GenerateOptions)[]
 
@@ -253,6 +295,8 @@ export function checkGenerateOptions(
   }
   const standard = video === undefined ? model : { ...model, size: model.vaeScale }
   const sizes = sizesOf(wishes, videos, standard, limits.pixels)
+  const output = read('output', undefined, outputOf)
+  if (output && videos > 1) throw invalidArgument('output', 'given with one prompt', output)
   const onPreview = read('onPreview', undefined, callback<NonNullable<GenerateOptions['onPreview']>>())
   const previewEvery = read('previewEvery', 5, integer(1, 1000))
   return {
@@ -273,6 +317,7 @@ export function checkGenerateOptions(
     timesteps,
     sigmas,
     ffmpeg: read('ffmpeg', undefined, text),
+    output,
     vaeTiling: read('vaeTiling', undefined, tilingOf(model)),
     guidanceScale: read(
       'guidanceScale',
@@ -286,6 +331,8 @@ export function checkGenerateOptions(
     latents: read('latents', undefined, video === undefined ? numbersOf(sizes.latentShape) : notWithVideo),
     freeU: read('freeU', undefined, freeUOf),
     window: read('window', undefined, windowOf),
+    featureCache: read('featureCache', 1, integer(1, 1000)),
+    guidanceInterval: read('guidanceInterval', undefined, intervalOf),
     signal: read('signal', undefined, abortSignal),
     onProgress: read('onProgress', undefined, callback<OnProgress>()),
     onPreview,
@@ -310,106 +357,9 @@ function promptsOf(
   return prompts.map((one) => promptText('prompt', one))
 }
 
-// ---- checks of values that only a call has --------------------------------------------------------------------------
-
 const deviceName: Check<string> = (name, value) => {
   if (typeof value === 'string' && /^(auto|cpu|cuda(:\d+)?)$/.test(value)) return value
   throw invalidArgument(name, "'auto', 'cpu', 'cuda' or 'cuda:N'", value)
 }
 
 const token: Check<string | false> = (name, value) => (value === false ? false : text(name, value))
-
-const seed: Check<number> = (_name, value) => {
-  checkSeed(value)
-  return value
-}
-
-const scheduler: Check<Scheduler | string> = (name, value) => {
-  if (typeof value === 'string') {
-    if (value !== 'checkpoint') schedulerFrom(value, {}) // refuses a name that there is not
-    return value
-  }
-  if (typeof (value as Scheduler | null)?.program === 'function') return value as Scheduler
-  throw invalidArgument(name, `a scheduler, 'checkpoint', or one of ${schedulerNames.join(', ')}`, value)
-}
-
-/** One value for all of `count`, or a list with one for each. One value is repeated `repeat` times. */
-function each<T>(name: string, count: number, check: Check<T>, repeat = count): Check<T[]> {
-  return (_name, value) => {
-    if (!Array.isArray(value)) return new Array<T>(repeat).fill(check(name, value))
-    if (value.length === count) return value.map((one) => check(name, one))
-    throw invalidArgument(name, `one, or ${count} as there are videos`, value)
-  }
-}
-
-function perStep(steps: number, check: Check<number>): Check<number | number[]> {
-  return (name, value) => {
-    if (!Array.isArray(value)) return check(name, value)
-    if (value.length === steps) return value.map((one) => check(name, one))
-    throw invalidArgument(name, `a number, or ${steps} as there are steps`, value)
-  }
-}
-
-function negativeEmbeds(embeds: Numbers | undefined): Check<Numbers> {
-  return (name, value) => {
-    if (embeds) return numbersOf(embeds.shape)(name, value)
-    throw invalidArgument(name, 'given together with promptEmbeds', value)
-  }
-}
-
-/** s1, s2, b1, b2, all given. */
-const freeUOf: Check<FreeU> = (name, value) => {
-  if (typeof value !== 'object' || value === null) throw invalidArgument(name, '{ s1, s2, b1, b2 }', value)
-  reader(value, ['s1', 's2', 'b1', 'b2'])
-  const { s1, s2, b1, b2 } = value as FreeU
-  const factor = number(0, 10)
-  return {
-    s1: factor('freeU.s1', s1),
-    s2: factor('freeU.s2', s2),
-    b1: factor('freeU.b1', b1),
-    b2: factor('freeU.b2', b2),
-  }
-}
-
-function numbers(min: number, max: number): Check<readonly number[]> {
-  return (name, value) => {
-    const fits = Array.isArray(value) && value.length >= min && value.length <= max
-    if (fits && value.every(Number.isFinite)) return [...value]
-    throw invalidArgument(name, `an array of ${min} to ${max} numbers`, value)
-  }
-}
-
-const notWithVideo: Check<Numbers> = (name, value) => {
-  throw invalidArgument(name, 'undefined where a video is given', value)
-}
-
-/** The side of a tile in pixels, and the fraction of it that tiles share. */
-interface Tiling {
-  readonly tileSize: number
-  readonly overlap: number
-}
-
-function tilingOf({ vaeScale, vaeSize }: ModelLimits): Check<Tiling | undefined> {
-  return (name, value) => {
-    if (value === false) return undefined
-    const given = value === true ? {} : value
-    if (typeof given !== 'object' || given === null) {
-      throw invalidArgument(name, 'true, false, or { tileSize, overlap }', value)
-    }
-    const read = reader(given, ['tileSize', 'overlap'])
-    return {
-      tileSize: read('tileSize', vaeSize, sideOf(vaeScale)),
-      overlap: read('overlap', 0.25, number(0, 0.5)),
-    }
-  }
-}
-
-const windowOf: Check<{ frames: number; overlap: number }> = (name, value) => {
-  const given = typeof value === 'number' ? { frames: value } : value
-  if (typeof given !== 'object' || given === null)
-    throw invalidArgument(name, 'frames, or { frames, overlap }', value)
-  const read = reader(given, ['frames', 'overlap'])
-  const frames = read('frames', undefined, (_, given) => integer(1, 4096)('window.frames', given))
-  if (frames === undefined) throw invalidArgument('window.frames', 'an integer from 1 to 4096', frames)
-  return { frames, overlap: read('overlap', Math.floor(frames / 2), integer(0, frames - 1)) }
-}

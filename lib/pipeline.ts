@@ -12,14 +12,13 @@ import type { TextualInversion } from './adapters/textual_inversion.js'
 import { type Checkpoint, readCheckpoint } from './checkpoint.js'
 import { defaultModel } from './default_model.js'
 import { resolveDevice } from './device.js'
-import { invalidArgument, TorchreelError } from './errors.js'
+import { TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
-import { guidancePerCall } from './guidance.js'
 import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
 import { assertWithin, type Limits } from './limits.js'
 import { type PipelineMemory, pipelineMemory } from './memory.js'
-import { loadNative, NativePipeline, type NativeRequest, type NativeText } from './native.js'
+import { loadNative, NativePipeline } from './native.js'
 import { abortSignal, anyText, integer, type Numbers, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
@@ -29,11 +28,13 @@ import {
   type PipelineOptions,
 } from './options.js'
 import { version } from './package.js'
-import { type DenoisingProgram, decodeProgram } from './program.js'
+import { decodeProgram } from './program.js'
+import { requestOf } from './request.js'
 import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { settingsOf } from './settings.js'
 import { withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
+import { checkRecording } from './video/recording.js'
 import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
@@ -326,10 +327,18 @@ export class TextToVideoPipeline implements AsyncDisposable {
       checked = withSource(call, source, this.#checkpoint, maxPixels)
       this.#assertUsable()
     }
+    if (call.output) {
+      await checkRecording(checked, { fps: checked.fps, frameCount: checked.frames })
+      this.#assertUsable()
+    }
 
     const seeds = call.seeds ?? [chooseSeed()]
     const warnings = [...this.warnings, ...(source?.warnings ?? [])]
-    const request = this.#request(checked, source, program, seeds, warnings)
+    const request = requestOf(checked, source, program, seeds, {
+      ...{ tokenizer: this.#tokenizer, vaeScale: this.#checkpoint.vaeScale, warnings },
+      // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
+      decodeChunk: this.device === 'cpu' ? 1 : 4,
+    })
 
     const { model, libtorch, device, dtype } = this
     const settings = settingsOf(checked, scheduler, this.#adapters.queued)
@@ -345,8 +354,13 @@ export class TextToVideoPipeline implements AsyncDisposable {
       settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
     })
     const job = new Job(checked, factsOf, onFrame)
-    await this.#native.generate(request, (event) => job.take(event), signal)
-    return job.videos()
+    try {
+      await this.#native.generate(request, (event) => job.take(event), signal)
+      return await job.finish()
+    } catch (error) {
+      await job.discard(error)
+      throw error
+    }
   }
 
   #schedulerFor(choice: Scheduler | string | undefined): Scheduler {
@@ -354,55 +368,5 @@ export class TextToVideoPipeline implements AsyncDisposable {
     if (typeof choice !== 'string') return choice
     const config = this.#checkpoint.schedulerConfig
     return schedulerFrom(choice === 'checkpoint' ? String(config._class_name) : choice, config)
-  }
-
-  #request(
-    checked: CheckedGenerateOptions,
-    video: SourceVideo | undefined,
-    program: DenoisingProgram,
-    seeds: number[],
-    warnings: string[],
-  ): NativeRequest {
-    const { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, clipSkip, window } = checked
-    const { vaeTiling, freeU } = checked
-    const guidance = guidancePerCall(checked, program.timesteps.length)
-    const guided = guidance.some((scale) => scale > 1)
-    if (guided && promptEmbeds && !negativePromptEmbeds) {
-      throw invalidArgument('negativePromptEmbeds', 'given with promptEmbeds, or guidanceScale 1', undefined)
-    }
-    const text = (
-      texts: readonly string[],
-      name: string,
-      embeddings: Numbers | undefined,
-      skip: number,
-    ): NativeText =>
-      embeddings
-        ? { embeddings: embeddings.data, size: embeddings.shape[2] as number }
-        : { tokens: this.#tokenizer.encodeAll(texts, name, warnings), clipSkip: skip }
-    const tile = (vaeTiling?.tileSize ?? 0) / this.#checkpoint.vaeScale
-    const [latentHeight, latentWidth] = checked.latentShape.slice(3) as [number, number]
-    return {
-      videos: checked.videos,
-      prompts: text(prompts, 'prompt', promptEmbeds, clipSkip),
-      // The reference skips no layers for the negative prompt.
-      negativePrompts: guided ? text(negativePrompts, 'negativePrompt', negativePromptEmbeds, 0) : undefined,
-      frames: checked.frames,
-      latentHeight,
-      latentWidth,
-      program: program.code,
-      guidance,
-      seeds,
-      latents: checked.latents?.data,
-      freeU: freeU && Float64Array.of(freeU.s1, freeU.s2, freeU.b1, freeU.b2),
-      video,
-      tile,
-      tileOverlap: Math.floor(tile * (vaeTiling?.overlap ?? 0)),
-      window: window?.frames ?? 0,
-      windowOverlap: window?.overlap ?? 0,
-      allowNonFinite: checked.allowNonFinite,
-      latentsEvery: checked.latentsEvery,
-      // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
-      decodeChunk: this.device === 'cpu' ? 1 : 4,
-    }
   }
 }

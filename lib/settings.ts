@@ -12,6 +12,7 @@ export function settingsOf(
   { loras, textualInversions }: Adapters['queued'],
 ): VideoSettings {
   const { frames, width, height, eta, clipSkip, timesteps, sigmas, vaeTiling, window, freeU } = checked
+  const { featureCache, guidanceInterval } = checked
   const working = loras.filter(({ scale }) => scale !== 0)
   const inputs = (['video', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const).filter(
     (name) => checked[name] !== undefined,
@@ -23,7 +24,8 @@ export function settingsOf(
     ...(eta > 0 && { eta }),
     ...(clipSkip > 0 && { clipSkip }),
     schedulerConfig: recordable(scheduler.config ?? {}),
-    ...definedOf({ timesteps, sigmas, vaeTiling, window, freeU }),
+    ...definedOf({ timesteps, sigmas, vaeTiling, window, freeU, guidanceInterval }),
+    ...(featureCache > 1 && { featureCache }),
     ...(working.length > 0 && {
       loras: working.map(({ file, scale }) => ({ file: path.basename(file), scale })),
     }),

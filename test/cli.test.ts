@@ -118,13 +118,23 @@ test('options of several values reach the video', async () => {
       '--vae-tiling',
       '16:0.5',
     ],
-    ...['--clip-skip', '1', '-o', path.join(folder, 'many.apng')],
+    ...[
+      '--feature-cache',
+      '2',
+      '--guidance-interval',
+      '0,0.5',
+      '--clip-skip',
+      '1',
+      '-o',
+      path.join(folder, 'many.apng'),
+    ],
   )
   assert.equal(code, 0, stderr)
   const { steps, guidanceScale, settings } = JSON.parse(stdout)
   assert.equal(steps, 3)
   assert.deepEqual(guidanceScale, [9, 1, 5])
   const { frames, timesteps, window, freeU, vaeTiling, clipSkip } = settings
+  assert.deepEqual([settings.featureCache, settings.guidanceInterval], [2, [0, 0.5]])
   assert.deepEqual(
     { frames, timesteps, window, freeU, vaeTiling, clipSkip },
     {
@@ -153,6 +163,7 @@ for (const [name, parameters, words] of [
   ['a number that is none', ['a', ...model, '--steps', 'many'], /number/],
   ['steps out of range', ['a', ...model, '--steps', '0'], /steps must be.*ERR_INVALID_ARGUMENT/],
   ['factors of FreeU that are not four', ['a', ...model, '--free-u', '0.9,0.2'], /s1,s2,b1,b2/],
+  ['an interval with one end', ['a', ...model, '--guidance-interval', '0.5'], /from,to/],
   ['an unknown scheduler', ['a', ...model, '--scheduler', 'eular'], /euler/],
   ['an unknown file type', ['a', ...model, '-o', path.join(folder, 'x.avi')], /\.mp4/],
 ] as [string, string[], RegExp][]) {

@@ -20,6 +20,15 @@ export function oneOrMore(value: string): number | number[] {
   return value.includes(',') ? numbers(value) : numeric(value)
 }
 
+/** from,to */
+export function interval(value: string): GenerateOptions['guidanceInterval'] {
+  const [from, to, ...more] = numbers(value)
+  if (from === undefined || to === undefined || more.length > 0) {
+    throw new InvalidArgumentError('It must be two numbers: from,to.')
+  }
+  return [from, to]
+}
+
 /** s1,s2,b1,b2 */
 export function freeU(value: string): GenerateOptions['freeU'] {
   const [s1, s2, b1, b2, ...more] = numbers(value)

@@ -6,11 +6,11 @@ import { generate, type OneCallOptions } from '../generate.js'
 import type { Progress } from '../options.js'
 import { version } from '../package.js'
 import { schedulerNames } from '../schedulers/index.js'
-import { defaults } from '../sizes.js'
 import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
 import {
   frameWindow,
   freeU,
+  interval,
   lora,
   numbers,
   numeric,
@@ -42,7 +42,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`
 
 interface CommandLineOptions
-  extends Omit<OneCallOptions, 'signal' | 'onProgress' | 'loras' | 'textualInversions'>,
+  extends Omit<OneCallOptions, 'signal' | 'onProgress' | 'loras' | 'textualInversions' | 'output'>,
     Omit<VideoSaveOptions, 'signal' | 'ffmpegArguments'> {
   output: string
   lora?: OneCallOptions['loras']
@@ -89,6 +89,13 @@ function commandLine(): Command {
       'for long videos: how many frames the network sees at a time, and how many windows share',
       frameWindow,
     )
+    .optionsGroup('Less time, and a video that is a little another:')
+    .option(
+      '--feature-cache <n>',
+      'compute the inner blocks of the network on every n-th call only (default: 1)',
+      numeric,
+    )
+    .option('--guidance-interval <from,to>', 'guide only in these of the steps, such as 0.2,0.8', interval)
     .optionsGroup('Video to video:')
     .option('--video <file>', 'start from this video: its frames and size, unless others are given')
     .option('--strength <x>', 'how much of that video to give up, 0 to 1 (default: 0.6)', numeric)
@@ -148,41 +155,29 @@ function commandLine(): Command {
 }
 
 async function makeVideo(prompt: string, options: CommandLineOptions): Promise<void> {
-  const { output, contactSheet, overwrite, sidecar, metadata, ffmpeg, ffmpegArgument, ...rest } = options
+  const { output, contactSheet, overwrite, sidecar, metadata, ffmpegArgument, ...rest } = options
   const { crf, bitrate, quality, codec, pixelFormat, json = false, quiet = false, ...more } = rest
   const { lora: loras, textualInversion: textualInversions, ...call } = more
   const signal = interruptSignal()
-  const anySave: VideoSaveOptions = { overwrite, metadata, signal }
-  const save: VideoSaveOptions = {
-    ...anySave,
-    sidecar,
-    ffmpeg,
-    ffmpegArguments: ffmpegArgument,
-    crf,
-    bitrate,
-    quality,
-    codec,
-    pixelFormat,
-  }
+  const file = { path: output, overwrite, metadata, sidecar, crf, bitrate, quality, codec, pixelFormat }
+  const sheet: VideoSaveOptions = { overwrite, metadata, signal }
   // A save that cannot work fails now, not after minutes.
-  await checkSave(output, { fps: call.fps ?? defaults.fps, frameCount: call.frames ?? defaults.frames }, save)
-  if (contactSheet) await checkSave(contactSheet, { frameCount: 1 }, anySave)
+  if (contactSheet) await checkSave(contactSheet, { frameCount: 1 }, sheet)
 
   const bar = new ProgressBar(process.stderr, quiet)
   let video: Video
-  let saved: string
   try {
     const onProgress = (progress: Progress) => bar.update(progress)
-    video = await generate(prompt, { ...call, ffmpeg, loras, textualInversions, signal, onProgress })
-    saved = await video.save(output, save)
-    if (contactSheet) await video.contactSheet().save(contactSheet, anySave)
+    const more = { loras, textualInversions, signal, onProgress }
+    video = await generate(prompt, { ...call, ...more, output: { ...file, ffmpegArguments: ffmpegArgument } })
+    if (contactSheet) await video.contactSheet().save(contactSheet, sheet)
   } finally {
     bar.clear()
   }
   for (const warning of video.warnings) process.stderr.write(`torchreel: ${warning}\n`)
-  const result = { output: saved, ...video.toJSON() }
+  const result = { output: video.file, ...video.toJSON() }
   process.stdout.write(
-    json ? `${JSON.stringify(result, null, 2)}\n` : `${saved} (${video.model}, seed ${video.seed})\n`,
+    json ? `${JSON.stringify(result, null, 2)}\n` : `${video.file} (${video.model}, seed ${video.seed})\n`,
   )
 }
 

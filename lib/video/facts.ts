@@ -19,6 +19,8 @@ export interface VideoSettings {
   readonly freeU?:
     | { readonly s1: number; readonly s2: number; readonly b1: number; readonly b2: number }
     | undefined
+  readonly guidanceInterval?: readonly [number, number] | undefined
+  readonly featureCache?: number | undefined
   readonly loras?: readonly { readonly file: string; readonly scale: number }[] | undefined
   readonly textualInversions?: readonly { readonly file: string; readonly token: string }[] | undefined
   /** What was given beside all this, and must be given again: 'video', 'latents', 'promptEmbeds' … */

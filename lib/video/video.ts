@@ -37,6 +37,8 @@ export interface VideoContents extends VideoFacts {
   readonly fps: number
   /** rgb24, (frames, height, width, 3). Kept as it is, not copied. */
   readonly data: Uint8Array
+  /** See {@link Video.file}. */
+  readonly file?: string | undefined
 }
 
 /** Frames in memory, and what is known of how they were made. */
@@ -48,6 +50,8 @@ export class Video implements VideoFacts {
   readonly fps: number
   /** rgb24, (frameCount, height, width, 3). */
   readonly data: Uint8Array
+  /** Where it was written while it was made, as {@link Video.save} gives it; undefined without the option `output`. */
+  readonly file: string | undefined
   readonly prompt: string | undefined
   readonly negativePrompt: string | undefined
   readonly seed: number | undefined
@@ -83,6 +87,7 @@ export class Video implements VideoFacts {
     this.frameCount = frameCount
     this.fps = fps
     this.data = data
+    this.file = contents.file
     this.prompt = contents.prompt
     this.negativePrompt = contents.negativePrompt
     this.seed = contents.seed
@@ -184,7 +189,7 @@ export class Video implements VideoFacts {
       throw invalidArgument('columns', `an integer from 1 to ${this.frameCount}`, columns)
     }
     const sheet = tileFrames(this.#source().frames as Uint8Array[], this, columns)
-    return new Video({ ...this, ...sheet, latents: undefined })
+    return new Video({ ...this, ...sheet, latents: undefined, file: undefined })
   }
 
   /** What `JSON.stringify` writes: the size and all that is known, without pixels and latents. */

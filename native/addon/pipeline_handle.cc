@@ -109,6 +109,7 @@ struct Request {
         guidance(float64_argument(request.Get("guidance"), "guidance")),
         window(integer_argument(request.Get("window"), "window")),
         window_overlap(integer_argument(request.Get("windowOverlap"), "windowOverlap")),
+        feature_cache(integer_argument(request.Get("featureCache"), "featureCache")),
         latents_every(integer_argument(request.Get("latentsEvery"), "latentsEvery")),
         decode_chunk(integer_argument(request.Get("decodeChunk"), "decodeChunk")),
         tile(integer_argument(request.Get("tile"), "tile")),
@@ -160,6 +161,7 @@ struct Request {
         .freeu = freeu.empty() ? nullptr : freeu.data(),
         .window = window,
         .window_overlap = window_overlap,
+        .feature_cache = feature_cache,
         .latents_every = latents_every,
         .decode_chunk = decode_chunk,
         .tile = tile,
@@ -176,7 +178,7 @@ struct Request {
   int64_t video_height = 0, video_width = 0;
   std::vector<double> program, guidance, freeu;
   std::vector<uint64_t> seeds;
-  int64_t window, window_overlap, latents_every, decode_chunk, tile, tile_overlap;
+  int64_t window, window_overlap, feature_cache, latents_every, decode_chunk, tile, tile_overlap;
   bool allow_non_finite;
 };
 

@@ -278,18 +278,26 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
   listener.progress(listener.context, TORCHREEL_DENOISE, 0, program.calls());
 
   Program::Hooks hooks;
+  std::vector<FeatureCache> caches;  // of each window
   hooks.network = [&](const at::Tensor& input, double timestep, int64_t call) {
     at::Tensor time = at::scalar_tensor(timestep, at::TensorOptions(at::kFloat).device(device_));
-    auto forward = [&](const at::Tensor& x, const c10::IValue& context) {
-      at::Tensor output = unet.forward(x.to(dtype_), time, context, freeu).to(at::kFloat);
+    size_t window = 0;
+    auto forward = [&](const at::Tensor& x, const c10::IValue& context, int64_t texts) {
+      caches.resize(std::max(caches.size(), window + 1));
+      FeatureCache& cache = caches[window++];
+      bool cached = cache.feature.defined() && cache.feature.size(0) == texts;
+      bool reuse = cached && ++cache.uses < request.feature_cache;
+      at::Tensor output = unet.forward(x.to(dtype_), time, context, freeu,
+                                       request.feature_cache > 1 ? &cache : nullptr, reuse)
+                              .to(at::kFloat);
       faults::spoil(output);
       return output;
     };
     double guidance = scale_of(call);
     at::Tensor output = in_windows(input, request.window, request.window_overlap, [&](const at::Tensor& x) {
       stop_if_cancelled(listener);
-      if (guidance <= 1) return forward(x, alone);
-      auto halves = forward(x, pair).chunk(2);  // unconditional, conditional
+      if (guidance <= 1) return forward(x, alone, request.videos);
+      auto halves = forward(x, pair, 2 * request.videos).chunk(2);  // unconditional, conditional
       return halves[0] + guidance * (halves[1] - halves[0]);
     });
     if (call + 1 == program.calls()) next = ahead(vae_);

@@ -91,6 +91,8 @@ typedef struct torchreel_request {
   const double* freeu;       // s1, s2, b1, b2: factors of the first two up blocks' skips and input, or NULL
   int64_t window;            // frames that the network sees at a time; 0: all of them
   int64_t window_overlap;    // frames that a window shares with the one before it
+  int64_t feature_cache;     // every so many calls of the network compute all of its blocks, those between
+                             // only the outermost (DeepCache); 0 or 1: all do
   int64_t latents_every;     // report the sample after every so many calls; 0: only at the end
   int64_t decode_chunk;      // frames decoded at a time
   int64_t tile;              // side of the VAE's tiles in latents; 0: frames in one piece

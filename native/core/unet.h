@@ -11,6 +11,14 @@ namespace torchreel {
 // s1, s2, b1, b2
 using FreeU = std::optional<std::array<double, 4>>;
 
+// What the last up block started from in an earlier call: DeepCache's feature (Ma et al. 2023,
+// https://arxiv.org/abs/2312.00858).
+struct FeatureCache {
+  at::Tensor feature;  // (G, F, h, w, C); undefined: none
+  size_t depth = 0;    // of the stages' stack with the feature on top
+  int64_t uses = 0;    // calls since the one that computed it
+};
+
 class UNet {
  public:
   explicit UNet(Network& network) : network_(network) {}
@@ -21,8 +29,11 @@ class UNet {
   // x: (B, C, F, h, w); time: scalar float32; context for G = B or 2·B texts. Gives (G, C, F, h, w).
   // At each stage its weights are placed, and those of the next while the device computes it; whoever holds
   // shares of all stages spares the copies.
+  // cache: null, or what the call leaves there for later ones, if `reuse` is not set. If it is, only the
+  // outermost blocks are computed, between which the feature stands; it must come from a call with the same
+  // shape of x and the same G.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
-                     const FreeU& freeu);
+                     const FreeU& freeu, FeatureCache* cache = nullptr, bool reuse = false);
 
  private:
   Network& network_;

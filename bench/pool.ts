@@ -1,0 +1,56 @@
+import path from 'node:path'
+import type { BenchModel } from './models.js'
+import { output, repository } from './processes.js'
+import { megabytes, table } from './report.js'
+
+/** Of one process: three calls of a network. See pool.cc. */
+interface PoolRun {
+  readonly network: 'unet' | 'vae'
+  readonly memory: 'malloc' | 'pool'
+  readonly calls: readonly { readonly pageFaults: number; readonly user: number; readonly system: number }[]
+  readonly peakBytes: number
+}
+
+/** The UNet and the VAE with the pool for large tensors and without, each in processes of its own, by turns. */
+export async function pool(model: BenchModel, rounds: number): Promise<PoolRun[]> {
+  const runs: PoolRun[] = []
+  const program = path.join(repository, 'build', 'cmake', 'bench', 'pool')
+  for (let round = 0; round < rounds; round++) {
+    for (const network of ['unet', 'vae'] as const) {
+      for (const memory of ['malloc', 'pool'] as const) {
+        const graph = path.join(model.folder, 'graphs', `${network}.pt`)
+        const weights = path.join(model.folder, network, 'diffusion_pytorch_model.safetensors')
+        const size = String(model.unet.cross_attention_dim)
+        // As the addon has it: threads that wait sleep soon.
+        const environment = { GOMP_SPINCOUNT: '3000' }
+        const printed = await output(program, [network, graph, weights, size, memory], environment)
+        runs.push({ network, memory, ...(JSON.parse(printed) as Pick<PoolRun, 'calls' | 'peakBytes'>) })
+      }
+    }
+  }
+  return runs
+}
+
+/** The first and the third call, all rounds side by side. */
+export function poolTable(runs: readonly PoolRun[]): string {
+  const rows = [
+    ['unet', 0, 'UNet, first step'],
+    ['unet', 2, 'UNet, third step'],
+    ['vae', 2, 'VAE, third frame'],
+  ] as const
+  return table(
+    ['', 'page faults', 'seconds, user + system', 'peak of resident memory'],
+    rows.flatMap(([network, call, name]) =>
+      (['malloc', 'pool'] as const).map((memory) => {
+        const of = runs.filter((run) => run.network === network && run.memory === memory)
+        const each = (cell: (run: PoolRun) => string) => of.map(cell).join(' · ')
+        return [
+          `${name}, ${memory}`,
+          each(({ calls }) => (calls[call]?.pageFaults ?? Number.NaN).toLocaleString('en')),
+          each(({ calls }) => `${calls[call]?.user.toFixed(2)} + ${calls[call]?.system.toFixed(2)}`),
+          call === 0 ? '' : each(({ peakBytes }) => megabytes(peakBytes)),
+        ]
+      }),
+    ),
+  )
+}
