@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import type { Tokenizer as BytePairTokenizer } from '@huggingface/tokenizers'
-import { TorchreelError } from './errors.js'
+import { BytePairEncoding } from './byte_pair_encoding.js'
+import { show, TorchreelError } from './errors.js'
 import { readJson } from './json.js'
 
 /** A prompt as the text encoder takes it. */
@@ -13,13 +13,7 @@ export interface Tokens {
 }
 
 /** A special token in tokenizer_config.json and special_tokens_map.json: its text, or an object that holds it. */
-type SpecialToken = string | { content: string; normalized?: boolean }
-
-/** `normalized`: whether it is looked for after the prompt's white space and case are settled, or before. */
-function described(token: SpecialToken): { content: string; normalized: boolean } {
-  if (typeof token === 'string') return { content: token, normalized: false }
-  return { content: token.content, normalized: token.normalized ?? false }
-}
+type SpecialToken = string | { content: string }
 
 /** A word beside the vocabulary, and the ids that stand for it. */
 export interface AddedToken {
@@ -29,7 +23,8 @@ export interface AddedToken {
 
 /** CLIP's byte-pair encoding, from the vocab.json and merges.txt of a checkpoint. */
 export class Tokenizer {
-  readonly #tokenizer: BytePairTokenizer
+  readonly #encoding: BytePairEncoding
+  readonly #special: FixedWords
   readonly #start: number
   readonly #end: number
   readonly #padding: number
@@ -37,18 +32,19 @@ export class Tokenizer {
   readonly length: number
   /** How many ids there are without added tokens. */
   readonly vocabularySize: number
-  #added = new Map<string, readonly number[]>()
-  #addedPattern: RegExp | undefined
+  #added = new FixedWords(new Map())
 
   private constructor(
-    tokenizer: BytePairTokenizer,
+    encoding: BytePairEncoding,
+    special: FixedWords,
     start: number,
     end: number,
     padding: number,
     length: number,
     vocabularySize: number,
   ) {
-    this.#tokenizer = tokenizer
+    this.#encoding = encoding
+    this.#special = special
     this.#start = start
     this.#end = end
     this.#padding = padding
@@ -69,15 +65,17 @@ export class Tokenizer {
     const special = (await readJson(file('special_tokens_map.json'), {})) as Record<string, SpecialToken>
     const merges = await readMerges(file('merges.txt'))
 
-    const token = (name: string) => described(special[name] ?? config[name] ?? '<|endoftext|>')
+    const content = (name: string) => {
+      const token = special[name] ?? config[name] ?? '<|endoftext|>'
+      return typeof token === 'string' ? token : token.content
+    }
     const id = (name: string): number => {
-      const value = vocabulary[token(name).content]
+      const text: unknown = content(name)
+      const value = typeof text === 'string' ? vocabulary[text] : undefined
       if (Number.isInteger(value)) return value as number
-      throw new TorchreelError(
-        'ERR_MODEL_CORRUPT',
-        `${file('vocab.json')} lacks the ${name} ${token(name).content}`,
-        { path: file('vocab.json') },
-      )
+      throw new TorchreelError('ERR_MODEL_CORRUPT', `${file('vocab.json')} lacks the ${name} ${show(text)}`, {
+        path: file('vocab.json'),
+      })
     }
     // transformers writes a huge number where there is no limit.
     const length = Math.min(positions, Number(config.model_max_length ?? positions))
@@ -91,71 +89,32 @@ export class Tokenizer {
         },
       )
     }
-    for (const [word, value] of Object.entries(vocabulary)) {
+    for (const word in vocabulary) {
+      const value = vocabulary[word] as number
       if (Number.isInteger(value) && value >= 0 && value < vocabularySize) continue
       throw new TorchreelError(
         'ERR_MODEL_CORRUPT',
-        `${file('vocab.json')} gives ${JSON.stringify(word)} the id ${value}; the text encoder knows ${vocabularySize}`,
+        `${file('vocab.json')} gives ${JSON.stringify(word)} the id ${show(value)}; the text encoder knows ${vocabularySize}`,
         { path: file('vocab.json'), received: value },
       )
     }
 
+    // Special tokens stand for themselves wherever a prompt holds them: a literal "!" is the padding's id.
     const names = ['bos_token', 'eos_token', 'unk_token', 'pad_token']
-    const specials = new Map(names.map((name) => [id(name), token(name)]))
-    const { Tokenizer: BytePairTokenizer } = await import('@huggingface/tokenizers')
-    const tokenizer = new BytePairTokenizer(
-      {
-        version: '1.0',
-        // Special tokens stand for themselves wherever a prompt holds them: a literal "!" is the padding's id.
-        added_tokens: Array.from(specials, ([id, { content, normalized }]) => ({
-          id,
-          content,
-          special: true,
-          normalized,
-          lstrip: false,
-          rstrip: false,
-          single_word: false,
-        })),
-        normalizer: null,
-        pre_tokenizer: {
-          type: 'Sequence',
-          pretokenizers: [
-            {
-              type: 'Split',
-              pattern: {
-                Regex:
-                  "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\p{White_Space}\\p{L}\\p{N}]+",
-              },
-              behavior: 'Removed',
-              invert: true,
-            },
-            { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
-          ],
-        },
-        post_processor: null,
-        decoder: null,
-        model: {
-          type: 'BPE',
-          vocab: vocabulary,
-          merges,
-          unk_token: token('unk_token').content,
-          continuing_subword_prefix: '',
-          end_of_word_suffix: '</w>',
-          fuse_unk: false,
-        },
-      },
-      {},
+    return new Tokenizer(
+      new BytePairEncoding(vocabulary, merges, id('unk_token')),
+      new FixedWords(new Map(names.map((name) => [content(name), [id(name)]]))),
+      id('bos_token'),
+      id('eos_token'),
+      id('pad_token'),
+      length,
+      vocabularySize,
     )
-    return new Tokenizer(tokenizer, id('bos_token'), id('eos_token'), id('pad_token'), length, vocabularySize)
   }
 
   encode(prompt: string): Tokens {
-    const text = normalize(prompt)
-    const parts = this.#addedPattern ? text.split(this.#addedPattern) : [text]
-    const ids = parts.flatMap(
-      (part) =>
-        this.#added.get(part) ??
-        (part === '' ? [] : this.#tokenizer.encode(part, { add_special_tokens: false }).ids),
+    const ids = this.#added.encode(normalize(prompt), (text) =>
+      this.#special.encode(text, (words) => this.#encoding.encode(words)),
     )
     const kept = ids.slice(0, this.length - 2)
     const row = new Int32Array(this.length).fill(this.#padding)
@@ -182,10 +141,7 @@ export class Tokenizer {
   /** Whether it is a token of the vocabulary or an added one. */
   knows(token: string): boolean {
     const content = normalize(token)
-    return (
-      this.#added.has(content) ||
-      [token, content].some((one) => this.#tokenizer.token_to_id(one) !== undefined)
-    )
+    return this.#added.has(content) || [token, content].some((one) => this.#encoding.knows(one))
   }
 
   /**
@@ -193,10 +149,30 @@ export class Tokenizer {
    * letters; the longest that fits. Replaces those that were added before.
    */
   setAddedTokens(tokens: readonly AddedToken[]): void {
-    this.#added = new Map(tokens.map(({ content, ids }) => [normalize(content), ids]))
-    const longestFirst = [...this.#added.keys()].sort((a, b) => b.length - a.length)
+    this.#added = new FixedWords(new Map(tokens.map(({ content, ids }) => [normalize(content), ids])))
+  }
+}
+
+/** Words that stand for given ids wherever a text holds them; the longest that fits. */
+class FixedWords {
+  readonly #ids: ReadonlyMap<string, readonly number[]>
+  readonly #pattern: RegExp | undefined
+
+  constructor(ids: ReadonlyMap<string, readonly number[]>) {
+    const longestFirst = [...ids.keys()].sort((a, b) => b.length - a.length)
     const escaped = longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
-    this.#addedPattern = escaped.length > 0 ? new RegExp(`(${escaped.join('|')})`) : undefined
+    this.#ids = ids
+    this.#pattern = escaped.length > 0 ? new RegExp(`(${escaped.join('|')})`) : undefined
+  }
+
+  has(word: string): boolean {
+    return this.#ids.has(word)
+  }
+
+  /** @param encode what lies between these words */
+  encode(text: string, encode: (between: string) => readonly number[]): readonly number[] {
+    if (!this.#pattern) return encode(text)
+    return text.split(this.#pattern).flatMap((part) => this.#ids.get(part) ?? encode(part))
   }
 }
 
@@ -209,12 +185,28 @@ function normalize(prompt: string): string {
   return Array.from(spaced, (character) => character.toLowerCase()).join('')
 }
 
-async function readMerges(file: string): Promise<string[]> {
+/** The ranks of merges, by their lines: both parts with a space between them. */
+async function readMerges(file: string): Promise<Map<string, number>> {
   let content: string
   try {
     content = await readFile(file, 'utf8')
   } catch (error) {
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} cannot be read`, { path: file, cause: error })
   }
-  return content.split('\n').filter((line) => line.trim() !== '' && !line.startsWith('#version'))
+  const ranks = new Map<string, number>()
+  for (let begin = 0, end = 0; begin < content.length; begin = end + 1) {
+    end = content.indexOf('\n', begin)
+    if (end < 0) end = content.length
+    const line = content.slice(begin, end)
+    if (line.startsWith('#version') || line.trim() === '') continue
+    if (/^\S+ \S+$/.test(line)) ranks.set(line, ranks.size)
+    else {
+      throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} has the line ${JSON.stringify(line)}`, {
+        path: file,
+        expected: 'two parts with a space between them',
+        received: line,
+      })
+    }
+  }
+  return ranks
 }

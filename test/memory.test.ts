@@ -1,6 +1,7 @@
 // What lies where under each offload mode. On the CPU bfloat16 stands in for an accelerator: the files are float32, so that
 // weights have to be copied before a network can compute, as to a device, and copies can be counted.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
 import { type PipelineMemory, type PipelineOptions, TextToVideoPipeline } from 'torchreel'
 import { tinyCheckpoint } from './support/fixtures.js'
@@ -23,6 +24,35 @@ function fileBytes(file: string, beginning: RegExp): Map<string, number> {
 
 const sum = (bytes: Map<string, number>) => [...bytes.values()].reduce((total, one) => total + one, 0)
 const copied = (memory: PipelineMemory) => networks.map((name) => memory[name].copiedBytes)
+
+/** How much of a network's file lies in this process' memory, in kB. */
+function inMemory(network: string): number {
+  const mappings = readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[\da-f]+-[\da-f]+ )/m)
+  const ofFile = mappings.filter((mapping) =>
+    mapping.split('\n', 1)[0]?.includes(`tiny/checkpoint/${network}/`),
+  )
+  assert.ok(ofFile.length > 0)
+  return ofFile.reduce((total, mapping) => total + Number(/^Rss: *(\d+) kB$/m.exec(mapping)?.[1]), 0)
+}
+
+test('the mapped weights that a job is done with leave memory, and come back for the next prompt', async () => {
+  await using pipeline = await open({})
+  await pipeline.generate('a boat', options)
+  assert.equal(inMemory('text_encoder'), 0)
+  assert.equal(inMemory('vae'), 0)
+  assert.ok(inMemory('unet') > 0)
+  await pipeline.encodePrompt('a tree')
+  assert.equal(inMemory('text_encoder'), 0)
+  const next = await pipeline.generate('a house', options)
+  await using other = await open({})
+  assert.deepEqual(next.data, (await other.generate('a house', options)).data)
+})
+
+test('no mapped weights stay in memory where they were copied', async () => {
+  await using pipeline = await open({ dtype: 'bfloat16' })
+  for (const network of ['text_encoder', 'unet', 'vae']) assert.equal(inMemory(network), 0)
+  await pipeline.generate('a boat', options)
+})
 
 describe('offload "none"', () => {
   test('in the file’s dtype on the CPU: everything is mapped and nothing is ever copied', async () => {

@@ -1,6 +1,8 @@
 // Prompts become the reference's token ids.
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { test } from 'node:test'
 import { Tokenizer } from '#dist/tokenizer.js'
 import { expected, expectedTensors, repository, tinyCheckpoint } from './support/fixtures.js'
@@ -31,6 +33,10 @@ test('known ids: a literal "!" is the padding token and is kept', () => {
   assert.deepEqual(Array.from(ids).slice(0, 20), [49406, 257, ...text, 257, 49407])
 })
 
+test('names of every object are no tokens', () => {
+  for (const name of ['__proto__', 'constructor', 'toString']) assert.equal(tokenizer.knows(name), false)
+})
+
 test('what does not fit is cut and counted', () => {
   assert.equal(tokenizer.encode('word '.repeat(75)).cut, 0)
   const long = tokenizer.encode('word '.repeat(100))
@@ -48,5 +54,20 @@ for (const [name, prompt] of Object.entries({
     const { ids } = tokenizer.encode(prompt)
     assert.equal(ids.length, 77)
     assert.ok(ids.every((id) => id >= 0 && id < 49408))
+  })
+}
+
+for (const [name, line] of Object.entries({
+  'one part': 'th',
+  'three parts': 't h e',
+  'the line end of another system': 't h\r',
+})) {
+  test(`merges with ${name} are refused`, async (t) => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-tokenizer-'))
+    t.after(() => rmSync(folder, { recursive: true }))
+    cpSync(`${tinyCheckpoint}/tokenizer`, folder, { recursive: true })
+    const merges = path.join(folder, 'merges.txt')
+    writeFileSync(merges, `#version: 0.2\ni n\n${line}\n`)
+    await assert.rejects(Tokenizer.load(folder, 77, 49408), { code: 'ERR_MODEL_CORRUPT', path: merges })
   })
 }

@@ -106,6 +106,9 @@ void MappedFile::map() {
   watch(data_, size());
 }
 
+// Nothing was ever written there, so nothing is lost; zeros that stand for pages that are gone stay zeros.
+void MappedFile::let_go() const { ::madvise(const_cast<char*>(data_), size(), MADV_DONTNEED); }
+
 bool MappedFile::read(void* bytes, size_t count) const {
   return ::pread(descriptor_, bytes, count, 0) == static_cast<ssize_t>(count);
 }

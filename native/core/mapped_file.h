@@ -29,6 +29,10 @@ class MappedFile {
   size_t size() const { return static_cast<size_t>(std::get<2>(identity_)); }
   const char* data() const { return data_; }
 
+  // The pages leave this process' memory; whoever reads one again gets it back, in most cases from the
+  // system's cache of files.
+  void let_go() const;
+
   // The first bytes, by a system call; whether there are so many.
   bool read(void* bytes, size_t count) const;
 

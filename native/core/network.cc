@@ -130,6 +130,7 @@ class Network::Placement {
   Placement(Network& network, const Stage& stage, at::ScalarType dtype) : network_(network), stage_(stage) {
     faults::point();
     std::vector<at::Tensor> placed;
+    bool from_pages = false;
     CopyStream stream(network.device_);
     for (const Weight& weight : stage.weights) {
       auto change = network.adaptation_.find(weight.path);
@@ -139,9 +140,14 @@ class Network::Placement {
                                                    : weight.host;
       bool there = value.device() == network.device_ && value.scalar_type() == dtype;
       placed.push_back(there ? value : copy_of(value, network.device_, dtype));
-      if (!placed.back().is_same(weight.host)) copied_ += static_cast<int64_t>(placed.back().nbytes());
+      if (placed.back().is_same(weight.host)) {
+        from_pages = true;
+      } else {
+        copied_ += static_cast<int64_t>(placed.back().nbytes());
+      }
     }
     stream.wait();
+    if (!from_pages) network.let_go();
     for (const Weight& weight : stage.weights) before_.push_back(weight.owner.attr(weight.name).toTensor());
     for (size_t i = 0; i < placed.size(); ++i) put(stage.weights[i], placed[i]);
     network.peak_ = std::max(network.peak_.load(), network.copied_ += copied_);
@@ -313,6 +319,10 @@ c10::IValue Network::call(const std::string& method, std::vector<c10::IValue> ar
   c10::IValue result = graph_.get_method(method)(std::move(arguments));
   for (const auto& file : files_) file->check();
   return result;
+}
+
+void Network::let_go() const {
+  for (const auto& file : files_) file->let_go();
 }
 
 torchreel_network_memory Network::memory() const {

@@ -52,6 +52,9 @@ class Network {
   // Throws ERR_MODEL_CORRUPT if a file of the weights was rewritten meanwhile.
   c10::IValue call(const std::string& method, std::vector<c10::IValue> arguments);
 
+  // The mapped weights leave memory until the next call reads them again.
+  void let_go() const;
+
   // May be called on any thread.
   torchreel_network_memory memory() const;
 

@@ -151,10 +151,12 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
     remember(request.videos, request.prompts, prompts);
     if (guided) remember(request.videos, request.negative_prompts, negative);
   }
+  text_encoder_.let_go();
   listener.progress(listener.context, TORCHREEL_ENCODE, 1, encodings(request));
   at::Tensor latents = start(request, noise, listener, next);
   latents = denoise(request, program, latents, noise, prompts, negative, listener, next);
   decode(request, latents, listener);
+  vae_.let_go();
 }
 
 void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_adaptation& unet) {
@@ -181,6 +183,7 @@ at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
   at::Tensor embeddings = embed(prompts, text);
   check_finite(embeddings, "the text encoder", "encode", 1);
   remember(prompts, text, embeddings);
+  text_encoder_.let_go();
   return embeddings;
 }
 

@@ -45,6 +45,9 @@ class SafetensorsFile {
   // Throws ERR_MODEL_CORRUPT if the file was rewritten since it was opened.
   void check() const { file_->check(); }
 
+  // The pages leave memory until they are read again, by whomever.
+  void let_go() const { file_->let_go(); }
+
  private:
   SafetensorsFile(std::unique_ptr<MappedFile> file, uint64_t max_header);
   friend at::Tensor mapped_tensor(const std::shared_ptr<const SafetensorsFile>& file,
