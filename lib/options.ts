@@ -200,7 +200,11 @@ export function checkPipelineOptions(options: PipelineOptions) {
   const offload = read('offload', 'none', oneOf('none', 'model', 'sequential'))
   const captureGraph = read('captureGraph', false, flag)
   if (captureGraph && offload === 'sequential')
-    throw invalidArgument('captureGraph', "false with offload 'sequential', whose weights move in each step", true)
+    throw invalidArgument(
+      'captureGraph',
+      "false with offload 'sequential', whose weights move in each step",
+      true,
+    )
   return {
     revision: read('revision', undefined, text),
     cacheDir: read('cacheDir', undefined, text),
