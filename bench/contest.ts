@@ -4,7 +4,7 @@ import path from 'node:path'
 import { type Count, textEncoderCount, unetCount, vaeDecoderCount } from './flop.js'
 import { type Machine, machine, type ProductRate, productRate } from './machine.js'
 import type { BenchModel } from './models.js'
-import { type Contestant, type Observed, peer, torchreel } from './processes.js'
+import { type Contestant, type Observed, peer, torchreel, variants } from './processes.js'
 import { median, type Spread, spread } from './statistics.js'
 import type { MeasuredVideo, Task } from './task.js'
 
@@ -40,7 +40,7 @@ export interface Contest {
   readonly task: Omit<Task, 'started' | 'output' | 'model'> & { readonly model: string }
   readonly flop: Readonly<Record<'step' | 'textEncoder' | 'decode', Count>>
   readonly results: readonly Result[]
-  /** Of each peer over torchreel. */
+  /** Of each other contestant over torchreel. */
   readonly ratios: readonly {
     readonly peer: string
     readonly loop: number
@@ -60,6 +60,8 @@ export interface ContestOptions {
   /** Which peers. */
   readonly eager: boolean
   readonly compile: boolean
+  /** Names of {@link variants}. */
+  readonly variants: readonly string[]
   /** Processes of each contestant. */
   readonly rounds: number
 }
@@ -71,6 +73,11 @@ export async function contest(
   options: ContestOptions,
 ): Promise<Contest> {
   const contestants: Contestant[] = [torchreel]
+  for (const name of options.variants) {
+    const variant = variants[name]
+    if (!variant) throw new Error(`no variant ${name}: there are ${Object.keys(variants).join(', ')}`)
+    contestants.push(variant)
+  }
   if (options.peer && options.eager) contestants.push(peer(options.peer, false))
   if (options.peer && options.compile) contestants.push(peer(options.peer, true))
 

@@ -1,4 +1,4 @@
-// node build/bench/devices.js: the same video on every device and in every type, beside the CPU's in float32.
+// node build/bench/devices.js: the same video on every device, in every type and from recorded steps, beside the CPU's in float32.
 // Parity: ‖latents − CPU's‖ / ‖CPU's‖, and the largest and the mean difference of a byte of the frames. Times: the
 // least of `runs` calls, in milliseconds.
 import { TextToVideoPipeline, type Video } from 'torchreel'
@@ -18,8 +18,8 @@ function isThere(device: string): boolean {
 }
 
 /** The video, and the least time of each stage. */
-async function measure(device: string, dtype: 'float32' | 'float16' | 'bfloat16') {
-  const pipeline = await TextToVideoPipeline.fromPretrained('shapes', { device, dtype })
+async function measure(device: string, dtype: 'float32' | 'float16' | 'bfloat16', captureGraph = false) {
+  const pipeline = await TextToVideoPipeline.fromPretrained('shapes', { device, dtype, captureGraph })
   try {
     const videos: Video[] = []
     for (let run = 0; run <= runs; run++) videos.push(await pipeline.generate(prompt, call))
@@ -64,8 +64,10 @@ const rows: object[] = [
 for (const device of ['cpu', 'cuda'].filter(isThere)) {
   for (const dtype of ['float32', 'float16', 'bfloat16'] as const) {
     if (device === 'cpu' && dtype !== 'bfloat16') continue
-    const { video, times } = await measure(device, dtype)
-    rows.push({ device, dtype, ...parity(video, reference.video), ...times })
+    for (const captureGraph of device === 'cpu' ? [false] : [false, true]) {
+      const { video, times } = await measure(device, dtype, captureGraph)
+      rows.push({ device, dtype, captureGraph, ...parity(video, reference.video), ...times })
+    }
   }
 }
 console.log(

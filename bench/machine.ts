@@ -20,8 +20,9 @@ export function machine(): Machine {
   return { processor: cpus()[0]?.model ?? 'unknown', cores: cpus().length, memoryBytes: totalmem() }
 }
 
-/** Measures it anew, with the libtorch that this clone is built for. */
+/** Measures it anew, with the libtorch that this clone is built for, in build/cmake or `TORCHREEL_BUILD`. */
 export async function productRate(device: string, dtype: string): Promise<ProductRate> {
-  const program = path.join(repository, 'build', 'cmake', 'bench', 'product_rate')
+  const build = process.env.TORCHREEL_BUILD ?? path.join(repository, 'build', 'cmake')
+  const program = path.join(build, 'bench', 'product_rate')
   return JSON.parse(await output(program, [device, dtype])) as ProductRate
 }

@@ -45,6 +45,8 @@ const { values, positionals } = parseArgs({
     device: { type: 'string', default: 'cpu' },
     dtype: { type: 'string' },
     offload: { type: 'string', default: 'none' },
+    'capture-graph': { type: 'boolean', default: false },
+    variant: { type: 'string', multiple: true, default: [] }, // beside it: capture-graph, offload
     threads: { type: 'string' },
     libtorch: { type: 'string' },
     peer: { type: 'string' },
@@ -61,6 +63,7 @@ const settings = {
   ...{ device: values.device, threads: number(values.threads), libtorch: values.libtorch },
   dtype: (values.dtype ?? (values.device === 'cpu' ? 'float32' : 'float16')) as Task['dtype'],
   offload: values.offload as Task['offload'],
+  captureGraph: values['capture-graph'],
 }
 const command = ['npm run bench --', ...process.argv.slice(2)].join(' ')
 
@@ -71,7 +74,8 @@ async function video(): Promise<{ json: unknown; text: string; svg?: string }> {
     ...{ width: number(values.width), height: number(values.height) },
   }
   const json = await contest(await model(), task, {
-    ...{ peer: values.peer, eager: values.eager, compile: values.compile, rounds: Number(values.rounds) },
+    ...{ peer: values.peer, eager: values.eager, compile: values.compile, variants: values.variant },
+    rounds: Number(values.rounds),
   })
   return { json, text: report(json, command), svg: chart(json) }
 }

@@ -52,6 +52,16 @@ export const torchreel: Contestant = {
   measure: (task) => measured(process.execPath, [`${repository}build/bench/program.js`], task),
 }
 
+/** torchreel with other options than the task's, measured beside it. */
+export const variants: Readonly<Record<string, Contestant>> = {
+  'capture-graph': variant('captureGraph', { captureGraph: true }),
+  offload: variant("offload 'model'", { offload: 'model' }),
+}
+
+function variant(name: string, change: Partial<Task>): Contestant {
+  return { name: `torchreel, ${name}`, measure: (task) => torchreel.measure({ ...task, ...change }) }
+}
+
 /** diffusers in a Python that has it. */
 export function peer(python: string, compile: boolean): Contestant {
   return {

@@ -18,9 +18,9 @@ const { TextToVideoPipeline } = await import('torchreel')
 const importMs = clock() - at
 
 at = clock()
-const { device, dtype, offload, threads, libtorch } = task
+const { device, dtype, offload, captureGraph, threads, libtorch } = task
 const pipeline = await TextToVideoPipeline.fromPretrained(task.model, {
-  ...{ device, dtype, offload, threads, libtorch },
+  ...{ device, dtype, offload, captureGraph, threads, libtorch },
   trustGraph: task.trustGraph,
   localFilesOnly: true,
 })

@@ -15,6 +15,7 @@ export interface Task {
   readonly device: string
   readonly dtype: 'float32' | 'float16' | 'bfloat16'
   readonly offload: 'none' | 'model' | 'sequential'
+  readonly captureGraph?: boolean | undefined
   readonly threads?: number | undefined
   readonly libtorch?: string | undefined
   readonly trustGraph: boolean

@@ -37,8 +37,8 @@ export interface OneCallOptions extends PipelineOptions, GenerateOptions {
 export async function generate(prompt: string, options: OneCallOptions = {}): Promise<Video> {
   if (typeof prompt !== 'string') throw invalidArgument('prompt', 'a string', prompt)
   const { model, revision, cacheDir, token, localFilesOnly, variant, ...rest } = options
-  const { device, dtype, offload, threads, libtorch, trustGraph, limits, loras, textualInversions, ...call } =
-    rest
+  const { device, dtype, offload, captureGraph, threads, libtorch, trustGraph, limits, ...made } = rest
+  const { loras, textualInversions, ...call } = made
   const { signal, onProgress } = call
   // What no checkpoint could make right fails before one is loaded; the pipeline checks the rest.
   const checked = checkGenerateOptions(
@@ -71,6 +71,7 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
     device,
     dtype,
     offload,
+    captureGraph,
     threads,
     libtorch,
     trustGraph,

@@ -25,6 +25,8 @@ export interface NativePipelineOptions {
   latentChannels: number
   /** 0: libtorch's choice. */
   threads: number
+  /** Record a step of the UNet as a graph of the device and repeat it. */
+  captureGraph: boolean
   /** Bytes of a safetensors file's header. */
   maxHeader: number
 }

@@ -77,6 +77,12 @@ export interface PipelineOptions
    * @defaultValue 'none'
    */
   offload?: 'none' | 'model' | 'sequential' | undefined
+  /**
+   * Record a step of the UNet as a CUDA graph and repeat it, for a GPU that is faster with its kernels than the host with
+   * launching them. The first step of each size is done as ever, the second recorded; a recording holds the memory of a
+   * step. Not with `offload: 'sequential'`, and with 'model' each call records anew. @defaultValue false
+   */
+  captureGraph?: boolean | undefined
   /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
@@ -210,7 +216,7 @@ const maxSteps = 1000
 
 const pipelineKeys: readonly string[] = [
   ...(['revision', 'cacheDir', 'token', 'localFilesOnly', 'device', 'dtype', 'variant', 'offload'] as const),
-  ...(['threads', 'libtorch', 'trustGraph', 'limits', 'signal', 'onProgress'] as const),
+  ...(['captureGraph', 'threads', 'libtorch', 'trustGraph', 'limits', 'signal', 'onProgress'] as const),
 ] satisfies (keyof PipelineOptions)[]
 
 const generateKeys: readonly string[] = [
@@ -233,6 +239,14 @@ const generateKeys: readonly string[] = [
 /** Every option of a pipeline, each read once and of its type. */
 export function checkPipelineOptions(options: PipelineOptions) {
   const read = reader(options, pipelineKeys)
+  const offload = read('offload', 'none', oneOf('none', 'model', 'sequential'))
+  const captureGraph = read('captureGraph', false, flag)
+  if (captureGraph && offload === 'sequential')
+    throw invalidArgument(
+      'captureGraph',
+      "false with offload 'sequential', whose weights move in each step",
+      true,
+    )
   return {
     revision: read('revision', undefined, text),
     cacheDir: read('cacheDir', undefined, text),
@@ -241,7 +255,8 @@ export function checkPipelineOptions(options: PipelineOptions) {
     device: read('device', 'auto', deviceName),
     dtype: read('dtype', undefined, oneOf('float16', 'bfloat16', 'float32')),
     variant: read('variant', undefined, fileNamePart),
-    offload: read('offload', 'none', oneOf('none', 'model', 'sequential')),
+    offload,
+    captureGraph,
     threads: read('threads', 0, integer(1, 1024)),
     libtorch: read('libtorch', undefined, text),
     trustGraph: read('trustGraph', false, flag),

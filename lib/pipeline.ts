@@ -152,6 +152,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
         scalingFactor: checkpoint.scalingFactor,
         latentChannels: checkpoint.latentChannels,
         threads: checked.threads,
+        captureGraph: checked.captureGraph,
         maxHeader: limits.headerBytes,
       },
       limits.queue,

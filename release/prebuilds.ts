@@ -15,7 +15,7 @@ function prebuild({ folder, version }: Libtorch): void {
   const cmake = (...parameters: string[]) =>
     execFileSync('cmake', parameters, { cwd: root, stdio: 'inherit' })
   cmake('-S', root, '-B', build, `-DTORCHREEL_LIBTORCH=${folder}`)
-  cmake('--build', build, '--target', 'torchreel', 'torchreel_core')
+  cmake('--build', build, '--target', 'prebuilt')
   cmake('--install', build, '--prefix', root, '--strip')
 }
 

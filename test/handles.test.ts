@@ -92,7 +92,14 @@ test('64: V8 knows of the weights while a pipeline is open', async () => {
           scalingFactor,
           latentChannels,
         },
-        ...{ device: 'cpu', dtype: 'bfloat16', offload: 'none', threads: 0, maxHeader: 1e8 },
+        ...{
+          device: 'cpu',
+          dtype: 'bfloat16',
+          offload: 'none',
+          threads: 0,
+          captureGraph: false,
+          maxHeader: 1e8,
+        },
       },
       1,
     )

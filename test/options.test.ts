@@ -165,6 +165,7 @@ describe('fromPretrained and generate(prompt, options)', () => {
     ['variant', '../x'],
     ['offload', 'sequential-ish'],
     ['threads', 0],
+    ['captureGraph', 1],
     ['trustGraph', 'yes'],
     ['libtorch', ''],
     ['dtyp', 'float32'],
@@ -172,6 +173,14 @@ describe('fromPretrained and generate(prompt, options)', () => {
     test(`${parameter} ${JSON.stringify(value)}`, () =>
       assertRefused(load({ [parameter]: value }), parameter))
   }
+
+  test('captureGraph where no graph can be captured', async () => {
+    await assertRefused(load({ captureGraph: true, offload: 'sequential' }), 'captureGraph')
+    await assert.rejects(load({ captureGraph: true, device: 'cpu' }), {
+      code: 'ERR_DEVICE_UNAVAILABLE',
+      message: /captureGraph takes a CUDA device, got cpu/,
+    })
+  })
 
   test('32: a device that is not there is ERR_DEVICE_UNAVAILABLE; auto takes the CPU', async () => {
     await assert.rejects(load({ device: 'cuda:99' }), { code: 'ERR_DEVICE_UNAVAILABLE' })

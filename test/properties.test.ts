@@ -108,6 +108,7 @@ describe('options', () => {
       'dtype',
       'variant',
       'offload',
+      'captureGraph',
       'threads',
       'limits',
       'token',

@@ -120,6 +120,7 @@ function commandLine(): Command {
       '--offload <mode>',
       'none, model: one network on the device at a time, or sequential: two of its blocks',
     )
+    .option('--capture-graph', 'record a step as a CUDA graph and repeat it')
     .option(
       '--vae-tiling [pixels[:overlap]]',
       'encode and decode large frames in tiles, in less memory (default: off; tiles of 512 that share 0.25)',

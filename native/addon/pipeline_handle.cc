@@ -42,6 +42,7 @@ struct PipelineOptions {
         scaling_factor(number_argument(options.Get("scalingFactor"), "scalingFactor")),
         latent_channels(integer_argument(options.Get("latentChannels"), "latentChannels")),
         threads(static_cast<int32_t>(integer_argument(options.Get("threads"), "threads"))),
+        capture_graph(options.Get("captureGraph").ToBoolean()),
         max_header(integer_argument(options.Get("maxHeader"), "maxHeader")) {}
 
   torchreel_pipeline_options view(Job& job) const {
@@ -55,6 +56,7 @@ struct PipelineOptions {
         .scaling_factor = scaling_factor,
         .latent_channels = latent_channels,
         .threads = threads,
+        .capture_graph = capture_graph,
         .max_header = max_header,
         .context = &job,
         .cancelled = [](void* context) -> int { return static_cast<Job*>(context)->cancelled; },
@@ -66,6 +68,7 @@ struct PipelineOptions {
   double scaling_factor;
   int64_t latent_channels;
   int32_t threads;
+  bool capture_graph;
   int64_t max_header;
 };
 

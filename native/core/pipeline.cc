@@ -47,6 +47,24 @@ void check_finite(const at::Tensor& tensor, const std::string& network, const ch
               stage, step);
 }
 
+// A copy that the host need not wait for: it goes there from page-locked memory, which stays until it is
+// there.
+at::Tensor to_device(const at::Tensor& host, at::Device device) {
+  return device.is_cpu() ? host : host.pin_memory().to(device, host.scalar_type(), /*non_blocking=*/true);
+}
+
+void wait_for(at::Device device) {
+  if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
+}
+
+// Whether steps are recorded, which what cannot do it refuses before anything is loaded.
+bool captures(const torchreel_pipeline_options& options, at::Device device, bool stays) {
+  if (!options.capture_graph) return false;
+  if (!stays) throw invalid_argument("captureGraph takes weights that stay: not with offload 'sequential'");
+  device_graphs(device.type());
+  return true;
+}
+
 // What is needed to build a network, unless the caller wants no pipeline any more.
 const torchreel_network_files& wanted(const torchreel_pipeline_options& options,
                                       const torchreel_network_files& files) {
@@ -92,6 +110,7 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
     : device_(device_named(options.device)),
       dtype_(dtype_named(options.dtype)),
       offload_(offload_named(options.offload)),
+      captures_(captures(options, device_, offload_ != Offload::sequential)),
       scaling_factor_(options.scaling_factor),
       latent_channels_(options.latent_channels),
       text_encoder_("text encoder", wanted(options, options.text_encoder), device_, dtype_,
@@ -99,7 +118,8 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
       unet_("unet", wanted(options, options.unet), device_, dtype_, static_cast<uint64_t>(options.max_header),
             offload_ != Offload::none),
       vae_("vae", wanted(options, options.vae), device_, dtype_, static_cast<uint64_t>(options.max_header),
-           offload_ != Offload::none) {
+           offload_ != Offload::none),
+      recorded_(unet_, device_) {
   keep();
 }
 
@@ -164,6 +184,7 @@ void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_a
   text_encoder_.check(of_text);
   unet_.check(of_unet);
   auto exchange = [&] {
+    recorded_.forget();
     kept_.clear();
     encodings_.clear();
     text_encoder_.exchange(of_text);
@@ -225,7 +246,7 @@ at::Tensor Pipeline::start(const torchreel_request& request, NoiseSource& noise,
                            const torchreel_listener& listener, Shares& next) {
   int64_t frames = request.frames, height = request.latent_height, width = request.latent_width;
   if (request.video) return encode_video(request, noise, listener, next);
-  if (!request.latents) return noise.initial(latent_channels_, frames, height, width).to(device_);
+  if (!request.latents) return to_device(noise.initial(latent_channels_, frames, height, width), device_);
   std::vector<int64_t> shape{request.videos, latent_channels_, frames, height, width};
   return at::from_blob(const_cast<float*>(request.latents), shape, at::kFloat)
       .to(device_, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
@@ -272,6 +293,8 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
   if (request.freeu) std::copy_n(request.freeu, 4, freeu.emplace().begin());
   Shares shares;
   if (offload_ != Offload::sequential) shares = unet_.place();
+  RecordedUNet of_job(unet_, device_);  // weights that do not stay are elsewhere in the next job
+  RecordedUNet& recorded = offload_ == Offload::none ? recorded_ : of_job;
   // Guidance 1 needs the prompts alone, more needs the pair; what no call needs is not prepared.
   auto scale_of = [&](int64_t call) { return negative.defined() ? request.guidance[call] : 1.0; };
   bool any_alone = false, any_pair = false;
@@ -286,12 +309,14 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
     at::Tensor time = at::scalar_tensor(timestep, at::TensorOptions(at::kFloat).device(device_));
     size_t window = 0;
     auto forward = [&](const at::Tensor& x, const c10::IValue& context, int64_t texts) {
+      at::Tensor input = x.to(dtype_);
       caches.resize(std::max(caches.size(), window + 1));
       FeatureCache& cache = caches[window++];
       bool cached = cache.feature.defined() && cache.feature.size(0) == texts;
       bool reuse = cached && ++cache.uses < request.feature_cache;
-      at::Tensor output = unet.forward(x.to(dtype_), time, context, freeu,
-                                       request.feature_cache > 1 ? &cache : nullptr, reuse)
+      at::Tensor output = (captures_ ? recorded.forward(input, time, context, freeu)
+                                     : unet.forward(input, time, context, freeu,
+                                                    request.feature_cache > 1 ? &cache : nullptr, reuse))
                               .to(at::kFloat);
       faults::spoil(output);
       return output;
@@ -306,9 +331,13 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
     if (call + 1 == program.calls()) next = ahead(vae_);
     return output;
   };
-  hooks.noise = [&] { return noise.step(latent_channels_, frames, height, width).to(device_); };
+  hooks.noise = [&] { return to_device(noise.step(latent_channels_, frames, height, width), device_); };
+  // The loop waits for the device here and nowhere else, and not less often: else progress would say what is
+  // ordered, not what is done, and a cancelled job would end steps later.
   hooks.after_call = [&](const at::Tensor& sample, int64_t call) {
-    if (!request.allow_non_finite)
+    if (request.allow_non_finite)
+      wait_for(device_);
+    else
       check_finite(sample, "the unet in step " + std::to_string(call + 1), "denoise", call + 1);
     listener.progress(listener.context, TORCHREEL_DENOISE, call + 1, program.calls());
     bool due = request.latents_every > 0 && (call + 1) % request.latents_every == 0;

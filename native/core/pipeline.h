@@ -7,8 +7,8 @@
 #include <deque>
 
 #include "network.h"
+#include "recorded_unet.h"
 #include "torchreel_core.h"
-#include "unet.h"
 
 namespace torchreel {
 
@@ -77,6 +77,7 @@ class Pipeline {
   at::Device device_;
   at::ScalarType dtype_;
   Offload offload_;
+  bool captures_;  // whether steps are recorded
   double scaling_factor_;
   int64_t latent_channels_;
   Network text_encoder_, unet_, vae_;
@@ -86,7 +87,9 @@ class Pipeline {
     at::Tensor embeddings;
   };
   std::deque<Encoding> encodings_;  // the latest first
-  Shares kept_;                     // after the networks, which it must not outlive
+  // After the networks, which these must not outlive; the graphs, which go first, are of kept weights.
+  Shares kept_;
+  RecordedUNet recorded_;
 };
 
 }  // namespace torchreel

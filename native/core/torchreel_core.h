@@ -33,6 +33,7 @@ typedef struct torchreel_pipeline_options {
   double scaling_factor;    // latents are divided by it before decoding
   int64_t latent_channels;  // C
   int32_t threads;          // of an operation on the CPU; 0: libtorch's choice
+  int32_t capture_graph;    // a step of the unet is recorded as a graph of the device and repeated
   int64_t max_header;       // bytes of a safetensors file's header
   void* context;
   int (*cancelled)(void* context);  // asked before each network is loaded

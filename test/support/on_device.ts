@@ -1,8 +1,11 @@
 // node --import build/test/support/on_device.js: where a test names no device, its pipelines compute on
-// TORCHREEL_TEST_DEVICE, in float32, which the expectations are for.
+// TORCHREEL_TEST_DEVICE, in float32, which the expectations are for; with TORCHREEL_TEST_CAPTURE_GRAPH from recorded steps.
 import { TextToVideoPipeline } from '#dist/pipeline.js'
 
 const device = process.env.TORCHREEL_TEST_DEVICE
+const captures = Boolean(process.env.TORCHREEL_TEST_CAPTURE_GRAPH)
 const load = TextToVideoPipeline.fromPretrained
-TextToVideoPipeline.fromPretrained = (model, options) =>
-  load.call(TextToVideoPipeline, model, { device, dtype: 'float32', ...options })
+TextToVideoPipeline.fromPretrained = (model, options) => {
+  const captureGraph = captures && options?.offload !== 'sequential'
+  return load.call(TextToVideoPipeline, model, { device, dtype: 'float32', captureGraph, ...options })
+}
