@@ -80,7 +80,7 @@ export interface PipelineOptions
   /**
    * Record a step of the UNet as a CUDA graph and repeat it, for a GPU that is faster with its kernels than the host with
    * launching them. The first step of each size is done as ever, the second recorded; a recording holds the memory of a
-   * step. Not with `offload: 'sequential'`, and with 'model' each call records anew. @defaultValue false
+   * step. Not with `offload: 'sequential'` nor with `featureCache`, and with 'model' each call records anew. @defaultValue false
    */
   captureGraph?: boolean | undefined
   /** Threads that a CPU operation uses. @defaultValue libtorch's choice */

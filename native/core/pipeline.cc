@@ -154,6 +154,9 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   if (guided && request.guidance_length != static_cast<size_t>(program.calls())) {
     throw invalid_argument("there must be one guidance scale for each of the program's calls");
   }
+  if (captures_ && request.feature_cache > 1) {
+    throw invalid_argument("featureCache must be 1 with captureGraph, which repeats whole steps");
+  }
 
   stop_if_cancelled(listener);
   NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
