@@ -1,4 +1,4 @@
-"""The operators of torchreel's core (native/core/operators.h): declared, so that graphs can name them, and computed plainly.
+"""The operators of torchreel's core (native/operators/operators.h): declared, so that graphs can name them, and computed plainly.
 
 Graphs call them on a CPU in float32, where libtorch's own are slow or do more than they must.
 """

@@ -1,5 +1,5 @@
-// Operators that the graphs call on a CPU in float32, where libtorch's own are slow: torchreel::group_norm
-// and torchreel::short_attention. models/definitions/operators.py says the same in plain PyTorch.
+// Operators that the graphs call on a CPU in float32, where libtorch's own are slow or do more than they
+// must. models/definitions/operators.py says the same in plain PyTorch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
