@@ -131,7 +131,9 @@ function timestepsOf(code: readonly number[]): Float64Array {
     const operation = code[at] as number
     if (operation === 0) timesteps.push(code[at + 1] as number)
     const lengths = [3, 3 + 2 * (code[at + 2] as number), 2, 3, 4]
-    at += lengths[operation] ?? code.length
+    const length = lengths[operation] ?? 0
+    if (!(length > 0)) break // a number of terms below zero
+    at += length
   }
   return Float64Array.from(timesteps)
 }
