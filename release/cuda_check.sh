@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 python=${1:-python3}
 parts=" ${*:2} "
 [[ $parts =~ [a-z] ]] || parts=' build tests parity bench '
-export TORCHREEL_BUILD=$PWD/build/cuda-check
+export TORCHREEL_BUILD=${TORCHREEL_BUILD:-$PWD/build/cuda-check}
 results=()
 
 step() { # NAME COMMAND...
