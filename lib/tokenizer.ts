@@ -63,7 +63,7 @@ export class Tokenizer {
     const config = (await readJson(file('tokenizer_config.json'))) as Record<string, SpecialToken>
     // The special tokens map comes last: published checkpoints pad with its "!", not with the config's end token.
     const special = (await readJson(file('special_tokens_map.json'), {})) as Record<string, SpecialToken>
-    const merges = await readMerges(file('merges.txt'))
+    const merges = await readMerges(file('merges.txt'), Object.keys(vocabulary))
 
     const content = (name: string) => {
       const token = special[name] ?? config[name] ?? '<|endoftext|>'
@@ -185,8 +185,12 @@ function normalize(prompt: string): string {
   return Array.from(spaced, (character) => character.toLowerCase()).join('')
 }
 
-/** The ranks of merges, by their lines: both parts with a space between them. */
-async function readMerges(file: string): Promise<Map<string, number>> {
+/**
+ * The ranks of merges, by their lines: both parts with a space between them.
+ *
+ * @param words of the vocabulary: where the file was cut, some have no merge that makes them
+ */
+async function readMerges(file: string, words: readonly string[]): Promise<Map<string, number>> {
   let content: string
   try {
     content = await readFile(file, 'utf8')
@@ -208,5 +212,13 @@ async function readMerges(file: string): Promise<Map<string, number>> {
       })
     }
   }
-  return ranks
+  // Special tokens, which no merge makes, begin with a bracket.
+  const letters = (word: string) => word.length - (word.endsWith('</w>') ? 4 : 0)
+  const made = words.filter((word) => letters(word) > 1 && word[0] !== '<' && word[0] !== '[').length
+  if (ranks.size >= made) return ranks
+  throw new TorchreelError(
+    'ERR_MODEL_CORRUPT',
+    `${file} has ${ranks.size} merges for the ${made} words of vocab.json that need one`,
+    { path: file },
+  )
 }
