@@ -6,6 +6,8 @@ import {
   notWithVideo,
   numbers,
   perStep,
+  promptsOf,
+  promptWithin,
   scheduler,
   seed,
   tilingOf,
@@ -13,11 +15,10 @@ import {
 } from './call_checks.js'
 import { invalidArgument } from './errors.js'
 import type { HubOptions } from './hub/hub.js'
-import { assertWithin, type Limits, limitsOf, standardLimits } from './limits.js'
+import { type Limits, limitsOf, standardLimits } from './limits.js'
 import type { Stage } from './native.js'
 import {
   abortSignal,
-  anyText,
   type Check,
   callback,
   fileNamePart,
@@ -282,12 +283,7 @@ export function checkGenerateOptions(
 ) {
   const read = reader(options, generateKeys)
   const promptEmbeds = read('promptEmbeds', undefined, numbersOf([null, null, model.textSize]))
-  const promptText: Check<string> = (name, value) => {
-    const text = anyText(name, value)
-    assertWithin(limits.promptLength, text.length, name, 'characters')
-    return text
-  }
-  const texts = promptsOf(prompt, promptEmbeds, promptText)
+  const texts = promptsOf(prompt, promptEmbeds, limits)
   const videos = promptEmbeds?.shape[0] ?? texts.length
 
   const video = read('video', undefined, checkVideoInput)
@@ -324,7 +320,7 @@ export function checkGenerateOptions(
     negativePrompts: read(
       'negativePrompt',
       texts.map(() => ''),
-      each('negativePrompt', texts.length, promptText),
+      each('negativePrompt', texts.length, promptWithin(limits)),
     ),
     negativePromptEmbeds: read('negativePromptEmbeds', undefined, negativeEmbeds(promptEmbeds)),
     video,
@@ -355,21 +351,6 @@ export function checkGenerateOptions(
     allowNonFinite: read('allowNonFinite', false, flag),
     returnLatents: read('returnLatents', false, flag),
   }
-}
-
-function promptsOf(
-  prompt: string | readonly string[] | undefined,
-  embeds: Numbers | undefined,
-  promptText: Check<string>,
-): string[] {
-  if (embeds) {
-    if (prompt === undefined) return []
-    throw invalidArgument('prompt', 'undefined where promptEmbeds are given', prompt)
-  }
-  const prompts: unknown[] = Array.isArray(prompt) ? [...prompt] : [prompt]
-  if (prompts.length === 0)
-    throw invalidArgument('prompt', 'a string or a non-empty array of strings', prompt)
-  return prompts.map((one) => promptText('prompt', one))
 }
 
 const deviceName: Check<string> = (name, value) => {

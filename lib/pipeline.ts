@@ -9,6 +9,7 @@ import {
   type TextualInversionOptions,
 } from './adapters/options.js'
 import type { TextualInversion } from './adapters/textual_inversion.js'
+import { promptTexts } from './call_checks.js'
 import { type Checkpoint, readCheckpoint } from './checkpoint.js'
 import { defaultModel } from './default_model.js'
 import { resolveDevice } from './device.js'
@@ -16,10 +17,10 @@ import { TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
 import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
-import { assertWithin, type Limits } from './limits.js'
+import type { Limits } from './limits.js'
 import { type PipelineMemory, pipelineMemory } from './memory.js'
 import { loadNative, NativePipeline } from './native.js'
-import { abortSignal, anyText, integer, type Numbers, reader } from './option_checks.js'
+import { abortSignal, integer, type Numbers, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
   checkGenerateOptions,
@@ -218,8 +219,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: EncodePromptOptions = {},
   ): Promise<PromptEmbeddings> {
     this.#assertUsable()
-    const prompts = (Array.isArray(prompt) ? prompt : [prompt]).map((one) => anyText('prompt', one))
-    for (const { length } of prompts) assertWithin(this.#limits.promptLength, length, 'prompt', 'characters')
+    const prompts = promptTexts(prompt, this.#limits)
     const read = reader(options, ['clipSkip', 'signal'])
     const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.textLayers - 1))
     const signal = read('signal', undefined, abortSignal)
