@@ -90,6 +90,11 @@ export interface PipelineOptions
   libtorch?: string | undefined
   /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
   trustGraph?: boolean | undefined
+  /**
+   * Read the weights whole before they are loaded, and compare them with the sha256 that `SHA256SUMS` in the model's
+   * folder or Hugging Face's cache knows of them. @defaultValue false: downloads were compared when they came
+   */
+  verify?: boolean | undefined
   /** How much may be asked for. @defaultValue each limit's own */
   limits?: Partial<Limits> | undefined
   /** Aborts a download, and loading after the network that is being loaded; the call rejects with `signal.reason`. */
@@ -217,7 +222,16 @@ const maxSteps = 1000
 
 const pipelineKeys: readonly string[] = [
   ...(['revision', 'cacheDir', 'token', 'localFilesOnly', 'device', 'dtype', 'variant', 'offload'] as const),
-  ...(['captureGraph', 'threads', 'libtorch', 'trustGraph', 'limits', 'signal', 'onProgress'] as const),
+  ...([
+    'captureGraph',
+    'threads',
+    'libtorch',
+    'trustGraph',
+    'verify',
+    'limits',
+    'signal',
+    'onProgress',
+  ] as const),
 ] satisfies (keyof PipelineOptions)[]
 
 const generateKeys: readonly string[] = [
@@ -261,6 +275,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
     threads: read('threads', 0, integer(1, 1024)),
     libtorch: read('libtorch', undefined, text),
     trustGraph: read('trustGraph', false, flag),
+    verify: read('verify', false, flag),
     limits: read('limits', standardLimits, limitsOf),
     signal: read('signal', undefined, abortSignal),
     onProgress: read('onProgress', undefined, callback<OnProgress>()),

@@ -35,6 +35,7 @@ import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './sc
 import { settingsOf } from './settings.js'
 import { withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
+import { verifyFiles } from './verify.js'
 import { checkRecording } from './video/recording.js'
 import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
@@ -82,6 +83,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     checkpoint: Checkpoint,
     tokenizer: Tokenizer,
     native: NativePipeline,
+    scheduler: Scheduler,
     limits: Limits,
     made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'>,
   ) {
@@ -96,7 +98,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.dtype = made.dtype
     this.libtorch = made.libtorch
     this.warnings = made.warnings
-    this.scheduler = DPMSolverMultistepScheduler.fromConfig(checkpoint.schedulerConfig)
+    this.scheduler = scheduler
   }
 
   /**
@@ -133,11 +135,17 @@ export class TextToVideoPipeline implements AsyncDisposable {
       },
     })
     const checkpoint = await readCheckpoint(folder, checked)
+    const scheduler = schedulerOf(checkpoint)
     const tokenizer = await Tokenizer.load(
       checkpoint.tokenizerFolder,
       checkpoint.positions,
       checkpoint.vocabularySize,
     )
+    if (checked.verify) {
+      const { text_encoder, unet, vae } = checkpoint.files
+      const weights = [text_encoder, unet, vae].flatMap((network) => network.weights)
+      await verifyFiles(checkpoint.folder, weights, signal)
+    }
     const { libtorch } = loadNative(checked.libtorch)
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
@@ -159,7 +167,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       limits.queue,
       signal,
     )
-    return new TextToVideoPipeline(checkpoint, tokenizer, native, limits, {
+    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, {
       model: path.resolve(model) === folder ? path.basename(folder) : model,
       device,
       dtype,
@@ -369,5 +377,21 @@ export class TextToVideoPipeline implements AsyncDisposable {
     if (typeof choice !== 'string') return choice
     const config = this.#checkpoint.schedulerConfig
     return schedulerFrom(choice === 'checkpoint' ? String(config._class_name) : choice, config)
+  }
+}
+
+/** The scheduler that a pipeline has at first; a config that none can be made from is the model's mistake. */
+function schedulerOf({ folder, schedulerConfig }: Checkpoint): Scheduler {
+  try {
+    return DPMSolverMultistepScheduler.fromConfig(schedulerConfig)
+  } catch (error) {
+    if (!(error instanceof TorchreelError)) throw error
+    const file = path.join(folder, 'scheduler/scheduler_config.json')
+    const { message, parameter, expected, received } = error
+    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file}: ${message}`, {
+      ...(parameter !== undefined && { parameter }),
+      ...(expected !== undefined && { expected }),
+      ...{ received, path: file, cause: error },
+    })
   }
 }

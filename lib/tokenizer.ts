@@ -1,8 +1,7 @@
-import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { BytePairEncoding } from './byte_pair_encoding.js'
 import { show, TorchreelError } from './errors.js'
-import { readJson } from './json.js'
+import { readJson, readText } from './json.js'
 
 /** A prompt as the text encoder takes it. */
 export interface Tokens {
@@ -191,12 +190,7 @@ function normalize(prompt: string): string {
  * @param words of the vocabulary: where the file was cut, some have no merge that makes them
  */
 async function readMerges(file: string, words: readonly string[]): Promise<Map<string, number>> {
-  let content: string
-  try {
-    content = await readFile(file, 'utf8')
-  } catch (error) {
-    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} cannot be read`, { path: file, cause: error })
-  }
+  const content = await readText(file)
   const ranks = new Map<string, number>()
   for (let begin = 0, end = 0; begin < content.length; begin = end + 1) {
     end = content.indexOf('\n', begin)
