@@ -1,5 +1,6 @@
 // The command line, as a shell sees it: exit codes, stdout for results, stderr for the rest.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -238,6 +239,19 @@ for (const [name, code] of [
     assert.deepEqual(readdirSync(own), [])
   })
 }
+
+test('74: a stdout that is full, or that nobody reads, costs words and not the video', async () => {
+  const line = (output: string) =>
+    `'${process.execPath}' '${repository}dist/cli/main.js' 'a panda' ${small.join(' ')} --json -o '${output}'`
+  const full = path.join(folder, 'full.apng')
+  const { status, stderr } = spawnSync('sh', ['-c', `${line(full)} > /dev/full`], { encoding: 'utf8' })
+  assert.equal(status, 1)
+  assert.match(stderr, /^torchreel: stdout: ENOSPC[^\n]*\n$/)
+  const unread = path.join(folder, 'unread.apng')
+  const closed = spawnSync('sh', ['-c', `${line(unread)} | true`], { encoding: 'utf8' })
+  assert.deepEqual([closed.status, closed.stderr], [0, ''])
+  for (const file of [full, unread]) assert.ok(readFileSync(file).length > 0)
+})
 
 test('setup prints the folder of the libtorch that is there', async () => {
   const { code, stdout, stderr } = await run('setup')
