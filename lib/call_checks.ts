@@ -1,11 +1,44 @@
 import { invalidArgument } from './errors.js'
 import { checkSeed } from './generator.js'
-import { type Check, integer, type Numbers, number, numbersOf, reader, sideOf } from './option_checks.js'
+import { assertWithin, type Limits } from './limits.js'
+import {
+  anyText,
+  type Check,
+  integer,
+  type Numbers,
+  number,
+  numbersOf,
+  reader,
+  sideOf,
+} from './option_checks.js'
 import type { FreeU } from './options.js'
 import { type Scheduler, schedulerFrom, schedulerNames } from './schedulers/index.js'
 import type { ModelLimits } from './sizes.js'
 
 // Checks of values that only a call of `generate` has.
+
+/** A prompt, or several, each no longer than it may be. */
+export function promptTexts(prompt: unknown, limits: Limits): string[] {
+  if (Array.isArray(prompt)) assertWithin(limits.prompts, prompt.length, 'prompt', 'prompts')
+  const prompts: unknown[] = Array.isArray(prompt) ? [...prompt] : [prompt]
+  if (prompts.length === 0)
+    throw invalidArgument('prompt', 'a string or a non-empty array of strings', prompt)
+  return prompts.map((one) => promptWithin(limits)('prompt', one))
+}
+
+export function promptWithin({ promptLength }: Limits): Check<string> {
+  return (name, value) => {
+    const text = anyText(name, value)
+    assertWithin(promptLength, text.length, name, 'characters')
+    return text
+  }
+}
+
+export function promptsOf(prompt: unknown, embeds: Numbers | undefined, limits: Limits): string[] {
+  if (!embeds) return promptTexts(prompt, limits)
+  if (prompt === undefined) return []
+  throw invalidArgument('prompt', 'undefined where promptEmbeds are given', prompt)
+}
 
 export const seed: Check<number> = (_name, value) => {
   checkSeed(value)

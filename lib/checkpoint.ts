@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { checkLinks, checkPipelineClass, isFolder, selectFiles, shardsOf } from './checkpoint_files.js'
@@ -183,17 +183,11 @@ async function findGraphs(
   const manifests = await Promise.all(
     folders.map(async (folder) => ({
       folder,
-      manifest: (await readJson(path.join(folder, 'manifest.json'))) as unknown as GraphManifest,
+      manifest: await readManifest(path.join(folder, 'manifest.json')),
     })),
   )
   const find = async (component: Component): Promise<Graph> => {
     for (const { folder, manifest } of manifests) {
-      if (!Array.isArray(manifest.graphs) || typeof manifest.defaults !== 'object') {
-        throw new TorchreelError(
-          'ERR_MODEL_CORRUPT',
-          `${folder}/manifest.json is not what models/export.py writes`,
-        )
-      }
       const graph = manifest.graphs.find(
         (candidate) =>
           candidate.component === component &&
@@ -208,6 +202,16 @@ async function findGraphs(
   return { text_encoder: await find('text_encoder'), unet: await find('unet'), vae: await find('vae') }
 }
 
+async function readManifest(file: string): Promise<GraphManifest> {
+  const { defaults, graphs } = await readJson(file)
+  const isObject = (value: unknown) => typeof value === 'object' && value !== null
+  const isGraph = (graph: unknown) => isObject(graph) && isObject((graph as Graph).architecture)
+  if (isObject(defaults) && Array.isArray(graphs) && graphs.every(isGraph)) {
+    return { defaults, graphs } as GraphManifest
+  }
+  throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is not what models/export.py writes`, { path: file })
+}
+
 /** The graph with its path, if the file is the one that the manifest names. */
 async function pinned(folder: string, graph: Graph): Promise<Graph> {
   if (!/^[\w.-]+(\/[\w.-]+)?\.pt$/.test(graph.file) || graph.file.includes('..')) {
@@ -219,6 +223,7 @@ async function pinned(folder: string, graph: Graph): Promise<Graph> {
   const file = path.join(folder, graph.file)
   let content: Buffer
   try {
+    if (!(await stat(file)).isFile()) throw new Error('it is not a regular file')
     content = await readFile(file)
   } catch (error) {
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `the graph ${file} cannot be read`, {

@@ -34,6 +34,8 @@ export interface TorchreelErrorDetails {
   stage?: string
   /** Which prompt or frame of the stage, or call of the network, from 1. */
   step?: number
+  /** Whose memory was refused, or which device was lost: 'cpu', 'cuda:0' … */
+  device?: string
   /** The file or folder concerned. */
   path?: string
   /** The address that was asked for. */
@@ -59,6 +61,7 @@ export class TorchreelError extends Error {
   declare readonly received?: unknown
   declare readonly stage?: string
   declare readonly step?: number
+  declare readonly device?: string
   declare readonly path?: string
   declare readonly url?: string
   declare readonly exitCode?: number | null

@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { TorchreelError } from './errors.js'
 
 /**
@@ -11,14 +12,11 @@ import { TorchreelError } from './errors.js'
 export async function readJson(file: string, missing?: object): Promise<Record<string, unknown>> {
   let text: string
   try {
-    text = await readFile(file, 'utf8')
+    text = await readText(file)
   } catch (error) {
-    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT'
+    const absent = ((error as Error).cause as NodeJS.ErrnoException)?.code === 'ENOENT'
     if (absent && missing) return missing as Record<string, unknown>
-    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${absent ? 'is missing' : 'cannot be read'}`, {
-      path: file,
-      cause: error,
-    })
+    throw error
   }
   try {
     const value: unknown = parse(text)
@@ -39,6 +37,30 @@ function parse(text: string): unknown {
     return JSON.parse(text)
   } catch {
     return JSON.parse(text.replace(pythonNumbers, quoted), revived)
+  }
+}
+
+const longestText = 2 ** 26 // bytes; the longest file of a published checkpoint, vocab.json, has 2^20
+
+/**
+ * Reads a text file of a checkpoint: a regular one, since a stranger's folder may hold pipes, which never end, and devices.
+ *
+ * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`
+ */
+export async function readText(file: string): Promise<string> {
+  try {
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK)
+    const status = await handle.stat()
+    if (status.isFile() && status.size <= longestText) return await handle.readFile('utf8')
+    const reason = status.isFile() ? `longer than ${longestText} bytes` : 'not a regular file'
+    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is ${reason}`, { path: file })
+  } catch (error) {
+    if (error instanceof TorchreelError) throw error
+    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT'
+    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${absent ? 'is missing' : 'cannot be read'}`, {
+      path: file,
+      cause: error,
+    })
   }
 }
 

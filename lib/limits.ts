@@ -7,6 +7,8 @@ export interface Limits {
   readonly pixels: number
   /** Characters of a prompt. @defaultValue 20 000; the models read 77 tokens */
   readonly promptLength: number
+  /** Prompts of a call. @defaultValue 1024 */
+  readonly prompts: number
   /** Calls that may wait or run; more is a caller that does not wait for its results: `ERR_QUEUE_FULL`. @defaultValue 256 */
   readonly queue: number
   /** Bytes of a safetensors file's header: `ERR_MODEL_CORRUPT`. @defaultValue 100 000 000, the format's own limit */
@@ -16,6 +18,7 @@ export interface Limits {
 export const standardLimits: Limits = {
   pixels: 2 ** 28,
   promptLength: 20_000,
+  prompts: 1024,
   queue: 256,
   headerBytes: 100_000_000,
 }

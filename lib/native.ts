@@ -195,11 +195,14 @@ export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: L
 }
 
 /** What the native side rejects with, as a TorchreelError with the stack of who asked. */
-function asTorchreelError(error: unknown): TorchreelError {
+function asTorchreelError(error: unknown, device = 'cpu'): TorchreelError {
   const { code, message, stage, step } = error as TorchreelErrorDetails & { code?: string; message?: string }
   const known = typeof code === 'string' && code.startsWith('ERR_')
   return new TorchreelError(known ? (code as TorchreelErrorCode) : 'ERR_INTERNAL', message ?? show(error), {
     ...(stage !== undefined && { stage, step }),
+    ...(code === 'ERR_DEVICE_LOST' && { device }),
+    // A job on a device needs the host's memory, too.
+    ...(code === 'ERR_OUT_OF_MEMORY' && { device: message?.includes('CUDA') ? device : 'cpu' }),
     cause: error,
   })
 }
@@ -221,13 +224,15 @@ export function checkDevice(device: string): void {
 export class NativePipeline {
   readonly #addon: Addon
   readonly #pipeline: PipelineHandle
+  readonly #device: string
   readonly #queue: number
   #jobs = 0
   #unfinished = 0
   #closed: Promise<void> | undefined
 
-  private constructor(addon: Addon, queue: number) {
+  private constructor(addon: Addon, device: string, queue: number) {
     this.#addon = addon
+    this.#device = device
     this.#queue = queue
     this.#pipeline = addon.createPipeline()
   }
@@ -242,7 +247,7 @@ export class NativePipeline {
     queue: number,
     signal?: AbortSignal,
   ): Promise<NativePipeline> {
-    const pipeline = new NativePipeline(loadNative().addon, queue)
+    const pipeline = new NativePipeline(loadNative().addon, options.device, queue)
     try {
       await pipeline.#run(
         (job) => pipeline.#addon.openPipeline(pipeline.#pipeline, job, options),
@@ -320,7 +325,7 @@ export class NativePipeline {
       await told
     } catch (error) {
       if (thrown) throw thrown.error
-      if ((error as { code?: string }).code !== 'ABORTED') throw asTorchreelError(error)
+      if ((error as { code?: string }).code !== 'ABORTED') throw asTorchreelError(error, this.#device)
       signal?.throwIfAborted()
       throw new TorchreelError(
         'ERR_DISPOSED',

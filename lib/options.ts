@@ -6,6 +6,8 @@ import {
   notWithVideo,
   numbers,
   perStep,
+  promptsOf,
+  promptWithin,
   scheduler,
   seed,
   tilingOf,
@@ -13,11 +15,10 @@ import {
 } from './call_checks.js'
 import { invalidArgument } from './errors.js'
 import type { HubOptions } from './hub/hub.js'
-import { assertWithin, type Limits, limitsOf, standardLimits } from './limits.js'
+import { type Limits, limitsOf, standardLimits } from './limits.js'
 import type { Stage } from './native.js'
 import {
   abortSignal,
-  anyText,
   type Check,
   callback,
   fileNamePart,
@@ -89,6 +90,11 @@ export interface PipelineOptions
   libtorch?: string | undefined
   /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
   trustGraph?: boolean | undefined
+  /**
+   * Read the weights whole before they are loaded, and compare them with the sha256 that `SHA256SUMS` in the model's
+   * folder or Hugging Face's cache knows of them. @defaultValue false: downloads were compared when they came
+   */
+  verify?: boolean | undefined
   /** How much may be asked for. @defaultValue each limit's own */
   limits?: Partial<Limits> | undefined
   /** Aborts a download, and loading after the network that is being loaded; the call rejects with `signal.reason`. */
@@ -216,7 +222,16 @@ const maxSteps = 1000
 
 const pipelineKeys: readonly string[] = [
   ...(['revision', 'cacheDir', 'token', 'localFilesOnly', 'device', 'dtype', 'variant', 'offload'] as const),
-  ...(['captureGraph', 'threads', 'libtorch', 'trustGraph', 'limits', 'signal', 'onProgress'] as const),
+  ...([
+    'captureGraph',
+    'threads',
+    'libtorch',
+    'trustGraph',
+    'verify',
+    'limits',
+    'signal',
+    'onProgress',
+  ] as const),
 ] satisfies (keyof PipelineOptions)[]
 
 const generateKeys: readonly string[] = [
@@ -260,6 +275,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
     threads: read('threads', 0, integer(1, 1024)),
     libtorch: read('libtorch', undefined, text),
     trustGraph: read('trustGraph', false, flag),
+    verify: read('verify', false, flag),
     limits: read('limits', standardLimits, limitsOf),
     signal: read('signal', undefined, abortSignal),
     onProgress: read('onProgress', undefined, callback<OnProgress>()),
@@ -282,12 +298,7 @@ export function checkGenerateOptions(
 ) {
   const read = reader(options, generateKeys)
   const promptEmbeds = read('promptEmbeds', undefined, numbersOf([null, null, model.textSize]))
-  const promptText: Check<string> = (name, value) => {
-    const text = anyText(name, value)
-    assertWithin(limits.promptLength, text.length, name, 'characters')
-    return text
-  }
-  const texts = promptsOf(prompt, promptEmbeds, promptText)
+  const texts = promptsOf(prompt, promptEmbeds, limits)
   const videos = promptEmbeds?.shape[0] ?? texts.length
 
   const video = read('video', undefined, checkVideoInput)
@@ -324,7 +335,7 @@ export function checkGenerateOptions(
     negativePrompts: read(
       'negativePrompt',
       texts.map(() => ''),
-      each('negativePrompt', texts.length, promptText),
+      each('negativePrompt', texts.length, promptWithin(limits)),
     ),
     negativePromptEmbeds: read('negativePromptEmbeds', undefined, negativeEmbeds(promptEmbeds)),
     video,
@@ -355,21 +366,6 @@ export function checkGenerateOptions(
     allowNonFinite: read('allowNonFinite', false, flag),
     returnLatents: read('returnLatents', false, flag),
   }
-}
-
-function promptsOf(
-  prompt: string | readonly string[] | undefined,
-  embeds: Numbers | undefined,
-  promptText: Check<string>,
-): string[] {
-  if (embeds) {
-    if (prompt === undefined) return []
-    throw invalidArgument('prompt', 'undefined where promptEmbeds are given', prompt)
-  }
-  const prompts: unknown[] = Array.isArray(prompt) ? [...prompt] : [prompt]
-  if (prompts.length === 0)
-    throw invalidArgument('prompt', 'a string or a non-empty array of strings', prompt)
-  return prompts.map((one) => promptText('prompt', one))
 }
 
 const deviceName: Check<string> = (name, value) => {

@@ -9,6 +9,7 @@ import {
   type TextualInversionOptions,
 } from './adapters/options.js'
 import type { TextualInversion } from './adapters/textual_inversion.js'
+import { promptTexts } from './call_checks.js'
 import { type Checkpoint, readCheckpoint } from './checkpoint.js'
 import { defaultModel } from './default_model.js'
 import { resolveDevice } from './device.js'
@@ -16,10 +17,10 @@ import { TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
 import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
-import { assertWithin, type Limits } from './limits.js'
+import type { Limits } from './limits.js'
 import { type PipelineMemory, pipelineMemory } from './memory.js'
 import { loadNative, NativePipeline } from './native.js'
-import { abortSignal, anyText, integer, type Numbers, reader } from './option_checks.js'
+import { abortSignal, integer, type Numbers, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
   checkGenerateOptions,
@@ -34,6 +35,7 @@ import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './sc
 import { settingsOf } from './settings.js'
 import { withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
+import { verifyFiles } from './verify.js'
 import { checkRecording } from './video/recording.js'
 import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
@@ -81,6 +83,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     checkpoint: Checkpoint,
     tokenizer: Tokenizer,
     native: NativePipeline,
+    scheduler: Scheduler,
     limits: Limits,
     made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'>,
   ) {
@@ -95,7 +98,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.dtype = made.dtype
     this.libtorch = made.libtorch
     this.warnings = made.warnings
-    this.scheduler = DPMSolverMultistepScheduler.fromConfig(checkpoint.schedulerConfig)
+    this.scheduler = scheduler
   }
 
   /**
@@ -132,11 +135,17 @@ export class TextToVideoPipeline implements AsyncDisposable {
       },
     })
     const checkpoint = await readCheckpoint(folder, checked)
+    const scheduler = schedulerOf(checkpoint)
     const tokenizer = await Tokenizer.load(
       checkpoint.tokenizerFolder,
       checkpoint.positions,
       checkpoint.vocabularySize,
     )
+    if (checked.verify) {
+      const { text_encoder, unet, vae } = checkpoint.files
+      const weights = [text_encoder, unet, vae].flatMap((network) => network.weights)
+      await verifyFiles(checkpoint.folder, weights, signal)
+    }
     const { libtorch } = loadNative(checked.libtorch)
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
@@ -158,7 +167,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       limits.queue,
       signal,
     )
-    return new TextToVideoPipeline(checkpoint, tokenizer, native, limits, {
+    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, {
       model: path.resolve(model) === folder ? path.basename(folder) : model,
       device,
       dtype,
@@ -218,8 +227,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: EncodePromptOptions = {},
   ): Promise<PromptEmbeddings> {
     this.#assertUsable()
-    const prompts = (Array.isArray(prompt) ? prompt : [prompt]).map((one) => anyText('prompt', one))
-    for (const { length } of prompts) assertWithin(this.#limits.promptLength, length, 'prompt', 'characters')
+    const prompts = promptTexts(prompt, this.#limits)
     const read = reader(options, ['clipSkip', 'signal'])
     const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.textLayers - 1))
     const signal = read('signal', undefined, abortSignal)
@@ -369,5 +377,21 @@ export class TextToVideoPipeline implements AsyncDisposable {
     if (typeof choice !== 'string') return choice
     const config = this.#checkpoint.schedulerConfig
     return schedulerFrom(choice === 'checkpoint' ? String(config._class_name) : choice, config)
+  }
+}
+
+/** The scheduler that a pipeline has at first; a config that none can be made from is the model's mistake. */
+function schedulerOf({ folder, schedulerConfig }: Checkpoint): Scheduler {
+  try {
+    return DPMSolverMultistepScheduler.fromConfig(schedulerConfig)
+  } catch (error) {
+    if (!(error instanceof TorchreelError)) throw error
+    const file = path.join(folder, 'scheduler/scheduler_config.json')
+    const { message, parameter, expected, received } = error
+    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file}: ${message}`, {
+      ...(parameter !== undefined && { parameter }),
+      ...(expected !== undefined && { expected }),
+      ...{ received, path: file, cause: error },
+    })
   }
 }

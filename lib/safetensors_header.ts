@@ -1,3 +1,4 @@
+import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import path from 'node:path'
 import { TorchreelError } from './errors.js'
@@ -27,7 +28,7 @@ export async function readSafetensorsHeader(name: string, maxHeader: number): Pr
   if (/\.(bin|pt|pth|ckpt)$/.test(file)) throw pickled(file)
   let handle: FileHandle
   try {
-    handle = await open(file)
+    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK) // a pipe must not be waited for
   } catch (error) {
     const absent = (error as NodeJS.ErrnoException).code === 'ENOENT'
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${absent ? 'is missing' : 'cannot be read'}`, {
@@ -36,6 +37,7 @@ export async function readSafetensorsHeader(name: string, maxHeader: number): Pr
     })
   }
   try {
+    if (!(await handle.stat()).isFile()) throw new Error('it is not a regular file')
     if (await isPickle(handle)) throw pickled(file)
     return { file, ...headerOf(JSON.parse(await headerText(handle, maxHeader))) }
   } catch (error) {

@@ -1,8 +1,7 @@
-import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { BytePairEncoding } from './byte_pair_encoding.js'
 import { show, TorchreelError } from './errors.js'
-import { readJson } from './json.js'
+import { readJson, readText } from './json.js'
 
 /** A prompt as the text encoder takes it. */
 export interface Tokens {
@@ -63,7 +62,7 @@ export class Tokenizer {
     const config = (await readJson(file('tokenizer_config.json'))) as Record<string, SpecialToken>
     // The special tokens map comes last: published checkpoints pad with its "!", not with the config's end token.
     const special = (await readJson(file('special_tokens_map.json'), {})) as Record<string, SpecialToken>
-    const merges = await readMerges(file('merges.txt'))
+    const merges = await readMerges(file('merges.txt'), Object.keys(vocabulary))
 
     const content = (name: string) => {
       const token = special[name] ?? config[name] ?? '<|endoftext|>'
@@ -185,14 +184,13 @@ function normalize(prompt: string): string {
   return Array.from(spaced, (character) => character.toLowerCase()).join('')
 }
 
-/** The ranks of merges, by their lines: both parts with a space between them. */
-async function readMerges(file: string): Promise<Map<string, number>> {
-  let content: string
-  try {
-    content = await readFile(file, 'utf8')
-  } catch (error) {
-    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} cannot be read`, { path: file, cause: error })
-  }
+/**
+ * The ranks of merges, by their lines: both parts with a space between them.
+ *
+ * @param words of the vocabulary: where the file was cut, some have no merge that makes them
+ */
+async function readMerges(file: string, words: readonly string[]): Promise<Map<string, number>> {
+  const content = await readText(file)
   const ranks = new Map<string, number>()
   for (let begin = 0, end = 0; begin < content.length; begin = end + 1) {
     end = content.indexOf('\n', begin)
@@ -208,5 +206,13 @@ async function readMerges(file: string): Promise<Map<string, number>> {
       })
     }
   }
-  return ranks
+  // Special tokens, which no merge makes, begin with a bracket.
+  const letters = (word: string) => word.length - (word.endsWith('</w>') ? 4 : 0)
+  const made = words.filter((word) => letters(word) > 1 && word[0] !== '<' && word[0] !== '[').length
+  if (ranks.size >= made) return ranks
+  throw new TorchreelError(
+    'ERR_MODEL_CORRUPT',
+    `${file} has ${ranks.size} merges for the ${made} words of vocab.json that need one`,
+    { path: file },
+  )
 }

@@ -1,5 +1,6 @@
 // Checkpoints that are missing, broken, renamed, sharded, or in other types.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { appendFileSync, cpSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, test } from 'node:test'
@@ -87,6 +88,34 @@ describe('what is refused, and how', () => {
       /no JSON object/,
       () => changed((file) => writeFileSync(file('vae/config.json'), '[]')),
     ],
+    ...(['unet/config.json', 'tokenizer/vocab.json', 'tokenizer/merges.txt', unet] as const).map(
+      (name): (typeof cases)[number] => [
+        `33: a pipe for ${name}, which nobody writes to`,
+        'ERR_MODEL_CORRUPT',
+        /not a regular file/,
+        () =>
+          changed((file) => {
+            rmSync(file(name))
+            execFileSync('mkfifo', [file(name)])
+          }),
+      ],
+    ),
+    [
+      '44: a config that calls itself deeply',
+      'ERR_MODEL_CORRUPT',
+      /no JSON object/,
+      () => changed((file) => writeFileSync(file('unet/config.json'), '{"a":'.repeat(1e5))),
+    ],
+    [
+      '44: a scheduler whose numbers make no sense',
+      'ERR_MODEL_CORRUPT',
+      /scheduler_config\.json: num_train_timesteps must be/,
+      () =>
+        changed((file) => {
+          const name = file('scheduler/scheduler_config.json')
+          writeFileSync(name, readFileSync(name, 'utf8').replace(/("num_train_timesteps": )\d+/, '$1-1'))
+        }),
+    ],
     [
       'another kind of pipeline',
       'ERR_MODEL_INCOMPATIBLE',
@@ -149,15 +178,15 @@ describe('what is refused, and how', () => {
           config.layers_per_block = 2
         }),
     ],
-    [
-      '44: a nonsense architecture',
+    ...[-1, 1e9, '__proto__', null].map((layers): (typeof cases)[number] => [
+      `44: ${layers} layers`,
       'ERR_MODEL_INCOMPATIBLE',
       /export/,
       () =>
         changedConfig('unet', (config) => {
-          config.layers_per_block = -1
+          config.layers_per_block = layers
         }),
-    ],
+    ]),
     [
       '44: a nonsense VAE',
       'ERR_MODEL_INCOMPATIBLE',

@@ -1,11 +1,14 @@
 // The command line, as a shell sees it: exit codes, stdout for results, stderr for the rest.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
 import { startNode } from './support/child.js'
 import { repository, tinyCheckpoint } from './support/fixtures.js'
+import { standIn } from './support/stand_in.js'
+import { isGone, real, stall, until } from './support/video.js'
 
 const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-cli-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -208,15 +211,46 @@ test('--overwrite replaces', async () => {
   assert.notEqual(readFileSync(output, 'latin1'), 'mine')
 })
 
-test('25: SIGINT ends with 130 and leaves nothing behind', async () => {
-  const own = mkdtempSync(path.join(folder, 'interrupted-'))
-  const output = path.join(own, 'long.mp4')
-  const { child, ended } = start('a', ...model, '--steps', '1000', '--frames', '16', '-o', output)
-  setTimeout(() => child.kill('SIGINT'), 1500)
-  const { code, signal, stdout } = await ended
-  assert.deepEqual({ code, signal, stdout }, { code: 130, signal: null, stdout: '' })
-  assert.ok(!existsSync(output))
-  assert.deepEqual(readdirSync(own), [])
+for (const [name, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const) {
+  test(`25: ${name} in a step ends with ${code} and leaves nothing behind`, async () => {
+    const own = mkdtempSync(path.join(folder, 'interrupted-'))
+    const output = path.join(own, 'long.mp4')
+    const { child, ended } = start('a', ...model, '--steps', '1000', '--frames', '16', '-o', output)
+    setTimeout(() => child.kill(name), 1500)
+    const { code: ending, signal, stdout } = await ended
+    assert.deepEqual({ ending, signal, stdout }, { ending: code, signal: null, stdout: '' })
+    assert.deepEqual(readdirSync(own), [])
+  })
+
+  test(`25: ${name} while ffmpeg works, too, and ffmpeg is ended`, async () => {
+    const own = mkdtempSync(path.join(folder, 'interrupted-'))
+    const started = path.join(folder, `${name}.started`)
+    const ffmpeg = standIn(folder, real, stall(started), `ffmpeg-${name}`)
+    const output = path.join(own, 'a.mp4')
+    const { child, ended } = start('a', ...small, '--ffmpeg', ffmpeg, '-o', output)
+    await until(() => existsSync(started) && readFileSync(started).length > 0)
+    child.kill(name)
+    const { code: ending, signal, stdout } = await ended
+    assert.deepEqual({ ending, signal, stdout }, { ending: code, signal: null, stdout: '' })
+    await until(() => isGone(Number(readFileSync(started, 'latin1'))))
+    assert.deepEqual(readdirSync(own), [])
+  })
+}
+
+test('74: a stdout that is full, or that nobody reads, costs words and not the video', async () => {
+  const line = (output: string) =>
+    `'${process.execPath}' '${repository}dist/cli/main.js' 'a panda' ${small.join(' ')} --json -o '${output}'`
+  const full = path.join(folder, 'full.apng')
+  const { status, stderr } = spawnSync('sh', ['-c', `${line(full)} > /dev/full`], { encoding: 'utf8' })
+  assert.equal(status, 1)
+  assert.match(stderr, /^torchreel: stdout: ENOSPC[^\n]*\n$/)
+  const unread = path.join(folder, 'unread.apng')
+  const closed = spawnSync('sh', ['-c', `${line(unread)} | true`], { encoding: 'utf8' })
+  assert.deepEqual([closed.status, closed.stderr], [0, ''])
+  for (const file of [full, unread]) assert.ok(readFileSync(file).length > 0)
 })
 
 test('setup prints the folder of the libtorch that is there', async () => {

@@ -20,7 +20,7 @@ import {
   vae,
 } from './support/hub_setup.js'
 
-describe('a server that misbehaves', () => {
+describe('52: a server that misbehaves', () => {
   test('a cut is gone on from', async () => {
     at(
       vae,
@@ -244,7 +244,7 @@ describe('a server that misbehaves', () => {
   })
 })
 
-describe('abort', () => {
+describe('52: abort', () => {
   test('rejects with the reason, and the next pull goes on', async () => {
     const controller = new AbortController()
     const reason = new Error('enough')
@@ -283,7 +283,7 @@ describe('abort', () => {
   })
 })
 
-describe('the disk', () => {
+describe('52: the disk', () => {
   test('full: said, and the name does not appear', async () => {
     mkdirSync(join(repository(), 'blobs'), { recursive: true })
     symlinkSync('/dev/full', `${blobOf(vae)}.torchreel.incomplete`)
@@ -304,7 +304,7 @@ describe('the disk', () => {
   })
 })
 
-describe('several processes', () => {
+describe('53: several processes', () => {
   test('two at once both succeed and get each file once', async () => {
     server.misbehave = (_request, response, { content, first }) => {
       setTimeout(() => sendFile(response, content, first), 40)

@@ -38,6 +38,16 @@ describe('limits', () => {
     await assert.rejects(pipeline.encodePrompt('123456'), refused('prompt'))
   })
 
+  test('1: the number of prompts', async () => {
+    await using pipeline = await open({ prompts: 2 })
+    const refused = { code: 'ERR_LIMIT_EXCEEDED', parameter: 'prompt', received: 3 }
+    await assert.rejects(pipeline.generate(['a', 'b', 'c'], small), refused)
+    await assert.rejects(pipeline.encodePrompt(['a', 'b', 'c']), refused)
+    const endless = new Array<string>(2 ** 32 - 1)
+    await assert.rejects(pipeline.generate(endless, small), { code: 'ERR_LIMIT_EXCEEDED' })
+    await assert.rejects(pipeline.encodePrompt([]), { code: 'ERR_INVALID_ARGUMENT', parameter: 'prompt' })
+  })
+
   test('12: the queue', async () => {
     await using pipeline = await open({ queue: 2 })
     const jobs = await Promise.allSettled([1, 2, 3].map((seed) => pipeline.generate('a', { ...small, seed })))

@@ -93,6 +93,21 @@ describe('graphs are programs', () => {
   }
 })
 
+test('44: a manifest that is none', async () => {
+  for (const text of [
+    '{}',
+    '[]',
+    '{"graphs":[null],"defaults":{}}',
+    '{"graphs":[{"component":"unet"}],"defaults":{}}',
+    '{"graphs":{},"defaults":{}}',
+  ]) {
+    const model = withCanaryGraph((graph) =>
+      writeFileSync(path.join(path.dirname(graph), '../manifest.json'), text),
+    )
+    await assertRefused(model, 'ERR_MODEL_CORRUPT', { trustGraph: true })
+  }
+})
+
 async function assertRefused(model: string, code: TorchreelErrorCode, options: object = {}): Promise<void> {
   await assert.rejects(TextToVideoPipeline.fromPretrained(model, options), { name: 'TorchreelError', code })
 }

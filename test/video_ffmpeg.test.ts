@@ -124,6 +124,19 @@ describe('an ffmpeg that fails', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
+  test('66: it ends, and what it started holds its stderr open', async () => {
+    const child = join(tools, 'child')
+    const ffmpeg = standIn(
+      tools,
+      real,
+      `const stdio = ['ignore', 'ignore', 'inherit']
+      require('node:child_process').spawn('sh', ['-c', 'echo $$ > ${child}; exec sleep 1000'], { stdio })
+      setInterval(() => fs.existsSync('${child}') && process.exit(3), 10)`,
+    )
+    await assert.rejects(video().save(join(folder, 'a.mp4'), { ffmpeg }), { exitCode: 3 })
+    process.kill(Number(readFileSync(child, 'latin1')))
+  })
+
   test('67: it is killed: ERR_ENCODER_FAILED with the signal, no partial file', async () => {
     const ffmpeg = standIn(
       tools,

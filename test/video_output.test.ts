@@ -147,21 +147,25 @@ describe('where it goes', () => {
     await assert.rejects(video().save('a.avi'), /\.mp4, \.webm, \.gif, \.webp, \.apng or \.rgb/)
   })
 
-  test('75: kill -9 of the parent: the final path is absent, the next run sweeps', async () => {
-    const target = join(folder, 'a.mp4')
-    const ffmpeg = standIn(tools, real, stall(`${target}.started`))
-    using _ = withEnvironment({ STAND_IN_ENDS_WITH_STDIN: '1' })
-    const script = fileURLToPath(new URL('support/save_child.js', import.meta.url))
-    const child = spawn(process.execPath, [script, import.meta.resolve('torchreel'), ffmpeg, target])
-    await until(() => existsSync(`${target}.started`))
-    child.kill('SIGKILL')
-    await once(child, 'exit')
-    rmSync(`${target}.started`)
-    assert.equal(existsSync(target), false)
-    assert.match(readdirSync(folder).join(), /^\.torchreel-[^,]*$/)
-    await video().save(target)
-    assert.deepEqual(readdirSync(folder), ['a.mp4'])
-  })
+  for (const signal of ['SIGKILL', 'SIGTERM', 'SIGINT'] as const) {
+    test(`25, 75: ${signal} of the parent: the final path is absent, no ffmpeg is left, the next run sweeps`, async () => {
+      const target = join(folder, 'a.mp4')
+      const ffmpeg = standIn(tools, real, stall(`${target}.started`))
+      using _ = withEnvironment({ STAND_IN_ENDS_WITH_STDIN: '1' })
+      const script = fileURLToPath(new URL('support/save_child.js', import.meta.url))
+      const child = spawn(process.execPath, [script, import.meta.resolve('torchreel'), ffmpeg, target])
+      await until(() => existsSync(`${target}.started`) && readFileSync(`${target}.started`).length > 0)
+      const pid = Number(readFileSync(`${target}.started`, 'latin1'))
+      child.kill(signal)
+      assert.deepEqual(await once(child, 'exit'), [null, signal])
+      await until(() => isGone(pid))
+      rmSync(`${target}.started`)
+      assert.equal(existsSync(target), false)
+      assert.match(readdirSync(folder).join(), /^\.torchreel-[^,]*$/)
+      await video().save(target)
+      assert.deepEqual(readdirSync(folder), ['a.mp4'])
+    })
+  }
 
   test('75: process.exit in the middle: no file, no ffmpeg', async () => {
     const target = join(folder, 'a.mp4')

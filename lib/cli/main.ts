@@ -112,6 +112,7 @@ function commandLine(): Command {
     .option('--local-files-only', 'download nothing')
     .option('--cache-dir <folder>', "the cache of models (default: HF_HUB_CACHE, else Hugging Face's own)")
     .option('--token <token>', 'for gated and private models (default: HF_TOKEN)')
+    .option('--verify', 'compare the weights with their sha256 before they are loaded')
     .option('--trust-graph', "run the TorchScript graphs in the checkpoint's graphs/")
     .optionsGroup('The machine:')
     .option('--device <name>', 'auto, cpu, cuda or cuda:N (default: auto)')
@@ -198,12 +199,21 @@ function interruptSignal(): AbortSignal {
 
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usageError
-  const text = error instanceof Error ? error.message : String(error)
+  // Names in files from strangers may hold what moves a terminal's cursor.
+  const text = (error instanceof Error ? error.message : String(error)).replace(/[^\P{Cc}\n]/gu, '\ufffd')
   const code = error instanceof TorchreelError ? error.code : undefined
   process.stderr.write(`torchreel: ${text}${code ? ` [${code}]` : ''}\n`)
   return code === 'ERR_INVALID_ARGUMENT' ? usageError : 1
 }
 
+// Whoever reads the output may stop; a disk that takes it may be full.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+    if (code === 'EPIPE') return
+    process.exitCode = 1
+    if (stream === process.stdout) process.stderr.write(`torchreel: stdout: ${message}\n`)
+  })
+}
 try {
   await commandLine().parseAsync()
 } catch (error) {

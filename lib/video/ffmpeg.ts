@@ -218,6 +218,8 @@ export async function runFfmpeg(
     const ended = new Promise<[number | null, NodeJS.Signals | null]>((resolve, reject) => {
       child.on('error', reject)
       child.once('close', (...ending) => resolve(ending))
+      // What ffmpeg started may hold its stderr open for as long as it likes.
+      child.once('exit', () => setTimeout(() => child.stderr?.destroy(), 1000).unref())
     })
     if (stdin && child.stdin) {
       feed(child.stdin, stdin).then((complete) => {

@@ -4,6 +4,7 @@
 #include <exception>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "torchreel_core.h"
@@ -28,6 +29,12 @@ class Error : public std::exception {
 };
 
 inline Error invalid_argument(std::string message) { return {"ERR_INVALID_ARGUMENT", std::move(message)}; }
+
+// One line of what an exception of libtorch says: neither its backtrace nor TorchScript's way to the failure.
+std::string_view told(const std::exception& error) noexcept;
+
+// What an exception of libtorch means, `otherwise` where it says nothing that is known.
+const char* code_of(const std::exception& error, const char* otherwise) noexcept;
 
 // Runs `work`; whatever it throws becomes `error`. Returns 0 or 1, as the ABI does.
 int guarded(torchreel_error* error, const std::function<void()>& work) noexcept;

@@ -62,10 +62,9 @@ torch::jit::Module load_graph(const std::string& path) {
   faults::point();
   try {
     return torch::jit::load(path, at::kCPU);
-  } catch (const c10::Error& error) {
-    throw Error("ERR_MODEL_CORRUPT", path + " is no TorchScript graph: " + error.what_without_backtrace());
   } catch (const std::exception& error) {
-    throw Error("ERR_MODEL_CORRUPT", path + " is no TorchScript graph: " + error.what());
+    throw Error(code_of(error, "ERR_MODEL_CORRUPT"),
+                path + " cannot be loaded as a TorchScript graph: " + std::string(told(error)));
   }
 }
 
@@ -159,10 +158,11 @@ class Network::Placement {
 
   ~Placement() {
     // The copies' memory goes back to the stream that they were made on: what computes with them must be
-    // done.
-    if (copied_ > 0 && !network_.device_.is_cpu()) {
-      c10::impl::VirtualGuardImpl(network_.device_.type()).getStream(network_.device_).synchronize();
-    }
+    // done. On a lost device nothing computes.
+    if (copied_ > 0 && !network_.device_.is_cpu()) try {
+        c10::impl::VirtualGuardImpl(network_.device_.type()).getStream(network_.device_).synchronize();
+      } catch (const std::exception&) {
+      }
     for (size_t i = 0; i < before_.size(); ++i) put(stage_.weights[i], before_[i]);
     network_.copied_ -= copied_;
     --network_.placed_;

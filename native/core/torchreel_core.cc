@@ -9,6 +9,9 @@
 
 #include <cstring>
 #include <memory>
+#include <mutex>
+#include <set>
+#include <string>
 
 #include "cpu_memory.h"
 #include "error.h"
@@ -20,9 +23,10 @@
 #include "program.h"
 
 struct torchreel_pipeline {
-  explicit torchreel_pipeline(const torchreel_pipeline_options& options) : pipeline(options) {}
+  explicit torchreel_pipeline(const torchreel_pipeline_options& options)
+      : device(options.device), pipeline(options) {}
+  std::string device;
   torchreel::Pipeline pipeline;
-  bool device_lost = false;
 };
 
 struct torchreel_generator {
@@ -36,31 +40,58 @@ int device_check(const char* device, torchreel_error* error) {
   return guarded(error, [&] { device_named(device); });
 }
 
-// A call that computes: `work` gets the pipeline. A lost device stays lost for the process, so that later
-// calls need not try.
+// Devices that were lost. They stay so until the process ends: later calls need not try.
+class LostDevices {
+ public:
+  void add(const std::string& name) {
+    std::lock_guard lock(mutex_);
+    names_.insert(name);
+  }
+  void refuse(const std::string& name) {
+    std::lock_guard lock(mutex_);
+    if (!names_.contains(name)) return;
+    throw Error("ERR_DEVICE_LOST", "the device " + name + " was lost: restart the process");
+  }
+  static LostDevices& instance() {
+    static auto* const devices = new LostDevices;
+    return *devices;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::string> names_;
+};
+
+// A call that computes on a device.
 template <typename Work>
-int on_pipeline(torchreel_pipeline* pipeline, torchreel_error* error, Work&& work) {
+int on_device(const std::string& device, torchreel_error* error, Work&& work) {
   int failed = guarded(error, [&] {
-    if (pipeline->device_lost) throw Error("ERR_DEVICE_LOST", "the device was lost: restart the process");
+    LostDevices::instance().refuse(device);
     c10::InferenceMode inference;
     BusyScope busy;
-    PooledMemory pooled;
-    faults::arm();
-    work(pipeline->pipeline);
+    work();
   });
-  if (failed && std::strcmp(error->code, "ERR_DEVICE_LOST") == 0) pipeline->device_lost = true;
+  if (failed && std::strcmp(error->code, "ERR_DEVICE_LOST") == 0) LostDevices::instance().add(device);
   return failed;
 }
 
 int pipeline_open(const torchreel_pipeline_options* options, torchreel_pipeline** pipeline,
                   torchreel_error* error) {
-  return guarded(error, [&] {
-    c10::InferenceMode inference;
-    BusyScope busy;
+  return on_device(options->device, error, [&] {
     faults::watch_allocations();
     faults::arm();
     if (options->threads > 0) at::set_num_threads(options->threads);  // of this thread's operations
     *pipeline = std::make_unique<torchreel_pipeline>(*options).release();
+  });
+}
+
+// `work` gets the pipeline.
+template <typename Work>
+int on_pipeline(torchreel_pipeline* pipeline, torchreel_error* error, Work&& work) {
+  return on_device(pipeline->device, error, [&] {
+    PooledMemory pooled;
+    faults::arm();
+    work(pipeline->pipeline);
   });
 }
 
