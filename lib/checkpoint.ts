@@ -8,6 +8,7 @@ import { TorchreelError } from './errors.js'
 import { readJson } from './json.js'
 import type { NetworkFiles } from './native.js'
 import { packageFolder } from './package.js'
+import { DPMSolverMultistepScheduler, type Scheduler } from './schedulers/index.js'
 
 const components = ['text_encoder', 'unet', 'vae'] as const
 type Component = (typeof components)[number]
@@ -103,6 +104,22 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
         ? undefined
         : positive('model_index.json', '_guidance_scale', index._guidance_scale),
     warnings,
+  }
+}
+
+/** The scheduler that a pipeline has at first; a config that none can be made from is the model's mistake. */
+export function schedulerOf({ folder, schedulerConfig }: Checkpoint): Scheduler {
+  try {
+    return DPMSolverMultistepScheduler.fromConfig(schedulerConfig)
+  } catch (error) {
+    if (!(error instanceof TorchreelError)) throw error
+    const file = path.join(folder, 'scheduler/scheduler_config.json')
+    const { message, parameter, expected, received } = error
+    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file}: ${message}`, {
+      ...(parameter !== undefined && { parameter }),
+      ...(expected !== undefined && { expected }),
+      ...{ received, path: file, cause: error },
+    })
   }
 }
 

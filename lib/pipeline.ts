@@ -10,7 +10,7 @@ import {
 } from './adapters/options.js'
 import type { TextualInversion } from './adapters/textual_inversion.js'
 import { promptTexts } from './call_checks.js'
-import { type Checkpoint, readCheckpoint } from './checkpoint.js'
+import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint.js'
 import { defaultModel } from './default_model.js'
 import { resolveDevice } from './device.js'
 import { TorchreelError } from './errors.js'
@@ -31,7 +31,7 @@ import {
 import { version } from './package.js'
 import { decodeProgram } from './program.js'
 import { requestOf } from './request.js'
-import { DPMSolverMultistepScheduler, type Scheduler, schedulerFrom } from './schedulers/index.js'
+import { type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { settingsOf } from './settings.js'
 import { withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
@@ -77,6 +77,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
   readonly #native: NativePipeline
   readonly #adapters: Adapters
   readonly #limits: Limits
+  /** Ends what runs beside the native jobs: ffmpeg. */
+  readonly #disposal = new AbortController()
   #disposed: Promise<void> | undefined
 
   private constructor(
@@ -308,6 +310,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
 
   /** Ends the job that runs and those that wait with `ERR_DISPOSED`, and gives all memory back. Idempotent. */
   dispose(): Promise<void> {
+    this.#disposal.abort(new TorchreelError('ERR_DISPOSED', 'the pipeline was disposed of meanwhile'))
     this.#disposed ??= this.#native.close()
     return this.#disposed
   }
@@ -326,14 +329,15 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
     decodeProgram(program) // refuses one that the core would refuse
     signal?.throwIfAborted()
-    let checked = call
+    const ends = [...(signal ? [signal] : []), this.#disposal.signal]
+    let checked = call.output || call.video ? { ...call, signal: AbortSignal.any(ends) } : call
     let source: SourceVideo | undefined
     if (call.video !== undefined) {
       const multiple = this.#checkpoint.vaeScale
-      const { ffmpeg, wishes } = call
+      const { ffmpeg, wishes, signal } = checked
       const { pixels: maxPixels } = this.#limits
       source = await readSourceVideo(call.video, wishes, { multiple, maxPixels, ffmpeg, signal })
-      checked = withSource(call, source, this.#checkpoint, maxPixels)
+      checked = withSource(checked, source, this.#checkpoint, maxPixels)
       this.#assertUsable()
     }
     if (call.output) {
@@ -377,21 +381,5 @@ export class TextToVideoPipeline implements AsyncDisposable {
     if (typeof choice !== 'string') return choice
     const config = this.#checkpoint.schedulerConfig
     return schedulerFrom(choice === 'checkpoint' ? String(config._class_name) : choice, config)
-  }
-}
-
-/** The scheduler that a pipeline has at first; a config that none can be made from is the model's mistake. */
-function schedulerOf({ folder, schedulerConfig }: Checkpoint): Scheduler {
-  try {
-    return DPMSolverMultistepScheduler.fromConfig(schedulerConfig)
-  } catch (error) {
-    if (!(error instanceof TorchreelError)) throw error
-    const file = path.join(folder, 'scheduler/scheduler_config.json')
-    const { message, parameter, expected, received } = error
-    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file}: ${message}`, {
-      ...(parameter !== undefined && { parameter }),
-      ...(expected !== undefined && { expected }),
-      ...{ received, path: file, cause: error },
-    })
   }
 }

@@ -1,6 +1,6 @@
 // `generate` with `output`: the file is written while the video is decoded.
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { after, beforeEach, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
@@ -159,6 +159,27 @@ for (const [what, end, expected] of [
     })
   }
 }
+
+test('18: dispose() when all is decoded and ffmpeg does not end, or when ffmpeg does not give a video to start from', async () => {
+  const output = join(folder, 'a.mp4')
+  for (const more of [{ output }, { video: join(tools, 'source.mp4'), steps: 4 }]) {
+    await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
+    const started = join(tools, 'started')
+    rmSync(started, { force: true })
+    writeFileSync(join(tools, 'source.mp4'), '')
+    const call = pipeline.generate(prompt, {
+      ...{ ...options, ...more },
+      ffmpeg: standIn(tools, real, stall(started)),
+    })
+    const ended = assert.rejects(call, { code: 'ERR_DISPOSED' })
+    await until(() => existsSync(started) && readFileSync(started).length > 0)
+    await pipeline.encodePrompt('after the job')
+    await pipeline.dispose()
+    await ended
+    await until(() => isGone(Number(readFileSync(started, 'latin1'))))
+    assert.deepEqual(readdirSync(folder), [])
+  }
+})
 
 test('66: an encoder that fails meanwhile ends the job with its own error; nothing stays', async () => {
   const ffmpeg = standIn(tools, real, `fs.writeFileSync(output, 'half'); process.exit(1)`)
