@@ -6,7 +6,8 @@ export type Check<T> = (name: string, value: unknown) => T
 
 /** Reads each option once; refuses what is no plain object and names that are unknown. */
 export function reader(options: object, known: readonly string[]) {
-  if (typeof options !== 'object' || options === null) throw invalidArgument('options', 'an object', options)
+  if (typeof options !== 'object' || options === null || Array.isArray(options))
+    throw invalidArgument('options', 'an object', options)
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue
     throw new TorchreelError('ERR_INVALID_ARGUMENT', `there is no option ${name}${suggestion(name, known)}`, {

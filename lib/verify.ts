@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
-import { createReadStream, existsSync } from 'node:fs'
-import { realpath } from 'node:fs/promises'
+import { constants, existsSync } from 'node:fs'
+import { open, realpath } from 'node:fs/promises'
 import path from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { TorchreelError } from './errors.js'
@@ -30,7 +30,9 @@ export async function verifyFiles(
     const received = await hashOf(file, signal)
     if (received === expected) continue
     throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} has not the sha256 ${expected}`, {
-      ...{ path: file, expected, received },
+      path: file,
+      expected,
+      received,
     })
   }
 }
@@ -51,9 +53,14 @@ async function blobHash(file: string): Promise<string | undefined> {
 async function hashOf(file: string, signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash('sha256')
   try {
-    await pipeline(createReadStream(file), hash, { signal })
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK)
+    if (!(await handle.stat()).isFile()) {
+      throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is not a regular file`, { path: file })
+    }
+    await pipeline(handle.createReadStream(), hash, { signal })
   } catch (error) {
     signal?.throwIfAborted()
+    if (error instanceof TorchreelError) throw error
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} cannot be read`, { path: file, cause: error })
   }
   return hash.digest('hex')

@@ -103,6 +103,21 @@ describe('finding ffmpeg', () => {
 })
 
 describe('an ffmpeg that fails', () => {
+  test('15: it never answers: aborting ends the wait, for each caller by itself', async () => {
+    const ffmpeg = join(tools, 'silent')
+    writeFileSync(ffmpeg, '#!/bin/sh\nexec sleep 3\n', { mode: 0o755 })
+    const one = new AbortController()
+    const other = new AbortController()
+    const saves = [one, other].map(({ signal }, index) =>
+      video(32, 32, 2).save(join(folder, `${index}.mp4`), { ffmpeg, signal }),
+    )
+    one.abort('enough')
+    await assert.rejects(saves[0] as Promise<string>, (reason) => reason === 'enough')
+    other.abort('of it')
+    await assert.rejects(saves[1] as Promise<string>, (reason) => reason === 'of it')
+    assert.deepEqual(readdirSync(folder), [])
+  })
+
   test('66: it leaves early: ERR_ENCODER_FAILED with what it said', async () => {
     const ffmpeg = standIn(tools, real, `process.stderr.write('no more\\n', () => process.exit(3))`)
     await assert.rejects(video(640, 480, 8).save(join(folder, 'a.mp4'), { ffmpeg }), {

@@ -176,10 +176,12 @@ async function makeVideo(prompt: string, options: CommandLineOptions): Promise<v
   } finally {
     bar.clear()
   }
-  for (const warning of video.warnings) process.stderr.write(`torchreel: ${warning}\n`)
+  for (const warning of video.warnings) process.stderr.write(`torchreel: ${printable(warning)}\n`)
   const result = { output: video.file, ...video.toJSON() }
   process.stdout.write(
-    json ? `${JSON.stringify(result, null, 2)}\n` : `${video.file} (${video.model}, seed ${video.seed})\n`,
+    json
+      ? `${JSON.stringify(result, null, 2)}\n`
+      : `${video.file} (${printable(String(video.model))}, seed ${video.seed})\n`,
   )
 }
 
@@ -197,10 +199,12 @@ function interruptSignal(): AbortSignal {
   return controller.signal
 }
 
+/** Names in files from strangers may hold what moves a terminal's cursor. */
+const printable = (text: string) => text.replace(/[^\P{Cc}\n]/gu, '\ufffd')
+
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : usageError
-  // Names in files from strangers may hold what moves a terminal's cursor.
-  const text = (error instanceof Error ? error.message : String(error)).replace(/[^\P{Cc}\n]/gu, '\ufffd')
+  const text = printable(error instanceof Error ? error.message : String(error))
   const code = error instanceof TorchreelError ? error.code : undefined
   process.stderr.write(`torchreel: ${text}${code ? ` [${code}]` : ''}\n`)
   return code === 'ERR_INVALID_ARGUMENT' ? usageError : 1

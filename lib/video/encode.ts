@@ -76,7 +76,7 @@ export async function encodeToStream(
     })
     return
   }
-  const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders))
+  const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
   const comment = commentFor(source, options)
   const job = { ...sizeOf(source), format, output: 'stream', settings: options, comment } as const
   const parameters = [...ffmpegParameters(ffmpeg, encoders, job), 'pipe:1']
@@ -122,7 +122,7 @@ export async function checkFile(
   await using output = new OutputFiles(options.overwrite ?? false)
   await prepare(destination, output, options)
   await output.add(destination.format === 'png' ? frameFile(destination, 1) : destination.path)
-  if (encoders.length > 0) await findFfmpeg(options.ffmpeg, encoderNames(encoders))
+  if (encoders.length > 0) await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
 }
 
 /** Makes the folder, if the name asks for it, and takes on the sidecar, if it is asked for: its temporary file. */
@@ -187,7 +187,7 @@ async function writeWithFfmpeg(
   options: EncodeToFileOptions,
 ): Promise<void> {
   const { source } = frames
-  const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders))
+  const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
   const comment = commentFor(source, options)
   const job = { ...sizeOf(source), format, output: 'file', settings: options, comment } as const
   try {

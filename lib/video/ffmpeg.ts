@@ -52,11 +52,13 @@ process.on('exit', () => {
  *
  * @param option path of an ffmpeg, or its name on `PATH`
  * @param encoders it must have one of these
+ * @param signal ends the wait for an answer; rejects with its reason
  * @throws TorchreelError `ERR_ENCODER_NOT_FOUND`: its message lists every place tried, why it failed and what to type
  */
 export async function findFfmpeg(
   option?: string,
   encoders: readonly string[] = ['libx264'],
+  signal?: AbortSignal,
 ): Promise<Ffmpeg> {
   const tried: string[] = []
   for await (const { source, path, reason } of candidates(option)) {
@@ -66,10 +68,11 @@ export async function findFfmpeg(
     }
     try {
       if (source === '@ffmpeg-installer/ffmpeg') await makeExecutable(path)
-      const answer = await ask(path)
+      const answer = await unlessAborted(ask(path), signal)
       if (encoders.some((name) => answer.encoders.has(name))) return { path, source, ...answer }
       tried.push(`${source}: ${path} has no encoder ${encoders.join(' or ')}`)
     } catch (error) {
+      signal?.throwIfAborted()
       tried.push(`${source}: ${path}: ${error instanceof Error ? error.message : error}`)
     }
   }
@@ -146,6 +149,20 @@ function ask(path: string): Promise<Pick<Ffmpeg, 'version' | 'encoders'>> {
   answers.set(path, answer)
   answer.catch(() => answers.delete(path))
   return answer
+}
+
+/** What is waited for may be another call's, too: it goes on. */
+async function unlessAborted<T>(answer: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  signal?.throwIfAborted()
+  const answered = new AbortController()
+  const aborted = new Promise<never>((_, reject) => {
+    signal?.addEventListener('abort', () => reject(signal.reason), { once: true, signal: answered.signal })
+  })
+  try {
+    return await Promise.race([answer, aborted])
+  } finally {
+    answered.abort()
+  }
 }
 
 async function interrogate(path: string): Promise<Pick<Ffmpeg, 'version' | 'encoders'>> {

@@ -151,7 +151,7 @@ async function fileSource(
     () => false,
   )
   if (!isFile) throw invalidArgument('video', 'a file that is there', path)
-  const ffmpeg = await findFfmpeg(ownFfmpeg, ['rawvideo'])
+  const ffmpeg = await findFfmpeg(ownFfmpeg, ['rawvideo'], signal)
   // A playlist must not open what else lies on the machine or in the network.
   const input = ['-protocol_whitelist', 'file', '-i', `file:${path}`]
   const from = ['-v', 'error', '-nostdin', ...input, '-map', '0:v:0']

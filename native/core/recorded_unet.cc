@@ -51,7 +51,7 @@ void RecordedUNet::record(Recording& recording, const at::Tensor& x, const at::T
   recording.copied = context;
   try {
     recording.output = aside([&] {
-      // What the call before left to its stream, which a graph cannot have.
+      // Free memory that belongs to the stream of the call before cannot be given to the graph.
       if (!device_.is_cpu()) at::getDeviceAllocator(device_.type())->emptyCache();
       graph->begin();
       at::Tensor output;
@@ -69,13 +69,14 @@ void RecordedUNet::record(Recording& recording, const at::Tensor& x, const at::T
       if (failure) std::rethrow_exception(failure);
       return output;
     });
-  } catch (const c10::OutOfMemoryError&) {
+  } catch (const Error&) {
     throw;
-  } catch (const c10::Error& error) {  // not a lost device, whatever it says
-    throw Error("ERR_INTERNAL",
-                std::string("a step could not be recorded, without captureGraph it need not be: ") +
-                    error.what_without_backtrace(),
-                "denoise");
+  } catch (const std::exception& error) {  // not a lost device, whatever it says
+    if (std::string_view(code_of(error, "")) == "ERR_OUT_OF_MEMORY") throw;
+    throw Error(
+        "ERR_INTERNAL",
+        "a step could not be recorded, without captureGraph it need not be: " + std::string(told(error)),
+        "denoise");
   }
   recording.graph = std::move(graph);
 }

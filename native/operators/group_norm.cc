@@ -127,8 +127,8 @@ at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor&
           difference += sum[part * 2 * channels + channel];
           square += sum[(part * 2 + 1) * channels + channel];
         }
-        double moved =
-            shift[channel] - center;  // Σ(x - center)² = Σ(x - shift)² + 2·moved·Σ(x - shift) + n·moved²
+        // Σ(x - center)² = Σ(x - shift)² + 2·moved·Σ(x - shift) + n·moved²
+        double moved = shift[channel] - center;
         total += difference + static_cast<double>(rows) * moved;
         squares += square + 2 * moved * difference + static_cast<double>(rows) * moved * moved;
       }

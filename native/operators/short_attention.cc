@@ -135,6 +135,7 @@ at::Tensor short_attention(const at::Tensor& queries, const at::Tensor& keys, co
   int64_t sources = keys.size(2);
   TORCH_CHECK(sources > 0 && sources <= most_keys, "short_attention takes 1 to ", most_keys, " keys");
   at::Tensor output = at::empty({items, tokens, heads, width}, queries.options());
+  if (output.numel() == 0) return output;
   const float *query = queries.const_data_ptr<float>(), *key = keys.const_data_ptr<float>(),
               *value = values.const_data_ptr<float>();
   float* to = output.mutable_data_ptr<float>();

@@ -42,25 +42,33 @@ inline bool winograd_pays(int64_t tiles, const at::Tensor& weight) {
          tiles >= 256 && has_products();
 }
 
+// What oneDNN's products keep for a thread goes with it.
+struct ProductsOfThread {
+  ~ProductsOfThread() { at::native::cpublas::brgemm_release(); }
+};
+
 // A Filter has
 //     positions, results         of a transformed tile, of a tile's results
 //     skips(position)            whether the transformed inputs are 0 there
 //     sources(tile, pixels)      the inputs of a tile, each (C); null for zeros outside of the image
 //     targets(tile, pixels)      its results, each (O); null outside of the image
-//     transform_kernels(g, C, u, O)                       u = G·g for 16 kernels: 16 of the O of u
-//     (positions, C, O) transform_inputs(pixels, C, v, step)                v = Bᵀ·d: a position's C numbers
-//     are `step` after the last's transform_outputs(m, step, O, bias, pixels)         Aᵀ·m + bias
+//     transform_kernels(g, C, u, O)              u = G·g: 16 kernels, 16 of the O of u (positions, C, O)
+//     transform_inputs(pixels, C, v, step)       v = Bᵀ·d: each position `step` numbers after the last
+//     transform_outputs(m, step, O, bias, pixels)  pixels = Aᵀ·m + bias
 template <typename Filter>
 void winograd(const Filter& filter, int64_t tiles, const at::Tensor& weight, const at::Tensor& bias) {
   constexpr int64_t positions = Filter::positions;
   constexpr int64_t outputs_at_once = 512;  // bounds the memory of the transformed kernels
   int64_t outputs = weight.size(0), channels = weight.size(1), slice = std::min(outputs, outputs_at_once);
-  // As many tiles as a core's own cache holds, before and after the products; enough to pay for reading the
-  // kernels.
+  // As many tiles as a core's own cache holds, before and after the products, but enough to pay for reading
+  // the kernels; fewer where there would be none for some of the threads.
+  int64_t threads = at::get_num_threads(), share = (tiles / threads + lanes - 1) / lanes * lanes;
   int64_t batch = std::clamp<int64_t>((int64_t{1} << 17) / (positions * (channels + slice)), 64, 256);
+  batch = std::clamp(share, lanes, batch);
+  int64_t parts = (tiles + batch - 1) / batch;
   at::Tensor transformed = at::empty({positions * channels * slice}, weight.options());
   at::Tensor scratch =
-      at::empty({at::get_num_threads(), positions * batch * (channels + slice)}, weight.options());
+      at::empty({std::min(threads, parts), positions * batch * (channels + slice)}, weight.options());
   float* u = transformed.mutable_data_ptr<float>();
   const float* biases = bias.const_data_ptr<float>();
 
@@ -72,7 +80,8 @@ void winograd(const Filter& filter, int64_t tiles, const at::Tensor& weight, con
         filter.transform_kernels(kernels, channels, u + part, count);
       }
     });
-    in_parallel((tiles + batch - 1) / batch, 1, [&](int64_t begin, int64_t end) {
+    in_parallel(parts, 1, [&](int64_t begin, int64_t end) {
+      ProductsOfThread products;
       float* v = scratch.mutable_data_ptr<float>() + at::get_thread_num() * scratch.stride(0);
       float* m = v + positions * batch * channels;
       for (int64_t tile = begin * batch; tile < std::min(end * batch, tiles); tile += batch) {
@@ -96,7 +105,6 @@ void winograd(const Filter& filter, int64_t tiles, const at::Tensor& weight, con
           filter.transform_outputs(m + i * count, batch * count, count, biases + first, pixels);
         }
       }
-      at::native::cpublas::brgemm_release();
     });
   }
 }
