@@ -8,7 +8,7 @@ namespace {
 
 // The 16 kernels at g, (16, C, 3, 3), go to 16 of the O of u (16 positions, C, O).
 TORCHREEL_CLONED void transform_3x3(const float* g, const int64_t* strides, int64_t channels, float* u,
-                                    int64_t outputs) {
+                                    int64_t step, int64_t outputs) {
   for (int64_t channel = 0; channel < channels; ++channel) {
     float taps[9][lanes];
     for (int64_t lane = 0; lane < lanes; ++lane) {
@@ -28,7 +28,6 @@ TORCHREEL_CLONED void transform_3x3(const float* g, const int64_t* strides, int6
       rows[2][column] = (above - middle + below) * 0.5f;
       rows[3][column] = below;
     }
-    int64_t step = channels * outputs;
     for (int64_t row = 0; row < 4; ++row) {
       const auto& [left, middle, right] = rows[row];
       float* to = u + row * 4 * step + channel * outputs;
@@ -143,8 +142,8 @@ class Filter3x3 {
     }
   }
 
-  void transform_kernels(const float* g, int64_t channels, float* u, int64_t outputs) const {
-    transform_3x3(g, strides_.data(), channels, u, outputs);
+  void transform_kernels(const float* g, int64_t channels, float* u, int64_t step, int64_t outputs) const {
+    transform_3x3(g, strides_.data(), channels, u, step, outputs);
   }
   static void transform_inputs(const float* const* pixels, int64_t channels, float* v, int64_t step) {
     transform_4x4(pixels, channels, v, step);

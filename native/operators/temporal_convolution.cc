@@ -8,7 +8,7 @@ namespace {
 
 // The 16 kernels at g, (16, C, 3), go to 16 of the O of u (6 positions, C, O).
 TORCHREEL_CLONED void transform_3(const float* g, const int64_t* strides, int64_t channels, float* u,
-                                  int64_t outputs) {
+                                  int64_t step, int64_t outputs) {
   for (int64_t channel = 0; channel < channels; ++channel) {
     float taps[3][lanes];
     for (int64_t lane = 0; lane < lanes; ++lane) {
@@ -21,7 +21,6 @@ TORCHREEL_CLONED void transform_3(const float* g, const int64_t* strides, int64_
     std::memcpy(&at, taps[1], sizeof at);
     std::memcpy(&after, taps[2], sizeof after);
     Floats even = before + after, wide = before + after * 4.0f;
-    int64_t step = channels * outputs;
     float* to = u + channel * outputs;
     *reinterpret_cast<Floats*>(to) = before * (1.0f / 4);
     *reinterpret_cast<Floats*>(to + step) = (even + at) * (-1.0f / 6);
@@ -99,8 +98,8 @@ class FilterOverFrames {
     }
   }
 
-  void transform_kernels(const float* g, int64_t channels, float* u, int64_t outputs) const {
-    transform_3(g, strides_.data(), channels, u, outputs);
+  void transform_kernels(const float* g, int64_t channels, float* u, int64_t step, int64_t outputs) const {
+    transform_3(g, strides_.data(), channels, u, step, outputs);
   }
   static void transform_inputs(const float* const* pixels, int64_t channels, float* v, int64_t step) {
     transform_6(pixels, channels, v, step);
