@@ -87,8 +87,8 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """softmax(Q·Kᵀ/√d)·V of queries (N, heads, T, d), keys and values (N, heads, S, d): (N, T, heads·d)."""
-    if computes_on_cpu(queries) and keys.size(2) <= 32:
-        return torch.ops.torchreel.short_attention(queries, keys, values).flatten(2)
+    if computes_on_cpu(queries):
+        return torch.ops.torchreel.attention(queries, keys, values).flatten(2)
     return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
 
 

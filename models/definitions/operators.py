@@ -15,8 +15,8 @@ def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
     return F.silu(y) if silu else y
 
 
-def short_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """softmax(Q·Kᵀ/√d)·V of queries (N, heads, T, d) for few keys and values (N, heads, S, d): (N, T, heads, d)."""
+def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """softmax(Q·Kᵀ/√d)·V of queries (N, heads, T, d), keys and values (N, heads, S, d): (N, T, heads, d)."""
     return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).contiguous()
 
 
@@ -43,7 +43,7 @@ def convolve_frames(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 library = torch.library.Library("torchreel", "FRAGMENT")
 for schema, function in {
     "group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps, bool silu) -> Tensor": group_norm,
-    "short_attention(Tensor queries, Tensor keys, Tensor values) -> Tensor": short_attention,
+    "attention(Tensor queries, Tensor keys, Tensor values) -> Tensor": attention,
     "convolve_3x3(Tensor x, Tensor weight, Tensor bias) -> Tensor": convolve_3x3,
     "upsample_and_convolve(Tensor x, Tensor weight, Tensor bias, int height, int width) -> Tensor": upsample_and_convolve,
     "convolve_frames(Tensor x, Tensor weight, Tensor bias) -> Tensor": convolve_frames,

@@ -14,13 +14,13 @@ bool register_operators() {
   auto* library = new torch::Library(torch::Library::FRAGMENT, "torchreel", std::nullopt, __FILE__, __LINE__);
   library->def(
       "group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps, bool silu) -> Tensor");
-  library->def("short_attention(Tensor queries, Tensor keys, Tensor values) -> Tensor");
+  library->def("attention(Tensor queries, Tensor keys, Tensor values) -> Tensor");
   library->def("convolve_3x3(Tensor x, Tensor weight, Tensor bias) -> Tensor");
   library->def(
       "upsample_and_convolve(Tensor x, Tensor weight, Tensor bias, int height, int width) -> Tensor");
   library->def("convolve_frames(Tensor x, Tensor weight, Tensor bias) -> Tensor");
   library->impl("group_norm", c10::DispatchKey::CPU, group_norm);
-  library->impl("short_attention", c10::DispatchKey::CPU, short_attention);
+  library->impl("attention", c10::DispatchKey::CPU, attention);
   library->impl("convolve_3x3", c10::DispatchKey::CPU, convolve_3x3);
   library->impl("upsample_and_convolve", c10::DispatchKey::CPU, upsample_and_convolve);
   library->impl("convolve_frames", c10::DispatchKey::CPU, convolve_frames);

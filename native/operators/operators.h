@@ -11,9 +11,9 @@ namespace torchreel {
 at::Tensor group_norm(const at::Tensor& x, int64_t groups, const at::Tensor& weight, const at::Tensor& bias,
                       double eps, bool silu);
 
-// softmax(Q·Kᵀ/√d)·V of queries (N, heads, T, d) for few keys and values (N, heads, S, d), views whose last
-// stride is 1: (N, T, heads, d).
-at::Tensor short_attention(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values);
+// softmax(Q·Kᵀ/√d)·V of queries (N, heads, T, d), keys and values (N, heads, S, d), views whose last stride
+// is 1: (N, T, heads, d).
+at::Tensor attention(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values);
 
 // 3 × 3 convolution of x (N, H, W, C), padded by one pixel, with weight (O, C, 3, 3): (N, H, W, O).
 at::Tensor convolve_3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);

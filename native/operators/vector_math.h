@@ -3,6 +3,7 @@
 // processors; the dynamic loader takes the best that this one can run.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -18,6 +19,27 @@ namespace torchreel {
 constexpr int64_t lanes = 16;
 typedef float Floats __attribute__((vector_size(lanes * sizeof(float)), aligned(4), may_alias));
 typedef int32_t Integers __attribute__((vector_size(lanes * sizeof(int32_t))));
+
+// The next multiple of `lanes`.
+constexpr int64_t padded_to_lanes(int64_t count) { return (count + lanes - 1) / lanes * lanes; }
+
+TORCHREEL_INLINE float largest_of(const Floats& x) {
+  float half[lanes];
+  std::memcpy(half, &x, sizeof half);
+  for (int64_t width = lanes / 2; width > 0; width /= 2) {
+    for (int64_t i = 0; i < width; ++i) half[i] = std::max(half[i], half[i + width]);
+  }
+  return half[0];
+}
+
+TORCHREEL_INLINE float sum_of(const Floats& x) {
+  float half[lanes];
+  std::memcpy(half, &x, sizeof half);
+  for (int64_t width = lanes / 2; width > 0; width /= 2) {
+    for (int64_t i = 0; i < width; ++i) half[i] += half[i + width];
+  }
+  return half[0];
+}
 
 // eˣ of all lanes in place, within 2 units in the last place; x is clamped to [-87, 88], where eˣ is a normal
 // number. Cody and Waite: eˣ = 2ⁿ·eʳ with n = round(x / ln 2) and a polynomial in r.

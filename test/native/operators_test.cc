@@ -38,18 +38,18 @@ void test_group_norm(at::IntArrayRef shape, int64_t groups, double mean, bool si
   at::set_num_threads(2);
 }
 
-void test_short_attention(int64_t items, int64_t heads, int64_t tokens, int64_t sources, int64_t width) {
+void test_attention(int64_t items, int64_t heads, int64_t tokens, int64_t sources, int64_t width) {
   auto split = [&](int64_t length) { return at::randn({items, length, heads, width}).transpose(1, 2); };
   at::Tensor queries = split(tokens) * 3, keys = split(sources), values = split(sources);
   at::Tensor scores = at::matmul(queries.to(at::kDouble), keys.to(at::kDouble).transpose(2, 3));
   at::Tensor weights = at::softmax(scores / std::sqrt(static_cast<double>(width)), 3);
   at::Tensor expected = at::matmul(weights, values.to(at::kDouble)).transpose(1, 2);
-  at::Tensor y = torchreel::short_attention(queries, keys, values);
+  at::Tensor y = torchreel::attention(queries, keys, values);
   std::string name = "attention of " + c10::str(at::IntArrayRef({items, heads, tokens, sources, width}));
   check(y.is_contiguous() && y.sizes() == expected.sizes(), name + " has a shape of its own");
   check(largest_difference(y, expected) < 2e-5, name);
   at::set_num_threads(1);
-  check(torchreel::short_attention(queries, keys, values).equal(y), name + " on one thread");
+  check(torchreel::attention(queries, keys, values).equal(y), name + " on one thread");
   at::set_num_threads(2);
 }
 
@@ -114,11 +114,18 @@ int main() {
   }
   for (int64_t width : {1, 4, 16, 20, 64, 160}) {
     for (int64_t sources : {1, 4, 16, 17, 32}) {
-      test_short_attention(1, 1, 1, sources, width);
-      test_short_attention(65, 3, sources, sources, width);
-      test_short_attention(9, 2, 11, sources, width);
+      test_attention(1, 1, 1, sources, width);
+      test_attention(65, 3, sources, sources, width);
+      test_attention(9, 2, 11, sources, width);
     }
   }
+  for (int64_t width : {8, 16, 64, 80, 512}) {
+    for (int64_t sources : {33, 77, 100, 576, 1100}) {
+      test_attention(1, 1, 1, sources, width);
+      test_attention(3, 2, 65, sources, width);
+    }
+  }
+  test_attention(1, 1, 40, 1300, 512);           // libtorch's own
   test_convolution(2, 8, 8, 32, 32, false);      // 32 tiles, as few as pay
   test_convolution(3, 33, 17, 48, 64, true);     // sides that are odd: half tiles
   test_convolution(1, 11, 12, 512, 528, false);  // more kernels than are transformed at a time
@@ -138,7 +145,7 @@ int main() {
   at::Tensor one = at::randn({1, 1, 2, 4});
   bool refused = false;
   try {
-    torchreel::short_attention(one, one, at::randn({1, 1, 3, 4}));
+    torchreel::attention(one, one, at::randn({1, 1, 3, 4}));
   } catch (const c10::Error&) {
     refused = true;
   }

@@ -1,0 +1,192 @@
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+
+#include <cmath>
+#include <limits>
+
+#include "attention.h"
+#include "operators.h"
+#include "parallel.h"
+#include "products.h"
+
+namespace torchreel {
+namespace {
+
+// 16 vectors as a matrix, transposed.
+TORCHREEL_INLINE void transpose(Floats (&rows)[lanes]) {
+#pragma GCC unroll 4
+  for (int32_t distance = lanes / 2; distance > 0; distance /= 2) {
+    Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    // Of both rows the lanes of the first half of every 2·distance, and those of the second.
+    Integers near = (lane & distance) == 0 ? lane : lane - distance + lanes;
+    Integers far = (lane & distance) == 0 ? lane + distance : lane + lanes;
+#pragma GCC unroll 16
+    for (int64_t row = 0; row < lanes; ++row) {
+      if (row & distance) continue;
+      Floats first = rows[row], second = rows[row + distance];
+      rows[row] = __builtin_shuffle(first, second, near);
+      rows[row + distance] = __builtin_shuffle(first, second, far);
+    }
+  }
+}
+
+// Keys (S, d), `stride` floats between them, as panels (d, panel_width); zeros up to the next 16.
+TORCHREEL_CLONED void transpose_keys(const float* keys, int64_t stride, int64_t count, int64_t depth,
+                                     float* panels) {
+  int64_t padded = padded_to_lanes(count);
+  for (int64_t key = 0; key < padded; key += lanes) {
+    int64_t panel = key / panel_width * panel_width, width = std::min(panel_width, padded - panel);
+    float* to = panels + panel * depth + (key - panel);
+    for (int64_t i = 0; i < depth; i += lanes) {
+      Floats block[lanes] = {};
+      for (int64_t row = 0; row < std::min(lanes, count - key); ++row) {
+        block[row] = *reinterpret_cast<const Floats*>(keys + (key + row) * stride + i);
+      }
+      transpose(block);
+      for (int64_t row = 0; row < lanes; ++row) {
+        *reinterpret_cast<Floats*>(to + (i + row) * width) = block[row];
+      }
+    }
+  }
+}
+
+// Values (S, d), `stride` floats between them, as panels (S, panel_width).
+TORCHREEL_CLONED void copy_values(const float* values, int64_t stride, int64_t count, int64_t depth,
+                                  float* panels) {
+  for (int64_t panel = 0; panel < depth; panel += panel_width) {
+    int64_t width = std::min(panel_width, depth - panel);
+    for (int64_t row = 0; row < count; ++row) {
+      std::memcpy(panels + panel * count + row * width, values + row * stride + panel,
+                  static_cast<size_t>(width) * sizeof(float));
+    }
+  }
+}
+
+// scores (rows, S to the next 16) become e^(factor·(score - largest)); 1 / their sum for each row.
+TORCHREEL_CLONED void exponentiate(float* scores, int64_t rows, int64_t keys, float factor, float* shares) {
+  int64_t padded = padded_to_lanes(keys);
+  for (int64_t row = 0; row < rows; ++row, scores += padded) {
+    for (int64_t i = keys; i < padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
+    Floats most = *reinterpret_cast<const Floats*>(scores);
+    for (int64_t i = lanes; i < padded; i += lanes) {
+      Floats score = *reinterpret_cast<const Floats*>(scores + i);
+      most = score > most ? score : most;
+    }
+    float largest = largest_of(most);
+    Floats sum{};
+    for (int64_t i = 0; i < padded; i += lanes) {
+      Floats score = (*reinterpret_cast<const Floats*>(scores + i) - largest) * factor;
+      exponential(score);
+      sum += score;
+      *reinterpret_cast<Floats*>(scores + i) = score;
+    }
+    shares[row] = 1 / sum_of(sum);
+  }
+}
+
+// y = tile·share, `stride` floats between the rows of y.
+TORCHREEL_CLONED void share_out(const float* tile, const float* shares, int64_t rows, int64_t width, float* y,
+                                int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < width; i += lanes) {
+      *reinterpret_cast<Floats*>(y + row * stride + i) =
+          *reinterpret_cast<const Floats*>(tile + row * width + i) * shares[row];
+    }
+  }
+}
+
+constexpr int64_t most_rows = 64;
+
+// A head's keys and values as the products want them, and scores of a block of its queries: room of one
+// thread.
+struct Room {
+  int64_t depth, keys, padded;
+  float *transposed_keys, *copied_values, *scores;
+
+  Room(float* begin, int64_t depth, int64_t keys)
+      : depth(depth),
+        keys(keys),
+        padded(padded_to_lanes(keys)),
+        transposed_keys(begin),
+        copied_values(transposed_keys + padded * depth),
+        scores(copied_values + keys * depth) {}
+
+  static int64_t floats(int64_t depth, int64_t keys, int64_t rows) {
+    return padded_to_lanes(keys) * (depth + rows) + keys * depth;
+  }
+
+  void enter(const Head& head) const {
+    transpose_keys(head.keys, head.key_stride, keys, depth, transposed_keys);
+    copy_values(head.values, head.value_stride, keys, depth, copied_values);
+  }
+
+  void attend(const float* queries, int64_t query_stride, int64_t rows, float* output,
+              int64_t output_stride) const {
+    using at::native::cpublas::brgemm;
+    for (int64_t panel = 0; panel < padded; panel += panel_width) {
+      int64_t width = std::min(panel_width, padded - panel);
+      brgemm(rows, width, depth, query_stride, width, padded, /*add_C=*/false, queries,
+             transposed_keys + panel * depth, scores + panel);
+    }
+    float shares[most_rows], tile[most_rows * panel_width];
+    exponentiate(scores, rows, keys, 1.0f / std::sqrt(static_cast<float>(depth)), shares);
+    for (int64_t panel = 0; panel < depth; panel += panel_width) {
+      int64_t width = std::min(panel_width, depth - panel);
+      brgemm(rows, width, keys, padded, width, width, /*add_C=*/false, scores, copied_values + panel * keys,
+             tile);
+      share_out(tile, shares, rows, width, output + panel, output_stride);
+    }
+  }
+};
+
+at::Tensor attention_by_products(const at::Tensor& queries, const at::Tensor& keys,
+                                 const at::Tensor& values) {
+  int64_t heads = queries.size(1), tokens = queries.size(2), depth = queries.size(3), sources = keys.size(2);
+  at::Tensor output = at::empty({queries.size(0), tokens, heads, depth}, queries.options());
+  // Blocks of queries whose scores stay in a core's own cache, all about the same.
+  int64_t rows = std::clamp<int64_t>((int64_t{1} << 16) / sources, lanes, most_rows);
+  int64_t blocks = (tokens + rows - 1) / rows;
+  rows = (tokens + blocks - 1) / blocks;
+  int64_t pieces = queries.size(0) * heads * blocks;
+  int64_t grain = std::max<int64_t>(1, (int64_t{1} << 17) / (rows * sources * depth));
+  int64_t room = Room::floats(depth, sources, rows);
+  at::Tensor rooms = at::empty({std::min<int64_t>(at::get_num_threads(), pieces), room}, queries.options());
+  in_parallel(pieces, grain, [&](int64_t begin, int64_t end) {
+    ProductsOfThread products;
+    Room own(rooms.mutable_data_ptr<float>() + at::get_thread_num() * room, depth, sources);
+    for (int64_t piece = begin; piece < end; ++piece) {
+      Head head = head_of(queries, keys, values, output, piece / blocks);
+      if (piece == begin || piece % blocks == 0) own.enter(head);
+      int64_t first = piece % blocks * rows;
+      own.attend(head.queries + first * head.query_stride, head.query_stride, std::min(rows, tokens - first),
+                 head.output + first * head.output_stride, head.output_stride);
+    }
+  });
+  return output;
+}
+
+// A head's keys and values are copied to room that each thread has.
+bool products_pay(int64_t sources, int64_t depth) {
+  return depth % lanes == 0 && sources * depth <= int64_t{1} << 19 && has_products();
+}
+
+}  // namespace
+
+at::Tensor attention(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values) {
+  for (const at::Tensor* tensor : {&queries, &keys, &values}) {
+    TORCH_CHECK(tensor->dim() == 4 && tensor->scalar_type() == at::kFloat && tensor->stride(3) == 1,
+                "attention takes float32 (N, heads, tokens, d), whose last stride is 1");
+    TORCH_CHECK(tensor->size(0) == queries.size(0) && tensor->size(1) == queries.size(1) &&
+                    tensor->size(3) == queries.size(3) &&
+                    tensor->size(2) == (tensor == &queries ? *tensor : keys).size(2),
+                "attention takes queries, keys and values that fit each other");
+  }
+  int64_t sources = keys.size(2);
+  TORCH_CHECK(sources > 0, "attention takes one key or more");
+  if (sources <= most_short_keys) return short_attention(queries, keys, values);
+  if (products_pay(sources, queries.size(3))) return attention_by_products(queries, keys, values);
+  return at::scaled_dot_product_attention(queries, keys, values).transpose(1, 2).contiguous();
+}
+
+}  // namespace torchreel
