@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { TextEncoderWidths, UNetWidths, VaeWidths } from './flop.js'
 import { python, repository } from './processes.js'
@@ -50,17 +50,32 @@ export async function benchModel(name: string): Promise<BenchModel> {
 
 async function madeCheckpoint(name: string): Promise<string> {
   const folder = path.join(repository, 'build', 'bench', 'models', name)
-  if (existsSync(folder)) return folder
-  console.error(`making ${folder}`)
-  const configs = `${folder}.configs`
-  const partial = `${folder}.partial`
-  await rm(configs, { recursive: true, force: true })
-  await writeConfigs(name, configs)
-  await python('models/random_checkpoint.py', [configs, '--output', partial])
-  if (name !== published) await python('models/export.py', [partial])
-  await rename(partial, folder)
-  await rm(configs, { recursive: true })
+  if (!existsSync(folder)) {
+    console.error(`making ${folder}`)
+    const configs = `${folder}.configs`
+    const partial = `${folder}.partial`
+    await rm(configs, { recursive: true, force: true })
+    await writeConfigs(name, configs)
+    await python('models/random_checkpoint.py', [configs, '--output', partial])
+    await rename(partial, folder)
+    await rm(configs, { recursive: true })
+  }
+  if (name !== published) await exportGraphs(folder)
   return folder
+}
+
+/** Unless they are there, and no older than those of the repository, which change when the networks' definitions do. */
+async function exportGraphs(folder: string): Promise<void> {
+  const graphs = path.join(folder, 'graphs')
+  const changed = (manifest: string) =>
+    stat(manifest).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => 0,
+    )
+  const current = await changed(path.join(repository, 'models', 'graphs', 'manifest.json'))
+  if ((await changed(path.join(graphs, 'manifest.json'))) >= current) return
+  await rm(graphs, { recursive: true, force: true })
+  await python('models/export.py', [folder])
 }
 
 /** Configs in the published layout. Tokenizer and scheduler are those of the tests' checkpoint, which are the published ones. */
