@@ -13,24 +13,6 @@
 namespace torchreel {
 namespace {
 
-// 16 vectors as a matrix, transposed.
-TORCHREEL_INLINE void transpose(Floats (&rows)[lanes]) {
-#pragma GCC unroll 4
-  for (int32_t distance = lanes / 2; distance > 0; distance /= 2) {
-    Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    // Of both rows the lanes of the first half of every 2·distance, and those of the second.
-    Integers near = (lane & distance) == 0 ? lane : lane - distance + lanes;
-    Integers far = (lane & distance) == 0 ? lane + distance : lane + lanes;
-#pragma GCC unroll 16
-    for (int64_t row = 0; row < lanes; ++row) {
-      if (row & distance) continue;
-      Floats first = rows[row], second = rows[row + distance];
-      rows[row] = __builtin_shuffle(first, second, near);
-      rows[row + distance] = __builtin_shuffle(first, second, far);
-    }
-  }
-}
-
 // Keys (S, d), `stride` floats between them, as panels (d, panel_width); zeros up to the next 16.
 TORCHREEL_CLONED void transpose_keys(const float* keys, int64_t stride, int64_t count, int64_t depth,
                                      float* panels) {

@@ -41,6 +41,24 @@ TORCHREEL_INLINE float sum_of(const Floats& x) {
   return half[0];
 }
 
+// 16 vectors as a matrix, transposed.
+TORCHREEL_INLINE void transpose(Floats (&rows)[lanes]) {
+#pragma GCC unroll 4
+  for (int32_t distance = lanes / 2; distance > 0; distance /= 2) {
+    Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    // Of both rows the lanes of the first half of every 2·distance, and those of the second.
+    Integers near = (lane & distance) == 0 ? lane : lane - distance + lanes;
+    Integers far = (lane & distance) == 0 ? lane + distance : lane + lanes;
+#pragma GCC unroll 16
+    for (int64_t row = 0; row < lanes; ++row) {
+      if (row & distance) continue;
+      Floats first = rows[row], second = rows[row + distance];
+      rows[row] = __builtin_shuffle(first, second, near);
+      rows[row + distance] = __builtin_shuffle(first, second, far);
+    }
+  }
+}
+
 // eˣ of all lanes in place, within 2 units in the last place; x is clamped to [-87, 88], where eˣ is a normal
 // number. Cody and Waite: eˣ = 2ⁿ·eʳ with n = round(x / ln 2) and a polynomial in r.
 TORCHREEL_INLINE void exponential(Floats& x) {
