@@ -60,6 +60,12 @@ export type SchedulerName = keyof typeof byName
 export const schedulerNames = Object.freeze(Object.keys(byName)) as readonly SchedulerName[]
 
 type SchedulerClass = { readonly name: string; fromConfig(config: object): Scheduler }
+const classes: Readonly<Record<string, SchedulerClass>> = byName
+
+/** Undefined where there is none, whatever a file gives for the name. */
+export function classNamed(name: unknown): SchedulerClass | undefined {
+  return Object.values(classes).find((schedulerClass) => schedulerClass.name === name)
+}
 
 /**
  * The scheduler of a short name (`'euler-ancestral'`) or class name (`'EulerAncestralDiscreteScheduler'`), made from a
@@ -68,10 +74,7 @@ type SchedulerClass = { readonly name: string; fromConfig(config: object): Sched
  * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a name that is not known, or a value that the class does not take.
  */
 export function schedulerFrom(name: string, config: object = {}): Scheduler {
-  const classes: Readonly<Record<string, SchedulerClass>> = byName
-  const found = Object.hasOwn(classes, name)
-    ? classes[name]
-    : Object.values(classes).find((schedulerClass) => schedulerClass.name === name)
+  const found = Object.hasOwn(classes, name) ? classes[name] : classNamed(name)
   if (found !== undefined) return found.fromConfig(config)
   const known = [...schedulerNames, ...Object.values(classes).map((schedulerClass) => schedulerClass.name)]
   throw new TorchreelError(
