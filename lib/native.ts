@@ -225,29 +225,18 @@ export class NativePipeline {
   readonly #addon: Addon
   readonly #pipeline: PipelineHandle
   readonly #device: string
-  readonly #queue: number
   #jobs = 0
-  #unfinished = 0
   #closed: Promise<void> | undefined
 
-  private constructor(addon: Addon, device: string, queue: number) {
+  private constructor(addon: Addon, device: string) {
     this.#addon = addon
     this.#device = device
-    this.#queue = queue
     this.#pipeline = addon.createPipeline()
   }
 
-  /**
-   * Loads graphs and weights on the pipeline's thread; an abort ends that after the network that is being loaded.
-   *
-   * @param queue jobs that may wait or run
-   */
-  static async open(
-    options: NativePipelineOptions,
-    queue: number,
-    signal?: AbortSignal,
-  ): Promise<NativePipeline> {
-    const pipeline = new NativePipeline(loadNative().addon, options.device, queue)
+  /** Loads graphs and weights on the pipeline's thread; an abort ends that after the network that is being loaded. */
+  static async open(options: NativePipelineOptions, signal?: AbortSignal): Promise<NativePipeline> {
+    const pipeline = new NativePipeline(loadNative().addon, options.device)
     try {
       await pipeline.#run(
         (job) => pipeline.#addon.openPipeline(pipeline.#pipeline, job, options),
@@ -303,10 +292,6 @@ export class NativePipeline {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     signal?.throwIfAborted()
-    if (this.#unfinished >= this.#queue) {
-      throw new TorchreelError('ERR_QUEUE_FULL', `${this.#queue} jobs of this pipeline are waiting already`)
-    }
-    this.#unfinished++
     const job = this.#jobs++
     const cancel = () => this.#addon.cancel(this.#pipeline, job)
     let thrown: { error: unknown } | undefined
@@ -332,7 +317,6 @@ export class NativePipeline {
         'the pipeline was disposed while the job was waiting or running',
       )
     } finally {
-      this.#unfinished--
       signal?.removeEventListener('abort', cancel)
     }
     if (thrown) throw thrown.error
