@@ -8,7 +8,8 @@ import { show, TorchreelError } from './errors.js'
 import { readJson } from './json.js'
 import type { NetworkFiles } from './native.js'
 import { packageFolder } from './package.js'
-import { classNamed, DPMSolverMultistepScheduler, type Scheduler } from './schedulers/index.js'
+import { DPMSolverMultistepScheduler, type Scheduler } from './schedulers/index.js'
+import { classNamed } from './schedulers/names.js'
 
 const components = ['text_encoder', 'unet', 'vae'] as const
 type Component = (typeof components)[number]
