@@ -19,7 +19,7 @@ import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
 import type { Limits } from './limits.js'
 import { type PipelineMemory, pipelineMemory } from './memory.js'
-import { loadNative, NativePipeline } from './native.js'
+import { loadNativeBeside, NativePipeline } from './native.js'
 import { abortSignal, integer, type Numbers, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
@@ -139,6 +139,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
     })
     const checkpoint = await readCheckpoint(folder, checked)
     const scheduler = schedulerOf(checkpoint)
+    const loading = loadNativeBeside(checked.libtorch)
+    loading.catch(() => {}) // until it is waited for
     const tokenizer = await Tokenizer.load(
       checkpoint.tokenizerFolder,
       checkpoint.positions,
@@ -149,7 +151,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       const weights = [text_encoder, unet, vae].flatMap((network) => network.weights)
       await verifyFiles(checkpoint.folder, weights, signal)
     }
-    const { libtorch } = loadNative(checked.libtorch)
+    const { libtorch } = await loading
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
     const { limits } = checked
