@@ -4,11 +4,12 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { checkLinks, checkPipelineClass, isFolder, selectFiles, shardsOf } from './checkpoint_files.js'
-import { TorchreelError } from './errors.js'
+import { show, TorchreelError } from './errors.js'
 import { readJson } from './json.js'
 import type { NetworkFiles } from './native.js'
 import { packageFolder } from './package.js'
 import { DPMSolverMultistepScheduler, type Scheduler } from './schedulers/index.js'
+import { classNamed } from './schedulers/names.js'
 
 const components = ['text_encoder', 'unet', 'vae'] as const
 type Component = (typeof components)[number]
@@ -79,6 +80,14 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
     weights: weights[component],
   })
 
+  const schedulerConfig = await config('scheduler', 'scheduler_config.json')
+  if (!classNamed(schedulerConfig._class_name)) {
+    warnings.push(
+      `scheduler: ${show(schedulerConfig._class_name)} is no class that torchreel has, so what its config says is ` +
+        `taken by ${DPMSolverMultistepScheduler.name}`,
+    )
+  }
+
   // The graph's architecture is the config with its defaults filled in.
   const vaeScale = 2 ** ((graphs.vae.architecture.block_out_channels as number[]).length - 1)
   const { sample_size: sampleSize } = configs.unet
@@ -86,7 +95,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
     folder: root,
     files: { text_encoder: files('text_encoder'), unet: files('unet'), vae: files('vae') },
     tokenizerFolder: path.join(root, 'tokenizer'),
-    schedulerConfig: await config('scheduler', 'scheduler_config.json'),
+    schedulerConfig,
     positions: graphs.text_encoder.architecture.max_position_embeddings as number,
     textLayers: graphs.text_encoder.architecture.num_hidden_layers as number,
     textSize: graphs.text_encoder.architecture.hidden_size as number,

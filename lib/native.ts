@@ -126,6 +126,8 @@ type NativeModel = (input: Float32Array, timestep: number, call: number) => Floa
 /** The addon's functions. */
 interface Addon {
   load(libraries: string[], core: string): string
+  /** The same on a thread of libuv's. */
+  loadBeside(libraries: string[], core: string): Promise<void>
   leaveAtExit(): void
   checkDevice(device: string): void
   createPipeline(): PipelineHandle
@@ -164,34 +166,68 @@ interface Addon {
   ): Float32Array
 }
 
+/** What is loaded. */
+interface Native {
+  readonly addon: Addon
+  readonly libtorch: Libtorch
+}
+
 const require = createRequire(import.meta.url)
-let loaded: { addon: Addon; libtorch: Libtorch } | undefined
+let loaded: Native | undefined
+/** Whether the addon hears of the process's exit. */
+let watched = false
 
 /**
- * Loads the addon, libtorch and the core that was built for it; once per process.
+ * Loads the addon, libtorch and the core that was built for it; once per process. The event loop stands still for the
+ * fifth of a second that libtorch takes.
  *
  * @throws TorchreelError `ERR_NATIVE_LOAD` with what was tried, `ERR_LIBTORCH_NOT_FOUND`
  */
-export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: Libtorch } {
+export function loadNative(libtorchFolder?: string): Native {
   if (loaded && libtorchFolder === undefined) return loaded
+  const { addon, libtorch, libraries, core, failed } = findNative(libtorchFolder)
+  try {
+    addon.load(libraries, core)
+  } catch (error) {
+    throw failed(error)
+  }
+  loaded = { addon, libtorch }
+  return loaded
+}
+
+/** As {@link loadNative}, with libtorch opened on another thread. */
+export async function loadNativeBeside(libtorchFolder?: string): Promise<Native> {
+  if (loaded && libtorchFolder === undefined) return loaded
+  const { addon, libtorch, libraries, core, failed } = findNative(libtorchFolder)
+  try {
+    await addon.loadBeside(libraries, core)
+  } catch (error) {
+    throw failed(error)
+  }
+  loaded = { addon, libtorch }
+  return loaded
+}
+
+/** The addon, and the files that it is to open; `failed` says what was tried. */
+function findNative(libtorchFolder: string | undefined) {
   requirePlatform()
   const file = addonFile()
   const libtorch = findLibtorch(libtorchFolder)
-  const files = [file, ...librariesOf(libtorch)]
-  let addon: Addon
+  const libraries = librariesOf(libtorch)
+  const files = [file, ...libraries]
+  const failed = (error: unknown) => loadError(error as Error, libtorch, files)
   try {
     const core = coreFile(file, libtorch.version)
     files.push(core)
-    librariesOf(libtorch).forEach(requireWhole)
-    addon = require(file) as Addon
-    addon.load(librariesOf(libtorch), core)
+    libraries.forEach(requireWhole)
+    const addon = require(file) as Addon
+    // A worker's end is the environment's: it waits for the running step. The process's end need not wait.
+    if (isMainThread && !watched) process.on('exit', () => addon.leaveAtExit())
+    watched = true
+    return { addon, libtorch, libraries, core, failed }
   } catch (error) {
-    throw loadError(error as Error, libtorch, files)
+    throw failed(error)
   }
-  // A worker's end is the environment's: it waits for the running step. The process's end need not wait.
-  if (isMainThread && !loaded) process.on('exit', () => addon.leaveAtExit())
-  loaded = { addon, libtorch }
-  return loaded
 }
 
 /** What the native side rejects with, as a TorchreelError with the stack of who asked. */
@@ -225,29 +261,18 @@ export class NativePipeline {
   readonly #addon: Addon
   readonly #pipeline: PipelineHandle
   readonly #device: string
-  readonly #queue: number
   #jobs = 0
-  #unfinished = 0
   #closed: Promise<void> | undefined
 
-  private constructor(addon: Addon, device: string, queue: number) {
+  private constructor(addon: Addon, device: string) {
     this.#addon = addon
     this.#device = device
-    this.#queue = queue
     this.#pipeline = addon.createPipeline()
   }
 
-  /**
-   * Loads graphs and weights on the pipeline's thread; an abort ends that after the network that is being loaded.
-   *
-   * @param queue jobs that may wait or run
-   */
-  static async open(
-    options: NativePipelineOptions,
-    queue: number,
-    signal?: AbortSignal,
-  ): Promise<NativePipeline> {
-    const pipeline = new NativePipeline(loadNative().addon, options.device, queue)
+  /** Loads graphs and weights on the pipeline's thread; an abort ends that after the network that is being loaded. */
+  static async open(options: NativePipelineOptions, signal?: AbortSignal): Promise<NativePipeline> {
+    const pipeline = new NativePipeline(loadNative().addon, options.device)
     try {
       await pipeline.#run(
         (job) => pipeline.#addon.openPipeline(pipeline.#pipeline, job, options),
@@ -303,10 +328,6 @@ export class NativePipeline {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     signal?.throwIfAborted()
-    if (this.#unfinished >= this.#queue) {
-      throw new TorchreelError('ERR_QUEUE_FULL', `${this.#queue} jobs of this pipeline are waiting already`)
-    }
-    this.#unfinished++
     const job = this.#jobs++
     const cancel = () => this.#addon.cancel(this.#pipeline, job)
     let thrown: { error: unknown } | undefined
@@ -332,7 +353,6 @@ export class NativePipeline {
         'the pipeline was disposed while the job was waiting or running',
       )
     } finally {
-      this.#unfinished--
       signal?.removeEventListener('abort', cancel)
     }
     if (thrown) throw thrown.error

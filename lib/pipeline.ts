@@ -19,7 +19,7 @@ import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
 import type { Limits } from './limits.js'
 import { type PipelineMemory, pipelineMemory } from './memory.js'
-import { loadNative, NativePipeline } from './native.js'
+import { loadNativeBeside, NativePipeline } from './native.js'
 import { abortSignal, integer, type Numbers, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
@@ -29,15 +29,14 @@ import {
   type PipelineOptions,
 } from './options.js'
 import { version } from './package.js'
-import { decodeProgram } from './program.js'
+import { needsFiles, type PreparedCall, prepareFiles } from './preparation.js'
+import { type DenoisingProgram, decodeProgram } from './program.js'
+import { Queue } from './queue.js'
 import { requestOf } from './request.js'
 import { type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { settingsOf } from './settings.js'
-import { withSource } from './sizes.js'
 import { Tokenizer } from './tokenizer.js'
 import { verifyFiles } from './verify.js'
-import { checkRecording } from './video/recording.js'
-import { readSourceVideo, type SourceVideo } from './video/source_video.js'
 import type { Video } from './video/video.js'
 
 /** How prompts are embedded. */
@@ -77,6 +76,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   readonly #native: NativePipeline
   readonly #adapters: Adapters
   readonly #limits: Limits
+  readonly #queue: Queue
   /** Ends what runs beside the native jobs: ffmpeg. */
   readonly #disposal = new AbortController()
   #disposed: Promise<void> | undefined
@@ -93,7 +93,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.#tokenizer = tokenizer
     this.#native = native
     this.#limits = limits
-    this.#adapters = new Adapters(checkpoint, tokenizer, native, limits.headerBytes)
+    this.#queue = new Queue(limits.queue)
+    this.#adapters = new Adapters(checkpoint, tokenizer, native, this.#queue, limits.headerBytes)
     this.model = made.model
     this.folder = checkpoint.folder
     this.device = made.device
@@ -138,6 +139,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
     })
     const checkpoint = await readCheckpoint(folder, checked)
     const scheduler = schedulerOf(checkpoint)
+    const loading = loadNativeBeside(checked.libtorch)
+    loading.catch(() => {}) // until it is waited for
     const tokenizer = await Tokenizer.load(
       checkpoint.tokenizerFolder,
       checkpoint.positions,
@@ -148,7 +151,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       const weights = [text_encoder, unet, vae].flatMap((network) => network.weights)
       await verifyFiles(checkpoint.folder, weights, signal)
     }
-    const { libtorch } = loadNative(checked.libtorch)
+    const { libtorch } = await loading
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
     const { limits } = checked
@@ -166,7 +169,6 @@ export class TextToVideoPipeline implements AsyncDisposable {
         captureGraph: checked.captureGraph,
         maxHeader: limits.headerBytes,
       },
-      limits.queue,
       signal,
     )
     return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, {
@@ -179,8 +181,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
   }
 
   /**
-   * Makes a video of a prompt, or one of each prompt. Calls wait for each other, first in first out; the event loop
-   * stays free. The same seed and options give the same video.
+   * Makes a video of a prompt, or one of each prompt. Calls wait for each other, in the order in which they were made;
+   * the event loop stays free. The same seed and options give the same video.
    *
    * @param prompt undefined where `promptEmbeds` are given
    * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_LIMIT_EXCEEDED`, `ERR_NUMERIC`, `ERR_OUT_OF_MEMORY`,
@@ -234,16 +236,20 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.textLayers - 1))
     const signal = read('signal', undefined, abortSignal)
     const warnings: string[] = []
-    const text = { tokens: this.#tokenizer.encodeAll(prompts, 'prompt', warnings), clipSkip }
     let embeddings: Numbers | undefined
-    await this.#native.encode(
-      prompts.length,
-      text,
-      (event) => {
-        if (event.type === 'embeddings') embeddings = { data: event.data, shape: event.shape }
-      },
-      signal,
-    )
+    const start = async () => {
+      this.#assertUsable()
+      const text = { tokens: this.#tokenizer.encodeAll(prompts, 'prompt', warnings), clipSkip }
+      await this.#native.encode(
+        prompts.length,
+        text,
+        (event) => {
+          if (event.type === 'embeddings') embeddings = { data: event.data, shape: event.shape }
+        },
+        signal,
+      )
+    }
+    await this.#queue.run(undefined, start, signal)
     return { ...(embeddings as Numbers), warnings }
   }
 
@@ -324,39 +330,40 @@ export class TextToVideoPipeline implements AsyncDisposable {
   }
 
   async #generate(call: CheckedGenerateOptions, onFrame?: (frame: DecodedFrame) => void): Promise<Video[]> {
-    const { steps, strength, timesteps, sigmas, eta, guidanceScale, signal } = call
+    const { steps, strength, timesteps, sigmas, eta, signal } = call
     const scheduler = this.#schedulerFor(call.scheduler)
     const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
     decodeProgram(program) // refuses one that the core would refuse
-    signal?.throwIfAborted()
-    const ends = [...(signal ? [signal] : []), this.#disposal.signal]
-    let checked = call.output || call.video ? { ...call, signal: AbortSignal.any(ends) } : call
-    let source: SourceVideo | undefined
-    if (call.video !== undefined) {
-      const multiple = this.#checkpoint.vaeScale
-      const { ffmpeg, wishes, signal } = checked
-      const { pixels: maxPixels } = this.#limits
-      source = await readSourceVideo(call.video, wishes, { multiple, maxPixels, ffmpeg, signal })
-      checked = withSource(checked, source, this.#checkpoint, maxPixels)
-      this.#assertUsable()
+    const prepare = () => {
+      const ends = AbortSignal.any([this.#disposal.signal, ...(signal ? [signal] : [])])
+      return prepareFiles({ ...call, signal: ends }, this.#checkpoint, this.#limits)
     }
-    if (call.output) {
-      await checkRecording(checked, { fps: checked.fps, frameCount: checked.frames })
-      this.#assertUsable()
-    }
+    return this.#queue.run(
+      needsFiles(call) ? prepare : undefined,
+      (prepared = { call }) => this.#run(prepared, scheduler, program, onFrame),
+      signal,
+    )
+  }
 
+  async #run(
+    { call, source }: PreparedCall,
+    scheduler: Scheduler,
+    program: DenoisingProgram,
+    onFrame: ((frame: DecodedFrame) => void) | undefined,
+  ): Promise<Video[]> {
+    this.#assertUsable()
+    const { videos, steps, strength, guidanceScale, signal } = call
     const seeds = call.seeds ?? [chooseSeed()]
     const warnings = [...this.warnings, ...(source?.warnings ?? [])]
-    const request = requestOf(checked, source, program, seeds, {
+    const request = requestOf(call, source, program, seeds, {
       ...{ tokenizer: this.#tokenizer, vaeScale: this.#checkpoint.vaeScale, warnings },
       // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
       decodeChunk: this.device === 'cpu' ? 1 : 4,
     })
 
     const { model, libtorch, device, dtype } = this
-    const settings = settingsOf(checked, scheduler, this.#adapters.queued)
+    const settings = settingsOf(call, scheduler, this.#adapters)
     const made = { torchreel: version, model, libtorch, device, dtype, warnings }
-    const { videos } = checked
     const factsOf = (index: number) => ({
       ...made,
       steps,
@@ -366,7 +373,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       seed: seeds[index] ?? seeds[0],
       settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
     })
-    const job = new Job(checked, factsOf, onFrame)
+    const job = new Job(call, factsOf, onFrame)
     try {
       await this.#native.generate(request, (event) => job.take(event), signal)
       return await job.finish()

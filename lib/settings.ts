@@ -9,7 +9,7 @@ import type { VideoSettings } from './video/facts.js'
 export function settingsOf(
   checked: CheckedGenerateOptions,
   scheduler: Scheduler,
-  { loras, textualInversions }: Adapters['queued'],
+  { loras, textualInversions }: Pick<Adapters, 'loras' | 'textualInversions'>,
 ): VideoSettings {
   const { frames, width, height, eta, clipSkip, timesteps, sigmas, vaeTiling, window, freeU } = checked
   const { featureCache, guidanceInterval } = checked

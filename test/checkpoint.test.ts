@@ -312,6 +312,33 @@ describe('what is taken', () => {
     assertGolden(await framesOf(model))
   })
 
+  test('a scheduler class that is not known: the result says what took its config, and it cannot be asked for', async () => {
+    for (const name of ['FooScheduler', 'constructor', '__proto__', 5, undefined]) {
+      const model = changed((file) => {
+        const config = file('scheduler/scheduler_config.json')
+        writeFileSync(
+          config,
+          JSON.stringify({ ...JSON.parse(readFileSync(config, 'utf8')), _class_name: name }),
+        )
+      })
+      await using pipeline = await TextToVideoPipeline.fromPretrained(model)
+      const options = { steps: 1, frames: 1 }
+      const { scheduler, warnings } = await pipeline.generate('a panda', options)
+      assert.equal(scheduler, 'DPMSolverMultistepScheduler')
+      assert.match(
+        warnings.join(),
+        new RegExp(`^scheduler: "?${name}"? is no class .*DPMSolverMultistepScheduler$`),
+      )
+      await assert.rejects(pipeline.generate('a panda', { ...options, scheduler: 'checkpoint' }), {
+        code: 'ERR_INVALID_ARGUMENT',
+        parameter: 'scheduler',
+        message: /euler.*class names/,
+      })
+    }
+    await using known = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
+    assert.deepEqual(known.warnings, [])
+  })
+
   test('a second load in the same dtype copies no weights', async () => {
     const { ended } = startProgram(
       `

@@ -214,6 +214,7 @@ test('--overwrite replaces', async () => {
 for (const [name, code] of [
   ['SIGINT', 130],
   ['SIGTERM', 143],
+  ['SIGHUP', 129],
 ] as const) {
   test(`25: ${name} in a step ends with ${code} and leaves nothing behind`, async () => {
     const own = mkdtempSync(path.join(folder, 'interrupted-'))

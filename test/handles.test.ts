@@ -50,7 +50,7 @@ test('30: arguments of every wrong kind', () => {
       )
     }
   }
-  for (const name of ['load', 'checkDevice', 'createGenerator', 'runProgram']) {
+  for (const name of ['load', 'loadBeside', 'checkDevice', 'createGenerator', 'runProgram']) {
     assert.throws(() => call(name), refused, name)
   }
 })
@@ -83,26 +83,23 @@ test('28: a handle of another copy of the addon', async () => {
 test('64: V8 knows of the weights while a pipeline is open', async () => {
   const { files, scalingFactor, latentChannels } = await readCheckpoint(tinyCheckpoint, {})
   const open = () =>
-    NativePipeline.open(
-      {
-        ...{
-          textEncoder: files.text_encoder,
-          unet: files.unet,
-          vae: files.vae,
-          scalingFactor,
-          latentChannels,
-        },
-        ...{
-          device: 'cpu',
-          dtype: 'bfloat16',
-          offload: 'none',
-          threads: 0,
-          captureGraph: false,
-          maxHeader: 1e8,
-        },
+    NativePipeline.open({
+      ...{
+        textEncoder: files.text_encoder,
+        unet: files.unet,
+        vae: files.vae,
+        scalingFactor,
+        latentChannels,
       },
-      1,
-    )
+      ...{
+        device: 'cpu',
+        dtype: 'bfloat16',
+        offload: 'none',
+        threads: 0,
+        captureGraph: false,
+        maxHeader: 1e8,
+      },
+    })
   const first = await open()
   const { external, textEncoder, unet, vae } = first.memory()
   const held = [textEncoder, unet, vae].reduce((sum, one) => sum + one.mapped + one.copied, 0)

@@ -261,7 +261,7 @@ describe('resolveModel', () => {
       '/nowhere/at/all',
       'nowhere',
       'a/b/c',
-      '../x',
+      '../nowhere',
       'a/..',
       'a--b/c',
       'a\\b/c',

@@ -2,6 +2,7 @@ import path from 'node:path'
 import type { Checkpoint } from '../checkpoint.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import type { NativeAdaptation, NativePipeline } from '../native.js'
+import type { Queue } from '../queue.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from '../safetensors_header.js'
 import { suggestion } from '../suggestion.js'
 import type { Tokenizer } from '../tokenizer.js'
@@ -26,39 +27,40 @@ interface State {
 const tokenTable = 'text_model.embeddings.token_embedding.weight'
 
 /**
- * The LoRAs and textual inversions of a pipeline. A change is a job among the pipeline's jobs, and always says all that
- * holds after it: the core makes each changed weight anew from the files, so nothing adds up and nothing is left behind.
+ * The LoRAs and textual inversions of a pipeline. A change takes its turn among the pipeline's calls, and always says all
+ * that holds after it: the core makes each changed weight anew from the files, so nothing adds up and nothing is left
+ * behind. Calls that were made after it start when it is done.
  */
 export class Adapters {
   readonly #checkpoint: Checkpoint
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
+  readonly #queue: Queue
   readonly #header: (file: string) => Promise<SafetensorsHeader>
   #shapes: Promise<Record<AdaptedNetwork, WeightShapes>> | undefined
   #state: State = { loras: [], inversions: [] }
-  /** What holds for a job that is queued now. */
-  #queued: State = this.#state
-  #changes: Promise<unknown> = Promise.resolve()
 
   /** @param headerBytes the most that a file's header may have */
-  constructor(checkpoint: Checkpoint, tokenizer: Tokenizer, native: NativePipeline, headerBytes: number) {
+  constructor(
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+    native: NativePipeline,
+    queue: Queue,
+    headerBytes: number,
+  ) {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
+    this.#queue = queue
     this.#header = (file) => readSafetensorsHeader(file, headerBytes)
   }
 
   get loras(): Lora[] {
-    return lorasOf(this.#state)
+    return this.#state.loras.map(({ name, file, scale }) => ({ name, file, scale }))
   }
 
   get textualInversions(): TextualInversion[] {
-    return inversionsOf(this.#state)
-  }
-
-  /** Those that a job has which is queued now. */
-  get queued(): { loras: Lora[]; textualInversions: TextualInversion[] } {
-    return { loras: lorasOf(this.#queued), textualInversions: inversionsOf(this.#queued) }
+    return this.#state.inversions.map(({ token, vectors, file }) => ({ token, vectors, file }))
   }
 
   loadLora({ file, name, scale }: CheckedLora): Promise<string> {
@@ -76,7 +78,7 @@ export class Adapters {
   }
 
   setScales(scales: readonly { name: string; scale: number }[]): Promise<void> {
-    return this.#change(({ loras, inversions }) => {
+    return this.#change(async ({ loras, inversions }) => {
       for (const { name } of scales) this.#assertLoaded('name', name, namesOf(loras))
       const scaled = loras.map((lora) => ({
         ...lora,
@@ -87,7 +89,7 @@ export class Adapters {
   }
 
   unloadLora(name: string | undefined): Promise<void> {
-    return this.#change(({ loras, inversions }) => {
+    return this.#change(async ({ loras, inversions }) => {
       if (name !== undefined) this.#assertLoaded('name', name, namesOf(loras))
       const kept = loras.filter((lora) => name !== undefined && lora.name !== name)
       return this.#apply({ loras: kept, inversions })
@@ -116,7 +118,7 @@ export class Adapters {
   }
 
   unloadTextualInversion(token: string | undefined): Promise<void> {
-    return this.#change(({ loras, inversions }) => {
+    return this.#change(async ({ loras, inversions }) => {
       const tokens = inversions.map((inversion) => inversion.token)
       if (token !== undefined) this.#assertLoaded('token', token, tokens)
       const kept = inversions.filter((inversion) => token !== undefined && inversion.token !== token)
@@ -124,29 +126,17 @@ export class Adapters {
     })
   }
 
-  /** One change after the other, each on what the one before it left. */
-  #change<T>(change: (state: State) => T | Promise<T>): Promise<T> {
-    const changed = this.#changes.then(() => change(this.#state))
-    this.#changes = changed.catch(() => {})
-    return changed
+  #change<T>(change: (state: State) => Promise<T>): Promise<T> {
+    return this.#queue.run(
+      () => change(this.#state),
+      async (changed) => changed as T,
+    )
   }
 
   async #apply(next: State): Promise<void> {
-    const before = this.#state
-    // A call's prompt becomes ids when the call is queued: words go before the core forgets them, and come after it
-    // has learnt them.
-    const removing = next.inversions.length < before.inversions.length
-    if (removing) this.#setTokens(next)
-    this.#queued = next
-    try {
-      await this.#native.adapt(adaptationsOf(next))
-    } catch (error) {
-      this.#queued = before
-      if (removing) this.#setTokens(before)
-      throw error
-    }
+    await this.#native.adapt(adaptationsOf(next))
     this.#state = next
-    if (!removing) this.#setTokens(next)
+    this.#setTokens(next)
   }
 
   /** Ids after the vocabulary's, in the order of loading, as the rows of the table. */
@@ -186,14 +176,6 @@ export class Adapters {
       { parameter, expected: those, received: name },
     )
   }
-}
-
-function lorasOf({ loras }: State): Lora[] {
-  return loras.map(({ name, file, scale }) => ({ name, file, scale }))
-}
-
-function inversionsOf({ inversions }: State): TextualInversion[] {
-  return inversions.map(({ token, vectors, file }) => ({ token, vectors, file }))
 }
 
 function namesOf(loras: readonly Lora[]): string[] {

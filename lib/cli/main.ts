@@ -39,7 +39,7 @@ Examples:
   $ torchreel models                                     what is in the cache
   $ torchreel doctor                                     what works here, and what to do about the rest
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted`
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (by SIGTERM 143, SIGHUP 129)`
 
 interface CommandLineOptions
   extends Omit<OneCallOptions, 'signal' | 'onProgress' | 'loras' | 'textualInversions' | 'output'>,
@@ -185,10 +185,13 @@ async function makeVideo(prompt: string, options: CommandLineOptions): Promise<v
   )
 }
 
-/** Aborts on Ctrl-C. A job that does not stop soon is left with the process; files in the making are removed. */
+/**
+ * Aborts on Ctrl-C, or when the terminal is closed. A job that does not stop soon is left with the process; files in the
+ * making are removed.
+ */
 function interruptSignal(): AbortSignal {
   const controller = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.once(name, () => {
       const code = 128 + constants.signals[name]
       process.exitCode = code

@@ -1,83 +1,16 @@
-import { TorchreelError } from '../errors.js'
-import { suggestion } from '../suggestion.js'
-import { DDIMScheduler } from './ddim.js'
-import { DDPMScheduler } from './ddpm.js'
-import { DEISMultistepScheduler } from './deis.js'
-import { DPMSolverMultistepScheduler } from './dpmsolver_multistep.js'
-import { DPMSolverSinglestepScheduler } from './dpmsolver_singlestep.js'
-import { EulerDiscreteScheduler } from './euler.js'
-import { EulerAncestralDiscreteScheduler } from './euler_ancestral.js'
-import { HeunDiscreteScheduler } from './heun.js'
-import { KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler } from './kdpm2.js'
-import { LCMScheduler } from './lcm.js'
-import { LMSDiscreteScheduler } from './lms.js'
-import { PNDMScheduler } from './pndm.js'
-import type { Scheduler } from './scheduler.js'
-import { TCDScheduler } from './tcd.js'
-import { UniPCMultistepScheduler } from './unipc.js'
-
+export { DDIMScheduler } from './ddim.js'
+export { DDPMScheduler } from './ddpm.js'
+export { DEISMultistepScheduler } from './deis.js'
+export { DPMSolverMultistepScheduler } from './dpmsolver_multistep.js'
+export { DPMSolverSinglestepScheduler } from './dpmsolver_singlestep.js'
+export { EulerDiscreteScheduler } from './euler.js'
+export { EulerAncestralDiscreteScheduler } from './euler_ancestral.js'
+export { HeunDiscreteScheduler } from './heun.js'
+export { KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler } from './kdpm2.js'
+export { LCMScheduler } from './lcm.js'
+export { LMSDiscreteScheduler } from './lms.js'
+export { type SchedulerName, schedulerFrom, schedulerNames } from './names.js'
+export { PNDMScheduler } from './pndm.js'
 export type { ProgramOptions, Scheduler } from './scheduler.js'
-export {
-  DDIMScheduler,
-  DDPMScheduler,
-  DEISMultistepScheduler,
-  DPMSolverMultistepScheduler,
-  DPMSolverSinglestepScheduler,
-  EulerAncestralDiscreteScheduler,
-  EulerDiscreteScheduler,
-  HeunDiscreteScheduler,
-  KDPM2AncestralDiscreteScheduler,
-  KDPM2DiscreteScheduler,
-  LCMScheduler,
-  LMSDiscreteScheduler,
-  PNDMScheduler,
-  TCDScheduler,
-  UniPCMultistepScheduler,
-}
-
-/** The short names, as the command line takes them. */
-const byName = {
-  ddim: DDIMScheduler,
-  ddpm: DDPMScheduler,
-  deis: DEISMultistepScheduler,
-  'dpmsolver-multistep': DPMSolverMultistepScheduler,
-  'dpmsolver-singlestep': DPMSolverSinglestepScheduler,
-  euler: EulerDiscreteScheduler,
-  'euler-ancestral': EulerAncestralDiscreteScheduler,
-  heun: HeunDiscreteScheduler,
-  kdpm2: KDPM2DiscreteScheduler,
-  'kdpm2-ancestral': KDPM2AncestralDiscreteScheduler,
-  lcm: LCMScheduler,
-  lms: LMSDiscreteScheduler,
-  pndm: PNDMScheduler,
-  tcd: TCDScheduler,
-  unipc: UniPCMultistepScheduler,
-}
-
-export type SchedulerName = keyof typeof byName
-
-/** Every short name. */
-export const schedulerNames = Object.freeze(Object.keys(byName)) as readonly SchedulerName[]
-
-type SchedulerClass = { readonly name: string; fromConfig(config: object): Scheduler }
-
-/**
- * The scheduler of a short name (`'euler-ancestral'`) or class name (`'EulerAncestralDiscreteScheduler'`), made from a
- * config as its `fromConfig` does.
- *
- * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a name that is not known, or a value that the class does not take.
- */
-export function schedulerFrom(name: string, config: object = {}): Scheduler {
-  const classes: Readonly<Record<string, SchedulerClass>> = byName
-  const found = Object.hasOwn(classes, name)
-    ? classes[name]
-    : Object.values(classes).find((schedulerClass) => schedulerClass.name === name)
-  if (found !== undefined) return found.fromConfig(config)
-  const known = [...schedulerNames, ...Object.values(classes).map((schedulerClass) => schedulerClass.name)]
-  throw new TorchreelError(
-    'ERR_INVALID_ARGUMENT',
-    `there is no scheduler "${name}"${suggestion(String(name), known)}. The schedulers are ${schedulerNames.join(', ')}, ` +
-      'or their class names',
-    { parameter: 'scheduler', expected: `one of ${known.join(', ')}`, received: name },
-  )
-}
+export { TCDScheduler } from './tcd.js'
+export { UniPCMultistepScheduler } from './unipc.js'

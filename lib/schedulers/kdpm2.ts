@@ -80,14 +80,14 @@ abstract class MidpointScheduler extends ConfiguredScheduler<typeof options> {
   }
 }
 
-/** {@link MidpointScheduler} without noise: "DPM2". */
+/** The midpoint method in log σ, without noise: "DPM2". See Karras et al. 2022. */
 export class KDPM2DiscreteScheduler extends MidpointScheduler {
   constructor(given: Partial<KDPM2DiscreteConfig> = {}, carried: Carried = {}) {
     super('KDPM2DiscreteScheduler', false, given, carried)
   }
 }
 
-/** {@link MidpointScheduler} with ancestral noise: "DPM2 a". */
+/** The midpoint method in log σ, with ancestral noise: "DPM2 a". */
 export class KDPM2AncestralDiscreteScheduler extends MidpointScheduler {
   constructor(given: Partial<KDPM2DiscreteConfig> = {}, carried: Carried = {}) {
     super('KDPM2AncestralDiscreteScheduler', true, given, carried)

@@ -5,6 +5,7 @@ import { createRequire } from 'node:module'
 import { delimiter, dirname, join, resolve, sep } from 'node:path'
 import { PassThrough, type Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
+import { unlessAborted } from '../abort.js'
 import { TorchreelError } from '../errors.js'
 
 /** An ffmpeg that was found and has answered. */
@@ -149,20 +150,6 @@ function ask(path: string): Promise<Pick<Ffmpeg, 'version' | 'encoders'>> {
   answers.set(path, answer)
   answer.catch(() => answers.delete(path))
   return answer
-}
-
-/** What is waited for may be another call's, too: it goes on. */
-async function unlessAborted<T>(answer: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  signal?.throwIfAborted()
-  const answered = new AbortController()
-  const aborted = new Promise<never>((_, reject) => {
-    signal?.addEventListener('abort', () => reject(signal.reason), { once: true, signal: answered.signal })
-  })
-  try {
-    return await Promise.race([answer, aborted])
-  } finally {
-    answered.abort()
-  }
 }
 
 async function interrogate(path: string): Promise<Pick<Ffmpeg, 'version' | 'encoders'>> {

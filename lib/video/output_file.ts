@@ -147,9 +147,13 @@ function codeOf(error: unknown): string | undefined {
 }
 
 function exists(path: string): TorchreelError {
-  return new TorchreelError('ERR_OUTPUT_EXISTS', `${path} exists; pass overwrite: true to replace it`, {
-    path,
-  })
+  return new TorchreelError(
+    'ERR_OUTPUT_EXISTS',
+    `${path} exists; overwrite: true (--overwrite) replaces it`,
+    {
+      path,
+    },
+  )
 }
 
 /** An `ERR_OUTPUT_WRITE` for a file or folder, with the system's reason. */
