@@ -58,6 +58,11 @@ export const variants: Readonly<Record<string, Contestant>> = {
   offload: variant("offload 'model'", { offload: 'model' }),
 }
 
+/** torchreel with the UNet's step from a package that models/export.py --compile wrote, measured beside it. */
+export function compiled(file: string): Contestant {
+  return variant('compiledUnet', { compiledUnet: path.resolve(file) })
+}
+
 function variant(name: string, change: Partial<Task>): Contestant {
   return { name: `torchreel, ${name}`, measure: (task) => torchreel.measure({ ...task, ...change }) }
 }

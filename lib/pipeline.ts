@@ -11,6 +11,13 @@ import {
 import type { TextualInversion } from './adapters/textual_inversion.js'
 import { promptTexts } from './call_checks.js'
 import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint.js'
+import {
+  type CompiledUnet,
+  nativeCompiledUnet,
+  readCompiledUnet,
+  requireCompiledCall,
+  requireCompiledFor,
+} from './compiled_unet.js'
 import { defaultModel } from './default_model.js'
 import { resolveDevice } from './device.js'
 import { TorchreelError } from './errors.js'
@@ -77,6 +84,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   readonly #native: NativePipeline
   readonly #adapters: Adapters
   readonly #limits: Limits
+  readonly #compiledUnet: Pick<CompiledUnet, 'file' | 'made'> | undefined
   /** Ends what runs beside the native jobs: ffmpeg. */
   readonly #disposal = new AbortController()
   #disposed: Promise<void> | undefined
@@ -87,12 +95,14 @@ export class TextToVideoPipeline implements AsyncDisposable {
     native: NativePipeline,
     scheduler: Scheduler,
     limits: Limits,
+    compiledUnet: CompiledUnet | undefined,
     made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'>,
   ) {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
     this.#limits = limits
+    this.#compiledUnet = compiledUnet && { file: compiledUnet.file, made: compiledUnet.made }
     this.#adapters = new Adapters(checkpoint, tokenizer, native, limits.headerBytes)
     this.model = made.model
     this.folder = checkpoint.folder
@@ -116,6 +126,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
   static async fromPretrained(name?: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
     const checked = checkPipelineOptions(options)
     const { revision, variant, cacheDir, token, localFilesOnly, signal } = checked
+    const compiledUnet =
+      checked.compiledUnet === undefined ? undefined : await readCompiledUnet(checked.compiledUnet)
     const { model, notice } = name === undefined ? await defaultModel(checked) : { model: name }
     const clock = new ProgressClock(checked.onProgress)
     const stop = new AbortController() // when onProgress throws: its error is the reason
@@ -152,11 +164,19 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
     const { limits } = checked
+    if (compiledUnet)
+      requireCompiledFor(compiledUnet, {
+        graph: checkpoint.unetGraph,
+        libtorch: libtorch.version,
+        device,
+        dtype,
+      })
     const native = await NativePipeline.open(
       {
         textEncoder: checkpoint.files.text_encoder,
         unet: checkpoint.files.unet,
         vae: checkpoint.files.vae,
+        compiledUnet: compiledUnet && nativeCompiledUnet(compiledUnet, checkpoint),
         device,
         dtype,
         offload: checked.offload,
@@ -169,7 +189,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       limits.queue,
       signal,
     )
-    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, {
+    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, compiledUnet, {
       model: path.resolve(model) === folder ? path.basename(folder) : model,
       device,
       dtype,
@@ -352,10 +372,13 @@ export class TextToVideoPipeline implements AsyncDisposable {
       // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
       decodeChunk: this.device === 'cpu' ? 1 : 4,
     })
+    const compiled = this.#compiledUnet
+    if (compiled) requireCompiledCall(compiled, checked, request.guidance, this.#checkpoint.positions)
 
     const { model, libtorch, device, dtype } = this
     const settings = settingsOf(checked, scheduler, this.#adapters.queued)
-    const made = { torchreel: version, model, libtorch, device, dtype, warnings }
+    const compiledUnet = compiled && path.basename(compiled.file)
+    const made = { torchreel: version, model, libtorch, device, dtype, compiledUnet, warnings }
     const { videos } = checked
     const factsOf = (index: number) => ({
       ...made,

@@ -41,6 +41,7 @@ test('87: everything that runs is in it', () => {
       'dist/cli/main.js',
       'models/graphs/manifest.json',
       'models/export.py',
+      'models/compile_unet.py',
     ],
     ...['model_index.json', 'unet/diffusion_pytorch_model.safetensors'].map(
       (name) => `models/shapes/${name}`,
