@@ -80,7 +80,7 @@ export async function contest(
     if (!variant) throw new Error(`no variant ${name}: there are ${Object.keys(variants).join(', ')}`)
     contestants.push(variant)
   }
-  if (options.compiledUnet) contestants.push(compiled(options.compiledUnet))
+  if (options.compiledUnet) contestants.push(...compiled(options.compiledUnet, task.device))
   if (options.peer && options.eager) contestants.push(peer(options.peer, false))
   if (options.peer && options.compile) contestants.push(peer(options.peer, true))
 

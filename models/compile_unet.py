@@ -9,11 +9,10 @@ import io
 import json
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from definitions.unet3d import UNet3DConditionModel, UNet3DConfiguration
 
@@ -49,14 +48,14 @@ def instruction_sets() -> list[str]:
     return sorted(flag for flag in flags[1].split() if INSTRUCTION_SET.match(flag)) if flags else []
 
 
-def network_of(configuration: UNet3DConfiguration, wanted: Wanted) -> nn.Module:
+def network_of(configuration: UNet3DConfiguration, wanted: Wanted) -> UNet3DConditionModel:
     """The network with random weights, since Inductor computes with ones that are all the same at once.
 
     They are laid out as the core hands them over: on a GPU with channels last.
     """
     with torch.device("meta"):
-        network = UNet3DConditionModel(configuration).eval().to(DTYPES[wanted.dtype])
-    network = network.to_empty(device=wanted.device).requires_grad_(False)
+        network = UNet3DConditionModel(configuration).to(DTYPES[wanted.dtype])
+    network.to_empty(device=wanted.device).eval()
     layouts = {} if wanted.device == "cpu" else {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in network.parameters():
         parameter.data = parameter.data.normal_().contiguous(
@@ -72,24 +71,25 @@ def compile_unet(configuration: UNet3DConfiguration, wanted: Wanted, vae_scale: 
     """
     import torch._inductor  # not needed for anything else here, and slow to import
 
-    about = {**vars(wanted), "torch": torch.__version__, "instructionSets": instruction_sets()}
+    about = {**asdict(wanted), "torch": torch.__version__, "instructionSets": instruction_sets()}
     options = {
         "aot_inductor.package_constants_in_so": False,
-        "aot_inductor.embed_kernel_binary": True,  # one file holds all: kernels of a GPU, too
         "always_keep_tensor_constants": True,  # small ones, too: no weight becomes code
+        "aot_inductor.embed_kernel_binary": True,  # one file holds all: kernels of a GPU, too
+        "cpp.dynamic_threads": True,  # as many as the pipeline has, not as this process
         "aot_inductor.precompile_headers": False,  # more work for one package, and files that stay
         "aot_inductor.metadata": {"torchreel": json.dumps(about)},
     }
+    device, dtype = wanted.device, DTYPES[wanted.dtype]
+    size = (wanted.frames, wanted.height // vae_scale, wanted.width // vae_scale)
+    texts = (2 if wanted.guidance else 1, wanted.tokens, configuration.cross_attention_dim)
     package = io.BytesIO()
-    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = network_of(configuration, wanted)
-        like = {"device": wanted.device, "dtype": DTYPES[wanted.dtype]}
-        size = (wanted.frames, wanted.height // vae_scale, wanted.width // vae_scale)
-        sample = torch.zeros(1, configuration.in_channels, *size, **like)
-        timestep = torch.zeros((), device=wanted.device)
-        texts = torch.zeros(2 if wanted.guidance else 1, wanted.tokens, configuration.cross_attention_dim, **like)
-        context = network.prepare(texts)
+        sample = torch.zeros((1, configuration.in_channels, *size), device=device, dtype=dtype)
+        timestep = torch.zeros((), device=device)
+        context = network.prepare(torch.zeros(texts, device=device, dtype=dtype))
         program = torch.export.export(network, (sample, timestep, context), strict=False)
         torch._inductor.aoti_compile_and_package(program, package_path=package, inductor_configs=options)
     return package.getvalue()

@@ -215,7 +215,7 @@ def compile_step(checkpoint: Path, output: Path, arguments: argparse.Namespace) 
         if graph["component"] == "unet" and graph["architecture"] == plain(unet)
     ]
     if not graphs:
-        raise FileNotFoundError(f"there is no graph of this architecture yet: export {checkpoint} without --compile first")
+        raise FileNotFoundError(f"no graph of this architecture: run export.py {checkpoint} without --compile first")
     vae_scale = 2 ** (len(vae.block_out_channels) - 1)
     own_size = configs["unet"].get("sample_size", 32) * vae_scale
     wanted = Wanted(

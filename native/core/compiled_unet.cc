@@ -1,5 +1,6 @@
 #include "compiled_unet.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <stdlib.h>
 
 #include <filesystem>
@@ -107,6 +108,7 @@ at::Tensor CompiledUNet::forward(const at::Tensor& x, const at::Tensor& time, co
   }
   if (x.sizes() != shape_) throw invalid_argument("the UNet was compiled for another size");
   faults::point();
+  c10::DeviceGuard guard(device_);  // its current stream is the library's
   return runner_->boxed_run(std::move(inputs)).at(0);
 }
 
