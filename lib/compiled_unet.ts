@@ -21,6 +21,8 @@ interface Made {
   /** Pixels. */
   readonly height: number
   readonly width: number
+  /** Pixels per latent in each direction. */
+  readonly scale: number
   /** L of each prompt. */
   readonly tokens: number
   /** Whether the network runs on the negative prompt and the prompt, or on the prompt alone. */
@@ -96,10 +98,10 @@ async function readEntries(file: string): Promise<Map<string, Buffer>> {
 }
 
 function madeOf(made: Made): Made {
-  const { frames, height, width, tokens, instructionSets } = made
+  const { frames, height, width, scale, tokens, instructionSets } = made
   const complete =
     [made.graph, made.torch, made.device, made.dtype].every((word) => typeof word === 'string') &&
-    [frames, height, width, tokens].every((size) => Number.isSafeInteger(size) && size > 0) &&
+    [frames, height, width, scale, tokens].every((size) => Number.isSafeInteger(size) && size > 0) &&
     typeof made.guidance === 'boolean' &&
     Array.isArray(instructionSets)
   if (complete) return made
@@ -113,7 +115,7 @@ function madeOf(made: Made): Made {
  */
 export function requireCompiledFor(
   { file, made }: CompiledUnet,
-  here: { graph: string; libtorch: string; device: string; dtype: string },
+  here: { graph: string; vaeScale: number; libtorch: string; device: string; dtype: string },
 ): void {
   const refuse = (what: string, expected: string, received: string) => {
     throw new TorchreelError(
@@ -128,6 +130,7 @@ export function requireCompiledFor(
   if (made.device !== device) refuse('device', device, made.device)
   if (made.dtype !== here.dtype) refuse('dtype', here.dtype, made.dtype)
   if (made.graph !== here.graph) refuse('the graph', here.graph, made.graph)
+  if (made.scale !== here.vaeScale) refuse('a VAE of the scale', `${here.vaeScale}`, `${made.scale}`)
   const flags = new Set(/^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1]?.split(' '))
   const missing = made.instructionSets.filter((flag) => !flags.has(flag))
   if (missing.length > 0) refuse('a processor with', 'this machine’s', missing.join(', '))
@@ -167,9 +170,9 @@ export function requireCompiledCall(
 /** What the core takes. */
 export function nativeCompiledUnet(
   { library, operators, made }: CompiledUnet,
-  { latentChannels, vaeScale }: { latentChannels: number; vaeScale: number },
+  latentChannels: number,
 ): NativeCompiledUnet {
-  const { frames, height, width, guidance, tokens } = made
-  const shape = [1, latentChannels, frames, height / vaeScale, width / vaeScale]
+  const { frames, height, width, scale, guidance, tokens } = made
+  const shape = [1, latentChannels, frames, height / scale, width / scale]
   return { library, operators, shape, texts: guidance ? 2 : 1, tokens }
 }

@@ -167,6 +167,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     if (compiledUnet)
       requireCompiledFor(compiledUnet, {
         graph: checkpoint.unetGraph,
+        vaeScale: checkpoint.vaeScale,
         libtorch: libtorch.version,
         device,
         dtype,
@@ -176,7 +177,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
         textEncoder: checkpoint.files.text_encoder,
         unet: checkpoint.files.unet,
         vae: checkpoint.files.vae,
-        compiledUnet: compiledUnet && nativeCompiledUnet(compiledUnet, checkpoint),
+        compiledUnet: compiledUnet && nativeCompiledUnet(compiledUnet, checkpoint.latentChannels),
         device,
         dtype,
         offload: checked.offload,

@@ -36,6 +36,8 @@ class Wanted:
     """pixels"""
     width: int
     """pixels"""
+    scale: int
+    """Pixels per latent in each direction."""
     tokens: int
     """L, of each prompt"""
     guidance: bool
@@ -64,7 +66,7 @@ def network_of(configuration: UNet3DConfiguration, wanted: Wanted) -> UNet3DCond
     return network
 
 
-def compile_unet(configuration: UNet3DConfiguration, wanted: Wanted, vae_scale: int) -> bytes:
+def compile_unet(configuration: UNet3DConfiguration, wanted: Wanted) -> bytes:
     """The package. Takes minutes, a C++ compiler, and for CUDA a GPU of the kind that it is for.
 
     Raises RuntimeError, or what Inductor has of its own, where there is no such device or no compiler.
@@ -81,7 +83,7 @@ def compile_unet(configuration: UNet3DConfiguration, wanted: Wanted, vae_scale: 
         "aot_inductor.metadata": {"torchreel": json.dumps(about)},
     }
     device, dtype = wanted.device, DTYPES[wanted.dtype]
-    size = (wanted.frames, wanted.height // vae_scale, wanted.width // vae_scale)
+    size = (wanted.frames, wanted.height // wanted.scale, wanted.width // wanted.scale)
     texts = (2 if wanted.guidance else 1, wanted.tokens, configuration.cross_attention_dim)
     package = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():

@@ -216,8 +216,8 @@ def compile_step(checkpoint: Path, output: Path, arguments: argparse.Namespace) 
     ]
     if not graphs:
         raise FileNotFoundError(f"no graph of this architecture: run export.py {checkpoint} without --compile first")
-    vae_scale = 2 ** (len(vae.block_out_channels) - 1)
-    own_size = configs["unet"].get("sample_size", 32) * vae_scale
+    scale = 2 ** (len(vae.block_out_channels) - 1)
+    own_size = configs["unet"].get("sample_size", 32) * scale
     wanted = Wanted(
         graph=graphs[0],
         device=arguments.device,
@@ -225,12 +225,13 @@ def compile_step(checkpoint: Path, output: Path, arguments: argparse.Namespace) 
         frames=arguments.frames,
         height=arguments.height or own_size,
         width=arguments.width or own_size,
+        scale=scale,
         tokens=text_encoder.max_position_embeddings,
         guidance=not arguments.without_guidance,
     )
-    if wanted.frames < 1 or any(side < vae_scale or side % vae_scale for side in (wanted.height, wanted.width)):
-        raise ValueError(f"frames must be 1 or more, height and width multiples of {vae_scale}")
-    package = compile_unet(unet, wanted, vae_scale)
+    if wanted.frames < 1 or any(side < scale or side % scale for side in (wanted.height, wanted.width)):
+        raise ValueError(f"frames must be 1 or more, height and width multiples of {scale}")
+    package = compile_unet(unet, wanted)
     write(output, package)
     print(f"{output}: {len(package) // 1024} kB")
 

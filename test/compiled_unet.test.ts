@@ -191,6 +191,7 @@ describe('packages', async () => {
     [{ torch: '2.99.0' }, /compiled for torch 2\.99\.0, not 2\./],
     [{ device: 'cuda' }, /compiled for device cuda, not cpu/],
     [{ graph: 'another' }, /compiled for the graph another/],
+    [{ scale: 8 }, /compiled for a VAE of the scale 8, not 4/],
     [{ instructionSets: ['avx9', 'sse2'] }, /a processor with avx9/],
   ] as const) {
     test(`for ${Object.keys(change)}`, () => refused(changed(change), 'ERR_MODEL_INCOMPATIBLE', message))

@@ -109,7 +109,12 @@ at::Tensor CompiledUNet::forward(const at::Tensor& x, const at::Tensor& time, co
   if (x.sizes() != shape_) throw invalid_argument("the UNet was compiled for another size");
   faults::point();
   c10::DeviceGuard guard(device_);  // its current stream is the library's
-  return runner_->boxed_run(std::move(inputs)).at(0);
+  try {
+    return runner_->boxed_run(std::move(inputs)).at(0);
+  } catch (const std::exception& error) {  // which has lost the reason on its way out of the library
+    throw Error(code_of(error, "ERR_INTERNAL"),
+                "the compiled UNet failed, and stderr says why: " + std::string(told(error)), "denoise");
+  }
 }
 
 }  // namespace torchreel

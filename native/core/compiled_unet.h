@@ -28,7 +28,8 @@ class CompiledUNet {
   void take(const Network& network);
   void release() { weights_.clear(); }
 
-  // As UNet::forward. Throws ERR_INVALID_ARGUMENT for another shape than it was compiled for.
+  // As UNet::forward. Throws ERR_INVALID_ARGUMENT for another shape than it was compiled for, ERR_INTERNAL
+  // for whatever fails in it, refused memory included.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context);
 
  private:

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 using torch::inductor::AOTIModelContainerRunner;
 
 const char* weight = "conv_in.bias";  // (32)
-bool fails = false;                   // when it is loaded
+bool fails = false;                   // when it is loaded or run
 const at::Tensor* taken = nullptr;    // the weight, as the runner got it
 std::string library, operators;       // the files that the runner was made from
 fs::path folder;                      // where they were
@@ -58,6 +58,7 @@ class Adding : public AOTIModelContainerRunner {
 
  private:
   std::vector<at::Tensor> run_impl(std::vector<AtenTensorHandle>& handles, void*) override {
+    if (fails) throw std::runtime_error("API call failed");
     auto inputs = torch::aot_inductor::alloc_tensors_by_stealing_from_handles(handles.data(), handles.size());
     check(inputs[0].is_contiguous(), "the sample is dense, as the code takes it to be");
     at::Tensor sum = taken->sum().to(at::kFloat);
@@ -110,6 +111,10 @@ void test_weights(torchreel::Network& network, at::ScalarType dtype) {
   check_throws("ERR_INVALID_ARGUMENT", "another size", [&] { unet.forward(longer, time, texts); });
   c10::List<at::Tensor> alone({at::ones({1, 1, 5, 1})});
   check_throws("ERR_INVALID_ARGUMENT", "other texts", [&] { unet.forward(window, time, alone); });
+
+  fails = true;
+  check_throws("ERR_INTERNAL", "API call failed", [&] { unet.forward(window, time, texts); });
+  fails = false;
 
   at::Tensor held = *taken;
   size_t uses = held.use_count();

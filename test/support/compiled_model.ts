@@ -25,7 +25,8 @@ function getModules(): void {
   try {
     python('-c', `import ${names.join(', ')}`)
   } catch {
-    python('-m', 'pip', 'install', '--quiet', '--target', modules, '--requirement', requirements)
+    const options = ['--quiet', '--retries', '1', '--target', modules, '--requirement', requirements]
+    python('-m', 'pip', 'install', ...options)
   }
 }
 
