@@ -4,7 +4,7 @@ import path from 'node:path'
 import { type Count, textEncoderCount, unetCount, vaeDecoderCount } from './flop.js'
 import { type Machine, machine, type ProductRate, productRate } from './machine.js'
 import type { BenchModel } from './models.js'
-import { type Contestant, type Observed, peer, torchreel, variants } from './processes.js'
+import { type Contestant, compiled, type Observed, peer, torchreel, variants } from './processes.js'
 import { median, type Spread, spread } from './statistics.js'
 import type { MeasuredVideo, Task } from './task.js'
 
@@ -62,6 +62,8 @@ export interface ContestOptions {
   readonly compile: boolean
   /** Names of {@link variants}. */
   readonly variants: readonly string[]
+  /** A package of the UNet's step to run in place of its graph, as one more contestant. */
+  readonly compiledUnet: string | undefined
   /** Processes of each contestant. */
   readonly rounds: number
 }
@@ -78,6 +80,7 @@ export async function contest(
     if (!variant) throw new Error(`no variant ${name}: there are ${Object.keys(variants).join(', ')}`)
     contestants.push(variant)
   }
+  if (options.compiledUnet) contestants.push(...compiled(options.compiledUnet, task.device))
   if (options.peer && options.eager) contestants.push(peer(options.peer, false))
   if (options.peer && options.compile) contestants.push(peer(options.peer, true))
 

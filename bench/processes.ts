@@ -58,6 +58,13 @@ export const variants: Readonly<Record<string, Contestant>> = {
   offload: variant("offload 'model'", { offload: 'model' }),
 }
 
+/** torchreel with the UNet's step from a package that models/export.py --compile wrote; on a GPU, recorded as well. */
+export function compiled(file: string, device: string): Contestant[] {
+  const compiledUnet = path.resolve(file)
+  const recorded = variant('compiledUnet and captureGraph', { compiledUnet, captureGraph: true })
+  return [variant('compiledUnet', { compiledUnet }), ...(device === 'cpu' ? [] : [recorded])]
+}
+
 function variant(name: string, change: Partial<Task>): Contestant {
   return { name: `torchreel, ${name}`, measure: (task) => torchreel.measure({ ...task, ...change }) }
 }

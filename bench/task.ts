@@ -16,6 +16,8 @@ export interface Task {
   readonly dtype: 'float32' | 'float16' | 'bfloat16'
   readonly offload: 'none' | 'model' | 'sequential'
   readonly captureGraph?: boolean | undefined
+  /** A package of the UNet's step. */
+  readonly compiledUnet?: string | undefined
   readonly threads?: number | undefined
   readonly libtorch?: string | undefined
   readonly trustGraph: boolean

@@ -18,6 +18,8 @@ type Component = (typeof components)[number]
 export interface Checkpoint {
   readonly folder: string
   readonly files: Record<Component, NetworkFiles>
+  /** sha256 of the UNet's graph. */
+  readonly unetGraph: string
   readonly tokenizerFolder: string
   /** The content of scheduler/scheduler_config.json. */
   readonly schedulerConfig: Record<string, unknown>
@@ -94,6 +96,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   return {
     folder: root,
     files: { text_encoder: files('text_encoder'), unet: files('unet'), vae: files('vae') },
+    unetGraph: graphs.unet.sha256,
     tokenizerFolder: path.join(root, 'tokenizer'),
     schedulerConfig,
     positions: graphs.text_encoder.architecture.max_position_embeddings as number,

@@ -13,10 +13,26 @@ export interface NetworkFiles {
   weights: string[]
 }
 
+/** The UNet's step as machine code for one shape. */
+export interface NativeCompiledUnet {
+  /** A shared library. */
+  library: Uint8Array
+  /** JSON: the operators that it calls by name. */
+  operators: string | undefined
+  /** Of the sample: 1, C, F, h, w. */
+  shape: number[]
+  /** Prompts of a call: 2 with guidance, 1 without. */
+  texts: number
+  /** Tokens of a prompt. */
+  tokens: number
+}
+
 export interface NativePipelineOptions {
   textEncoder: NetworkFiles
   unet: NetworkFiles
   vae: NetworkFiles
+  /** In place of the UNet's graph. */
+  compiledUnet: NativeCompiledUnet | undefined
   device: string
   dtype: string
   offload: string

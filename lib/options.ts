@@ -84,6 +84,13 @@ export interface PipelineOptions
    * step. Not with `offload: 'sequential'` nor with `featureCache`, and with 'model' each call records anew. @defaultValue false
    */
   captureGraph?: boolean | undefined
+  /**
+   * A package of the UNet's step as machine code, which `models/export.py --compile` wrote on such a machine: for one
+   * size, device and dtype, of one video, with guidance in all steps or in none. Other calls are refused. It is a program
+   * and runs with your rights: name only what you made yourself. Not with `offload: 'sequential'`. @defaultValue none: the
+   * UNet's graph
+   */
+  compiledUnet?: string | undefined
   /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
@@ -224,6 +231,7 @@ const pipelineKeys: readonly string[] = [
   ...(['revision', 'cacheDir', 'token', 'localFilesOnly', 'device', 'dtype', 'variant', 'offload'] as const),
   ...([
     'captureGraph',
+    'compiledUnet',
     'threads',
     'libtorch',
     'trustGraph',
@@ -262,6 +270,13 @@ export function checkPipelineOptions(options: PipelineOptions) {
       "false with offload 'sequential', whose weights move in each step",
       true,
     )
+  const compiledUnet = read('compiledUnet', undefined, text)
+  if (compiledUnet !== undefined && offload === 'sequential')
+    throw invalidArgument(
+      'compiledUnet',
+      "undefined with offload 'sequential': it has no blocks",
+      compiledUnet,
+    )
   return {
     revision: read('revision', undefined, text),
     cacheDir: read('cacheDir', undefined, text),
@@ -272,6 +287,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
     variant: read('variant', undefined, fileNamePart),
     offload,
     captureGraph,
+    compiledUnet,
     threads: read('threads', 0, integer(1, 1024)),
     libtorch: read('libtorch', undefined, text),
     trustGraph: read('trustGraph', false, flag),

@@ -11,6 +11,13 @@ import {
 import type { TextualInversion } from './adapters/textual_inversion.js'
 import { promptTexts } from './call_checks.js'
 import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint.js'
+import {
+  type CompiledUnet,
+  nativeCompiledUnet,
+  readCompiledUnet,
+  requireCompiledCall,
+  requireCompiledFor,
+} from './compiled_unet.js'
 import { defaultModel } from './default_model.js'
 import { resolveDevice } from './device.js'
 import { TorchreelError } from './errors.js'
@@ -77,6 +84,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   readonly #adapters: Adapters
   readonly #limits: Limits
   readonly #queue: Queue
+  readonly #compiledUnet: Pick<CompiledUnet, 'file' | 'made'> | undefined
   /** Ends what runs beside the native jobs: ffmpeg. */
   readonly #disposal = new AbortController()
   #disposed: Promise<void> | undefined
@@ -87,6 +95,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     native: NativePipeline,
     scheduler: Scheduler,
     limits: Limits,
+    compiledUnet: CompiledUnet | undefined,
     made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'>,
   ) {
     this.#checkpoint = checkpoint
@@ -95,6 +104,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.#limits = limits
     this.#queue = new Queue(limits.queue)
     this.#adapters = new Adapters(checkpoint, tokenizer, native, this.#queue, limits.headerBytes)
+    this.#compiledUnet = compiledUnet && { file: compiledUnet.file, made: compiledUnet.made }
     this.model = made.model
     this.folder = checkpoint.folder
     this.device = made.device
@@ -117,6 +127,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
   static async fromPretrained(name?: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
     const checked = checkPipelineOptions(options)
     const { revision, variant, cacheDir, token, localFilesOnly, signal } = checked
+    const compiledUnet =
+      checked.compiledUnet === undefined ? undefined : await readCompiledUnet(checked.compiledUnet)
     const { model, notice } = name === undefined ? await defaultModel(checked) : { model: name }
     const clock = new ProgressClock(checked.onProgress)
     const stop = new AbortController() // when onProgress throws: its error is the reason
@@ -155,11 +167,20 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
     const { limits } = checked
+    if (compiledUnet)
+      requireCompiledFor(compiledUnet, {
+        graph: checkpoint.unetGraph,
+        vaeScale: checkpoint.vaeScale,
+        libtorch: libtorch.version,
+        device,
+        dtype,
+      })
     const native = await NativePipeline.open(
       {
         textEncoder: checkpoint.files.text_encoder,
         unet: checkpoint.files.unet,
         vae: checkpoint.files.vae,
+        compiledUnet: compiledUnet && nativeCompiledUnet(compiledUnet, checkpoint.latentChannels),
         device,
         dtype,
         offload: checked.offload,
@@ -171,7 +192,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       },
       signal,
     )
-    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, {
+    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, compiledUnet, {
       model: path.resolve(model) === folder ? path.basename(folder) : model,
       device,
       dtype,
@@ -360,10 +381,13 @@ export class TextToVideoPipeline implements AsyncDisposable {
       // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
       decodeChunk: this.device === 'cpu' ? 1 : 4,
     })
+    const compiled = this.#compiledUnet
+    if (compiled) requireCompiledCall(compiled, call, request.guidance, this.#checkpoint.positions)
 
     const { model, libtorch, device, dtype } = this
     const settings = settingsOf(call, scheduler, this.#adapters)
-    const made = { torchreel: version, model, libtorch, device, dtype, warnings }
+    const compiledUnet = compiled && path.basename(compiled.file)
+    const made = { torchreel: version, model, libtorch, device, dtype, compiledUnet, warnings }
     const factsOf = (index: number) => ({
       ...made,
       steps,

@@ -6,6 +6,7 @@ compute; the weights are bound to it by name when it is loaded. Archives are the
     python models/export.py CHECKPOINT_FOLDER                  # for a checkpoint of your own: CHECKPOINT_FOLDER/graphs
     python models/export.py CHECKPOINT_FOLDER --output models/graphs --name modelscope-1.7b
     python models/export.py --check models/graphs              # are these the graphs that the sources export?
+    python models/export.py CHECKPOINT_FOLDER --compile unet.pt2 --device cuda    # the UNet's step as machine code
 """
 
 import argparse
@@ -199,9 +200,45 @@ def check(directory: Path) -> bool:
     return same
 
 
+def compile_step(checkpoint: Path, output: Path, arguments: argparse.Namespace) -> None:
+    """Writes the checkpoint's UNet, compiled for the arguments' size, device and dtype, into a package."""
+    from compile_unet import Wanted, compile_unet  # imports what nothing else here needs
+
+    configs = {name: json.loads((checkpoint / name / "config.json").read_text()) for name in COMPONENTS}
+    unet, text_encoder, vae = (
+        COMPONENTS[name].configuration.from_config(configs[name]) for name in ("unet", "text_encoder", "vae")
+    )
+    graphs = [
+        graph["sha256"]
+        for directory in (Path(__file__).parent / "graphs", checkpoint / "graphs")
+        for graph in read_manifest(directory)["graphs"]
+        if graph["component"] == "unet" and graph["architecture"] == plain(unet)
+    ]
+    if not graphs:
+        raise FileNotFoundError(f"no graph of this architecture: run export.py {checkpoint} without --compile first")
+    scale = 2 ** (len(vae.block_out_channels) - 1)
+    own_size = configs["unet"].get("sample_size", 32) * scale
+    wanted = Wanted(
+        graph=graphs[0],
+        device=arguments.device,
+        dtype=arguments.dtype or ("float32" if arguments.device == "cpu" else "float16"),
+        frames=arguments.frames,
+        height=arguments.height or own_size,
+        width=arguments.width or own_size,
+        scale=scale,
+        tokens=text_encoder.max_position_embeddings,
+        guidance=not arguments.without_guidance,
+    )
+    if wanted.frames < 1 or any(side < scale or side % scale for side in (wanted.height, wanted.width)):
+        raise ValueError(f"frames must be 1 or more, height and width multiples of {scale}")
+    package = compile_unet(unet, wanted)
+    write(output, package)
+    print(f"{output}: {len(package) // 1024} kB")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description="Script a checkpoint's networks into TorchScript graphs without weights."
+        description="Script a checkpoint's networks into TorchScript graphs without weights, or compile its UNet."
     )
     parser.add_argument("checkpoint", type=Path, nargs="?", help="folder with unet, vae and text_encoder/config.json")
     parser.add_argument("--output", type=Path, help="folder for the graphs and manifest.json [CHECKPOINT/graphs]")
@@ -209,9 +246,24 @@ def main() -> int:
     parser.add_argument(
         "--check", type=Path, nargs="+", metavar="DIR", help="compare the graphs in DIR to a new export"
     )
+    compiling = parser.add_argument_group("compile the UNet's step, for the machine that this runs on")
+    compiling.add_argument("--compile", type=Path, metavar="FILE.pt2", help="the package to write")
+    compiling.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    compiling.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="[float32 on cpu, else float16]")
+    compiling.add_argument("--frames", type=int, default=16, help="of the video, or of a window [16]")
+    compiling.add_argument("--height", type=int, help="pixels [the checkpoint's own]")
+    compiling.add_argument("--width", type=int, help="pixels [the checkpoint's own]")
+    compiling.add_argument("--without-guidance", action="store_true", help="for calls with guidanceScale 1 or less")
     arguments = parser.parse_args()
     if (arguments.checkpoint is None) == (arguments.check is None):
         parser.error("give a checkpoint folder, or --check and folders of graphs")
+    if arguments.compile:  # for the libtorch that it comes from, whichever it is
+        try:
+            compile_step(arguments.checkpoint, arguments.compile, arguments)
+        except (OSError, ValueError, RuntimeError, ImportError, UnsupportedConfiguration) as error:
+            print(f"export.py: {error}", file=sys.stderr)
+            return 2
+        return 0
     if torch.__version__.split("+")[0] != TORCH:
         print(f"export.py needs torch {TORCH}; this is {torch.__version__}", file=sys.stderr)
         return 2

@@ -2,15 +2,16 @@
 # release/cuda_check.sh [PYTHON [PART...]]: builds against the torch that a Python has, runs all tests with it on the CPU and,
 # where that torch sees a GPU, on CUDA, and prints the devices, the parity with the CPU, times, and how torchreel stands
 # beside diffusers where that Python has it.
-# PART: build, tests, parity, bench, in this order; all where none is named. Each takes minutes: a machine that is rented for a short
-# time, or ends a command that takes long, is given one at a time.
+# PART: build, tests, parity, package, bench, in this order; all where none is named. Each takes minutes: a machine that is rented for
+# a short time, or ends a command that takes long, is given one at a time. `package` compiles the UNet (models/export.py --compile), and
+# `bench` measures that where it is there.
 # Takes CMake, a C++20 compiler, for captureGraph CUDA's toolkit, and `node` on the PATH with node_modules (`npm ci`), which may
 # be carried there: npm itself is not needed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
 parts=" ${*:2} "
-[[ $parts =~ [a-z] ]] || parts=' build tests parity bench '
+[[ $parts =~ [a-z] ]] || parts=' build tests parity package bench '
 export TORCHREEL_BUILD=${TORCHREEL_BUILD:-$PWD/build/cuda-check}
 results=()
 
@@ -62,6 +63,14 @@ build() {
     cmake --build "$TORCHREEL_BUILD" --parallel "$(nproc)"
 }
 bench() { node build/bench/measure.js --rounds 1 "$@"; }
+package() { # MODEL EXPORT'S OPTIONS...
+  local folder
+  folder=$(node --input-type=module -e "
+    const { benchModel } = await import('$PWD/build/bench/models.js')
+    console.log((await benchModel('$1')).folder)") &&
+    "$python" models/export.py "$folder" --compile "$compiled" "${@:2}"
+}
+compiled=build/bench/cuda-check.pt2
 
 if [[ $parts == *' build '* ]]; then
   step 'compile TypeScript' compile
@@ -77,15 +86,24 @@ if [[ $parts == *' tests '* ]]; then
   step 'tests on the CPU' env CUDA_VISIBLE_DEVICES= bash -c "$(declare -f tests); tests"
 fi
 if [[ $parts == *' parity '* ]]; then step 'parity and times' node build/bench/devices.js; fi
+if [[ $parts == *' package '* ]]; then
+  if [ "$cuda" = 1 ]; then
+    step 'compile the UNet for this GPU' package random-320 --device cuda
+  else
+    step 'compile a UNet for this CPU' package test/fixtures/tiny/checkpoint --frames 2
+  fi
+fi
 if [[ $parts == *' bench '* ]]; then
+  beside=("${peer[@]}")
+  if [ -e "$compiled" ]; then beside+=(--compiled-unet "$compiled"); fi
   if [ "$cuda" = 1 ]; then
     # The whole model, random weights, float16, 16 frames of 256 x 256: against eager a call is to be 2.5 times as fast, against
     # torch.compile 1.2 times, and to take 0.8 s on an H100; offload is to cost 15%.
     step 'beside diffusers on CUDA' bench --model random-320 --device cuda --steps 25 --frames 16 --runs 3 \
-      --variant capture-graph --variant offload "${peer[@]}" ${peer:+--compile} --output build/bench/cuda
+      --variant capture-graph --variant offload "${beside[@]}" ${peer:+--compile} --output build/bench/cuda
   else
     step 'beside diffusers on the CPU' bench --model test/fixtures/tiny/checkpoint --steps 2 --frames 2 --runs 1 \
-      --variant offload "${peer[@]}" --output build/bench/cuda
+      --variant offload "${beside[@]}" --output build/bench/cuda
   fi
 fi
 printf '%s\n' '== summary' "${results[@]}"

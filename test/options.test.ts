@@ -166,6 +166,8 @@ describe('fromPretrained and generate(prompt, options)', () => {
     ['offload', 'sequential-ish'],
     ['threads', 0],
     ['captureGraph', 1],
+    ['compiledUnet', ''],
+    ['compiledUnet', 5],
     ['trustGraph', 'yes'],
     ['libtorch', ''],
     ['dtyp', 'float32'],

@@ -108,6 +108,7 @@ describe('options', () => {
       'variant',
       'offload',
       'captureGraph',
+      'compiledUnet',
       'threads',
       'limits',
       'token',

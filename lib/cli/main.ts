@@ -123,6 +123,10 @@ function commandLine(): Command {
     )
     .option('--capture-graph', 'record a step as a CUDA graph and repeat it')
     .option(
+      '--compiled-unet <file>',
+      'the UNet as models/export.py --compile made it for this machine and size',
+    )
+    .option(
       '--vae-tiling [pixels[:overlap]]',
       'encode and decode large frames in tiles, in less memory (default: off; tiles of 512 that share 0.25)',
       tiling,

@@ -11,7 +11,7 @@ from torch import Tensor
 def group_norm(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, silu: bool) -> Tensor:
     """Group norm of (N, …, C): statistics over all positions of an item and the channels of a group; then SiLU."""
     planes = x.reshape(x.size(0), -1, 1, x.size(-1)).permute(0, 3, 1, 2)
-    y = F.group_norm(planes, groups, weight, bias, eps).permute(0, 2, 3, 1).reshape(x.shape)
+    y = F.group_norm(planes, groups, weight, bias, eps).permute(0, 2, 3, 1).reshape(x.shape).contiguous()
     return F.silu(y) if silu else y
 
 
@@ -50,4 +50,5 @@ for schema, function in {
 }.items():
     if not hasattr(torch.ops.torchreel, function.__name__):  # else the core is in this process
         library.define(schema)
-        library.impl(function.__name__, function, "CompositeImplicitAutograd")
+        # Explicit: a compiled step calls the operator, and does not compile what stands here.
+        library.impl(function.__name__, function, "CompositeExplicitAutograd")

@@ -31,6 +31,33 @@ struct NetworkFiles {
   }
 };
 
+// { library: Uint8Array, operators: string or undefined, shape, texts, tokens }
+struct CompiledUNet {
+  explicit CompiledUNet(const Napi::Object& compiled)
+      : library(uint8_argument(compiled.Get("library"), "library")),
+        shape(integers_argument(compiled.Get("shape"), "shape")),
+        texts(integer_argument(compiled.Get("texts"), "texts")),
+        tokens(integer_argument(compiled.Get("tokens"), "tokens")) {
+    if (Napi::Value given = compiled.Get("operators"); !given.IsUndefined())
+      operators = string_argument(given, "operators");
+    if (shape.size() != 5) throw coded_error(compiled.Env(), "ERR_INVALID_ARGUMENT", "shape has 5 sizes");
+  }
+
+  torchreel_compiled_unet view() const {
+    return {.library = library.data(),
+            .library_size = library.size(),
+            .operators = operators ? operators->c_str() : nullptr,
+            .shape = {shape[0], shape[1], shape[2], shape[3], shape[4]},
+            .texts = texts,
+            .tokens = tokens};
+  }
+
+  std::vector<uint8_t> library;
+  std::optional<std::string> operators;
+  std::vector<int64_t> shape;
+  int64_t texts, tokens;
+};
+
 struct PipelineOptions {
   explicit PipelineOptions(const Napi::Object& options)
       : text_encoder(options, "textEncoder"),
@@ -43,13 +70,17 @@ struct PipelineOptions {
         latent_channels(integer_argument(options.Get("latentChannels"), "latentChannels")),
         threads(static_cast<int32_t>(integer_argument(options.Get("threads"), "threads"))),
         capture_graph(options.Get("captureGraph").ToBoolean()),
-        max_header(integer_argument(options.Get("maxHeader"), "maxHeader")) {}
+        max_header(integer_argument(options.Get("maxHeader"), "maxHeader")) {
+    if (Napi::Value given = options.Get("compiledUnet"); !given.IsUndefined())
+      compiled_unet.emplace(object_argument(given, "compiledUnet"));
+  }
 
   torchreel_pipeline_options view(Job& job) const {
     return {
         .text_encoder = text_encoder.view(),
         .unet = unet.view(),
         .vae = vae.view(),
+        .compiled_unet = compiled_unet ? compiled_unet->view() : torchreel_compiled_unet{},
         .device = device.c_str(),
         .dtype = dtype.c_str(),
         .offload = offload.c_str(),
@@ -64,6 +95,7 @@ struct PipelineOptions {
   }
 
   NetworkFiles text_encoder, unet, vae;
+  std::optional<CompiledUNet> compiled_unet;
   std::string device, dtype, offload;
   double scaling_factor;
   int64_t latent_channels;

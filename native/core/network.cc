@@ -317,8 +317,21 @@ c10::IValue Network::call(const std::string& method, std::vector<c10::IValue> ar
   torch::jit::GraphOptimizerEnabledGuard simple_executor(false);
   faults::point();
   c10::IValue result = graph_.get_method(method)(std::move(arguments));
-  for (const auto& file : files_) file->check();
+  check_files();
   return result;
+}
+
+void Network::check_files() const {
+  for (const auto& file : files_) file->check();
+}
+
+std::unordered_map<std::string, at::Tensor> Network::placed() const {
+  std::unordered_map<std::string, at::Tensor> weights;
+  for (const Stage& stage : stages_) {
+    for (const Weight& weight : stage.weights)
+      weights.emplace(weight.path, weight.owner.attr(weight.name).toTensor());
+  }
+  return weights;
 }
 
 void Network::let_go() const {

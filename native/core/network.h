@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "adaptation.h"
@@ -51,6 +52,10 @@ class Network {
 
   // Throws ERR_MODEL_CORRUPT if a file of the weights was rewritten meanwhile.
   c10::IValue call(const std::string& method, std::vector<c10::IValue> arguments);
+  void check_files() const;
+
+  // The weights by their names, as they are placed now.
+  std::unordered_map<std::string, at::Tensor> placed() const;
 
   // The mapped weights leave memory until the next call reads them again.
   void let_go() const;

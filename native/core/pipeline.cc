@@ -65,6 +65,14 @@ bool captures(const torchreel_pipeline_options& options, at::Device device, bool
   return true;
 }
 
+// Loaded before the networks' weights are placed, for it may not fit.
+std::unique_ptr<CompiledUNet> compiled(const torchreel_pipeline_options& options, at::Device device,
+                                       bool stays) {
+  if (!options.compiled_unet.library) return nullptr;
+  if (!stays) throw invalid_argument("a compiled UNet has no stages: not with offload 'sequential'");
+  return std::make_unique<CompiledUNet>(options.compiled_unet, device);
+}
+
 // What is needed to build a network, unless the caller wants no pipeline any more.
 const torchreel_network_files& wanted(const torchreel_pipeline_options& options,
                                       const torchreel_network_files& files) {
@@ -119,7 +127,8 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
             offload_ != Offload::none),
       vae_("vae", wanted(options, options.vae), device_, dtype_, static_cast<uint64_t>(options.max_header),
            offload_ != Offload::none),
-      recorded_(unet_, device_) {
+      compiled_(compiled(options, device_, offload_ != Offload::sequential)),
+      recorded_(UNet(unet_, compiled_.get()), device_) {
   keep();
 }
 
@@ -128,6 +137,7 @@ void Pipeline::keep() {
   for (Network* network : {&text_encoder_, &unet_, &vae_}) {
     for (Network::Share& share : network->place()) kept_.push_back(std::move(share));
   }
+  if (compiled_) compiled_->take(unet_);
 }
 
 Pipeline::Shares Pipeline::ahead(Network& network) {
@@ -188,6 +198,7 @@ void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_a
   unet_.check(of_unet);
   auto exchange = [&] {
     recorded_.forget();
+    if (compiled_) compiled_->release();
     kept_.clear();
     encodings_.clear();
     text_encoder_.exchange(of_text);
@@ -291,12 +302,16 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
                      host.sizes().data());
   };
 
-  UNet unet(unet_);
+  UNet unet(unet_, compiled_.get());
   FreeU freeu;
   if (request.freeu) std::copy_n(request.freeu, 4, freeu.emplace().begin());
   Shares shares;
   if (offload_ != Offload::sequential) shares = unet_.place();
-  RecordedUNet of_job(unet_, device_);  // weights that do not stay are elsewhere in the next job
+  auto release = [](CompiledUNet* compiled) { compiled->release(); };
+  bool takes = compiled_ && offload_ == Offload::model;
+  std::unique_ptr<CompiledUNet, decltype(release)> taking(takes ? compiled_.get() : nullptr, release);
+  if (taking) taking->take(unet_);
+  RecordedUNet of_job(unet, device_);  // weights that do not stay are elsewhere in the next job
   RecordedUNet& recorded = offload_ == Offload::none ? recorded_ : of_job;
   // Guidance 1 needs the prompts alone, more needs the pair; what no call needs is not prepared.
   auto scale_of = [&](int64_t call) { return negative.defined() ? request.guidance[call] : 1.0; };

@@ -81,6 +81,7 @@ class Pipeline {
   double scaling_factor_;
   int64_t latent_channels_;
   Network text_encoder_, unet_, vae_;
+  std::unique_ptr<CompiledUNet> compiled_;  // of unet_, or null
   struct Encoding {
     std::vector<int32_t> tokens;  // (P, L)
     int64_t prompts, clip_skip;   // P

@@ -18,7 +18,7 @@ namespace torchreel {
 // used.
 class RecordedUNet {
  public:
-  RecordedUNet(Network& network, at::Device device) : unet_(network), device_(device) {}
+  RecordedUNet(UNet unet, at::Device device) : unet_(unet), device_(device) {}
 
   // As UNet::forward. Of each kind of call the first is done as ever, which sets up what libraries set up
   // when they are first called; the second is recorded, and from then on it is repeated. Throws ERR_INTERNAL

@@ -3,6 +3,8 @@
 #include <numeric>
 #include <vector>
 
+#include "error.h"
+
 namespace torchreel {
 
 c10::IValue UNet::prepare(const at::Tensor& text) {
@@ -12,6 +14,12 @@ c10::IValue UNet::prepare(const at::Tensor& text) {
 
 at::Tensor UNet::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
                          const FreeU& freeu, FeatureCache* cache, bool reuse) {
+  if (compiled_) {
+    if (freeu || cache) throw invalid_argument("a compiled UNet takes neither freeU nor featureCache");
+    at::Tensor output = compiled_->forward(x, time, context);
+    network_.check_files();
+    return output;
+  }
   c10::List<at::Tensor> state({time, x});
   c10::IValue factors;
   if (freeu) factors = c10::List<double>({(*freeu)[0], (*freeu)[1], (*freeu)[2], (*freeu)[3]});

@@ -4,6 +4,7 @@
 #include <array>
 #include <optional>
 
+#include "compiled_unet.h"
 #include "network.h"
 
 namespace torchreel {
@@ -21,7 +22,9 @@ struct FeatureCache {
 
 class UNet {
  public:
-  explicit UNet(Network& network) : network_(network) {}
+  // compiled: null, or what `forward` runs in place of the stages, with weights of the network.
+  explicit UNet(Network& network, CompiledUNet* compiled = nullptr)
+      : network_(network), compiled_(compiled) {}
 
   // text: (G, L, D). Gives what `forward` takes as its context: once per prompt.
   c10::IValue prepare(const at::Tensor& text);
@@ -31,12 +34,13 @@ class UNet {
   // shares of all stages spares the copies.
   // cache: null, or what the call leaves there for later ones, if `reuse` is not set. If it is, only the
   // outermost blocks are computed, between which the feature stands; it must come from a call with the same
-  // shape of x and the same G.
+  // shape of x and the same G. What is compiled has no stages: it takes neither freeu nor a cache.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
                      const FreeU& freeu, FeatureCache* cache = nullptr, bool reuse = false);
 
  private:
   Network& network_;
+  CompiledUNet* compiled_;
 };
 
 }  // namespace torchreel

@@ -1,0 +1,148 @@
+// What a compiled step is given and what it leaves, with a runner in place of libtorch's that adds up its
+// inputs and one of the weights. Compiled code itself is in test/compiled_unet.test.ts.
+#include "compiled_unet.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
+#include <torch/csrc/inductor/aoti_torch/tensor_converter.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "check.h"
+#include "network.h"
+
+namespace {
+
+namespace fs = std::filesystem;
+using torch::inductor::AOTIModelContainerRunner;
+
+const char* weight = "conv_in.bias";  // (32)
+bool fails = false;                   // when it is loaded or run
+const at::Tensor* taken = nullptr;    // the weight, as the runner got it
+std::string library, operators;       // the files that the runner was made from
+fs::path folder;                      // where they were
+
+std::string content(const fs::path& file) {
+  std::ostringstream text;
+  text << std::ifstream(file).rdbuf();
+  return text.str();
+}
+
+// As the functions of a library: 0 is success.
+AOTIRuntimeError count(AOTInductorModelContainerHandle, size_t* constants) { return *constants = 1, 0; }
+AOTIRuntimeError name(AOTInductorModelContainerHandle, size_t, const char** name) {
+  return *name = "constant", 0;
+}
+AOTIRuntimeError path(AOTInductorModelContainerHandle, size_t, const char** path) {
+  return *path = weight, 0;
+}
+AOTIRuntimeError take(AOTInductorModelContainerHandle, AOTInductorConstantMapHandle constants, bool, bool) {
+  taken = reinterpret_cast<torch::inductor::TensorConstantMap*>(constants)->at("constant");
+  return 0;
+}
+AOTIRuntimeError close(AOTInductorModelContainerHandle) { return taken = nullptr, 0; }
+
+class Adding : public AOTIModelContainerRunner {
+ public:
+  Adding() {
+    get_num_constants_func_ = count;
+    get_constant_name_func_ = name;
+    get_constant_original_fqn_func_ = path;
+    update_user_managed_constant_buffer_func_ = take;
+    delete_func_ = close;
+  }
+
+ private:
+  std::vector<at::Tensor> run_impl(std::vector<AtenTensorHandle>& handles, void*) override {
+    if (fails) throw std::runtime_error("API call failed");
+    auto inputs = torch::aot_inductor::alloc_tensors_by_stealing_from_handles(handles.data(), handles.size());
+    check(inputs[0].is_contiguous(), "the sample is dense, as the code takes it to be");
+    at::Tensor sum = taken->sum().to(at::kFloat);
+    for (size_t i = 1; i < inputs.size(); ++i) sum = sum + inputs[i].sum();
+    return {inputs[0] + sum};
+  }
+};
+
+std::unique_ptr<AOTIModelContainerRunner> make(const std::string& file, size_t, const std::string& device,
+                                               const std::string&, const bool) {
+  folder = fs::path(file).parent_path();
+  library = content(file);
+  operators = content(folder / "unet.json");
+  check(device == "cpu", device);
+  if (fails) throw std::runtime_error("it is no library");
+  return std::make_unique<Adding>();
+}
+
+torchreel_compiled_unet compiled() {
+  static const std::string code = "code";
+  return {reinterpret_cast<const uint8_t*>(code.data()), code.size(), "{}", {1, 4, 2, 8, 8}, 2, 5};
+}
+
+void test_files() {
+  torchreel::CompiledUNet unet(compiled(), at::kCPU);
+  check(library == "code" && operators == "{}", "the runner is made of the files");
+  check(!folder.empty() && !fs::exists(folder), "which are gone when it is made");
+  fails = true;
+  check_throws("ERR_MODEL_CORRUPT", "it is no library",
+               [] { torchreel::CompiledUNet(compiled(), at::kCPU); });
+  check(!fs::exists(folder), "and when it is not made");
+  fails = false;
+}
+
+void test_weights(torchreel::Network& network, at::ScalarType dtype) {
+  torchreel::CompiledUNet unet(compiled(), at::kCPU);
+  auto shares = network.place();
+  unet.take(network);
+  at::Tensor placed = network.placed().at(weight);
+  check(taken->data_ptr() == placed.data_ptr() && taken->scalar_type() == dtype,
+        "it takes weights as they lie");
+  float bias = placed.sum().to(at::kFloat).item<float>();
+  placed.reset();
+
+  at::Tensor longer = at::zeros({1, 4, 6, 8, 8});
+  c10::List<at::Tensor> texts({at::ones({2, 1, 5, 1}), at::ones({2, 1, 5, 1})});
+  at::Tensor window = longer.narrow(2, 1, 2), time = at::ones({}) * 7;
+  float sum = unet.forward(window, time, texts).flatten()[0].item<float>();
+  check(sum == bias + 7 + 10 + 10, "it computes with the sample, the time, the texts and the weight");
+  check_throws("ERR_INVALID_ARGUMENT", "another size", [&] { unet.forward(longer, time, texts); });
+  c10::List<at::Tensor> alone({at::ones({1, 1, 5, 1})});
+  check_throws("ERR_INVALID_ARGUMENT", "other texts", [&] { unet.forward(window, time, alone); });
+
+  fails = true;
+  check_throws("ERR_INTERNAL", "API call failed", [&] { unet.forward(window, time, texts); });
+  fails = false;
+
+  at::Tensor held = *taken;
+  size_t uses = held.use_count();
+  unet.release();
+  check(held.use_count() == uses - 1, "what is released is not held");
+}
+
+void test_other_network(torchreel::Network& network) {
+  auto shares = network.place();
+  weight = "of.another";
+  torchreel::CompiledUNet unet(compiled(), at::kCPU);
+  check_throws("ERR_MODEL_INCOMPATIBLE", "of.another", [&] { unet.take(network); });
+}
+
+}  // namespace
+
+int main(int, char** arguments) {
+  c10::InferenceMode inference;
+  torch::inductor::getAOTIModelRunnerRegistry()["cpu"] = make;
+  std::string fixtures = arguments[1];
+  std::string graph = fixtures + "/../../models/graphs/tiny/unet.pt";
+  std::string weights = fixtures + "/tiny/checkpoint/unet/diffusion_pytorch_model.safetensors";
+  const char* file = weights.c_str();
+  test_files();
+  torchreel::Network whole("unet", {graph.c_str(), &file, 1}, at::kCPU, at::kFloat);
+  test_weights(whole, at::kFloat);
+  torchreel::Network half("unet", {graph.c_str(), &file, 1}, at::kCPU, at::kBFloat16);
+  test_weights(half, at::kBFloat16);
+  test_other_network(whole);
+  return 0;
+}

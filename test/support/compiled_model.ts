@@ -1,0 +1,59 @@
+import { execFileSync } from 'node:child_process'
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { findLibtorch } from '#dist/libtorch.js'
+import { repository, tinyCheckpoint } from './fixtures.js'
+
+const modules = `${repository}build/python`
+const environment = {
+  ...process.env,
+  PYTHONPATH: `${path.dirname(findLibtorch().folder)}:${modules}`,
+  AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL: 'O0', // sooner done
+}
+
+/** Runs `python3` with the libtorch's Python part. */
+export function python(...parameters: string[]): string {
+  return execFileSync('python3', ['-W', 'ignore', ...parameters], {
+    ...{ cwd: repository, env: environment, encoding: 'utf8', stdio: 'pipe' },
+  })
+}
+
+/** Gets the modules that compiling takes where python3 has them not. */
+function getModules(): void {
+  const requirements = `${repository}models/requirements-compile.txt`
+  const names = readFileSync(requirements, 'utf8').match(/^\w+$/gm) as string[]
+  try {
+    python('-c', `import ${names.join(', ')}`)
+  } catch {
+    const options = ['--quiet', '--retries', '1', '--target', modules, '--requirement', requirements]
+    python('-m', 'pip', 'install', ...options)
+  }
+}
+
+/** What {@link makeCompiledModel} compiles for. */
+export const compiledSize = { frames: 4, width: 16, height: 16 }
+
+/** Makes a checkpoint with the smallest UNet there can be, its graphs, and the UNet compiled. */
+export function makeCompiledModel(folder: string): { model: string; compiledUnet: string } {
+  const configs = path.join(folder, 'configs')
+  const model = path.join(folder, 'model')
+  const compiledUnet = path.join(folder, 'unet.pt2')
+  cpSync(tinyCheckpoint, configs, { recursive: true, filter: (name) => !name.endsWith('.safetensors') })
+  const config = path.join(configs, 'unet', 'config.json')
+  writeFileSync(
+    config,
+    JSON.stringify({
+      ...JSON.parse(readFileSync(config, 'utf8')),
+      ...{ down_block_types: ['CrossAttnDownBlock3D'], up_block_types: ['CrossAttnUpBlock3D'] },
+      ...{ block_out_channels: [16], norm_num_groups: 4, attention_head_dim: 8 },
+    }),
+  )
+  python('models/random_checkpoint.py', configs, '--output', model)
+  cpSync(`${repository}models/graphs`, path.join(model, 'graphs'), { recursive: true }) // has the other networks
+  python('models/export.py', model)
+  getModules()
+  const { frames, width, height } = compiledSize
+  const size = ['--frames', `${frames}`, '--width', `${width}`, '--height', `${height}`]
+  python('models/export.py', model, '--compile', compiledUnet, ...size)
+  return { model, compiledUnet }
+}
