@@ -8,6 +8,7 @@ const modules = `${repository}build/python`
 const environment = {
   ...process.env,
   PYTHONPATH: `${path.dirname(findLibtorch().folder)}:${modules}`,
+  TORCHINDUCTOR_CACHE_DIR: `${repository}build/inductor`,
   AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL: 'O0', // sooner done
 }
 
