@@ -8,9 +8,9 @@ namespace {
 
 // Known to libtorch as soon as this library is loaded, and for as long as the process lives: graphs may
 // outlive all else.
-bool register_operators() {
+torch::Library* register_operators() {
   if (c10::Dispatcher::singleton().findSchema({"torchreel::group_norm", ""}))
-    return false;  // by another core
+    return nullptr;  // by another core
   auto* library = new torch::Library(torch::Library::FRAGMENT, "torchreel", std::nullopt, __FILE__, __LINE__);
   library->def(
       "group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps, bool silu) -> Tensor");
@@ -24,10 +24,11 @@ bool register_operators() {
   library->impl("convolve_3x3", c10::DispatchKey::CPU, convolve_3x3);
   library->impl("upsample_and_convolve", c10::DispatchKey::CPU, upsample_and_convolve);
   library->impl("convolve_frames", c10::DispatchKey::CPU, convolve_frames);
-  return true;
+  return library;
 }
 
-[[maybe_unused]] const bool registered = register_operators();
+// Kept, though nobody reads it, so that LeakSanitizer finds the library.
+[[gnu::used]] torch::Library* const registered = register_operators();
 
 }  // namespace
 
