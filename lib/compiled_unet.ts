@@ -3,7 +3,6 @@ import { stat } from 'node:fs/promises'
 import path from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { crc32 } from 'node:zlib'
-import { openPromise } from 'yauzl'
 import { invalidArgument, TorchreelError } from './errors.js'
 import type { NativeCompiledUnet } from './native.js'
 import type { CheckedGenerateOptions } from './options.js'
@@ -80,6 +79,7 @@ export async function readCompiledUnet(file: string): Promise<CompiledUnet> {
 
 /** The package's libraries and what stands about them, by name. */
 async function readEntries(file: string): Promise<Map<string, Buffer>> {
+  const { openPromise } = await import('yauzl') // here, because few calls need what takes milliseconds to load
   const zip = await openPromise(file, { autoClose: false })
   try {
     const contents = new Map<string, Buffer>()
