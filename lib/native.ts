@@ -142,8 +142,6 @@ type NativeModel = (input: Float32Array, timestep: number, call: number) => Floa
 /** The addon's functions. */
 interface Addon {
   load(libraries: string[], core: string): string
-  /** The same on a thread of libuv's. */
-  loadBeside(libraries: string[], core: string): Promise<void>
   leaveAtExit(): void
   checkDevice(device: string): void
   createPipeline(): PipelineHandle
@@ -182,68 +180,34 @@ interface Addon {
   ): Float32Array
 }
 
-/** What is loaded. */
-interface Native {
-  readonly addon: Addon
-  readonly libtorch: Libtorch
-}
-
 const require = createRequire(import.meta.url)
-let loaded: Native | undefined
-/** Whether the addon hears of the process's exit. */
-let watched = false
+let loaded: { addon: Addon; libtorch: Libtorch } | undefined
 
 /**
- * Loads the addon, libtorch and the core that was built for it; once per process. The event loop stands still for the
- * fifth of a second that libtorch takes.
+ * Loads the addon, libtorch and the core that was built for it; once per process.
  *
  * @throws TorchreelError `ERR_NATIVE_LOAD` with what was tried, `ERR_LIBTORCH_NOT_FOUND`
  */
-export function loadNative(libtorchFolder?: string): Native {
+export function loadNative(libtorchFolder?: string): { addon: Addon; libtorch: Libtorch } {
   if (loaded && libtorchFolder === undefined) return loaded
-  const { addon, libtorch, libraries, core, failed } = findNative(libtorchFolder)
-  try {
-    addon.load(libraries, core)
-  } catch (error) {
-    throw failed(error)
-  }
-  loaded = { addon, libtorch }
-  return loaded
-}
-
-/** As {@link loadNative}, with libtorch opened on another thread. */
-export async function loadNativeBeside(libtorchFolder?: string): Promise<Native> {
-  if (loaded && libtorchFolder === undefined) return loaded
-  const { addon, libtorch, libraries, core, failed } = findNative(libtorchFolder)
-  try {
-    await addon.loadBeside(libraries, core)
-  } catch (error) {
-    throw failed(error)
-  }
-  loaded = { addon, libtorch }
-  return loaded
-}
-
-/** The addon, and the files that it is to open; `failed` says what was tried. */
-function findNative(libtorchFolder: string | undefined) {
   requirePlatform()
   const file = addonFile()
   const libtorch = findLibtorch(libtorchFolder)
-  const libraries = librariesOf(libtorch)
-  const files = [file, ...libraries]
-  const failed = (error: unknown) => loadError(error as Error, libtorch, files)
+  const files = [file, ...librariesOf(libtorch)]
+  let addon: Addon
   try {
     const core = coreFile(file, libtorch.version)
     files.push(core)
-    libraries.forEach(requireWhole)
-    const addon = require(file) as Addon
-    // A worker's end is the environment's: it waits for the running step. The process's end need not wait.
-    if (isMainThread && !watched) process.on('exit', () => addon.leaveAtExit())
-    watched = true
-    return { addon, libtorch, libraries, core, failed }
+    librariesOf(libtorch).forEach(requireWhole)
+    addon = require(file) as Addon
+    addon.load(librariesOf(libtorch), core)
   } catch (error) {
-    throw failed(error)
+    throw loadError(error as Error, libtorch, files)
   }
+  // A worker's end is the environment's: it waits for the running step. The process's end need not wait.
+  if (isMainThread && !loaded) process.on('exit', () => addon.leaveAtExit())
+  loaded = { addon, libtorch }
+  return loaded
 }
 
 /** What the native side rejects with, as a TorchreelError with the stack of who asked. */

@@ -26,7 +26,7 @@ import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
 import type { Limits } from './limits.js'
 import { type PipelineMemory, pipelineMemory } from './memory.js'
-import { loadNativeBeside, NativePipeline } from './native.js'
+import { loadNative, NativePipeline } from './native.js'
 import { abortSignal, integer, type Numbers, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
@@ -151,8 +151,6 @@ export class TextToVideoPipeline implements AsyncDisposable {
     })
     const checkpoint = await readCheckpoint(folder, checked)
     const scheduler = schedulerOf(checkpoint)
-    const loading = loadNativeBeside(checked.libtorch)
-    loading.catch(() => {}) // until it is waited for
     const tokenizer = await Tokenizer.load(
       checkpoint.tokenizerFolder,
       checkpoint.positions,
@@ -163,7 +161,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       const weights = [text_encoder, unet, vae].flatMap((network) => network.weights)
       await verifyFiles(checkpoint.folder, weights, signal)
     }
-    const { libtorch } = await loading
+    const { libtorch } = loadNative(checked.libtorch)
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
     const { limits } = checked

@@ -50,7 +50,7 @@ test('30: arguments of every wrong kind', () => {
       )
     }
   }
-  for (const name of ['load', 'loadBeside', 'checkDevice', 'createGenerator', 'runProgram']) {
+  for (const name of ['load', 'checkDevice', 'createGenerator', 'runProgram']) {
     assert.throws(() => call(name), refused, name)
   }
 })

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { after, describe, test } from 'node:test'
 import { type GenerateOptions, TextToVideoPipeline } from 'torchreel'
-import { startNode, startProgram } from './support/child.js'
+import { startProgram } from './support/child.js'
 import { tinyCheckpoint } from './support/fixtures.js'
 
 const small: GenerateOptions = { steps: 4, frames: 2, seed: 1 }
@@ -309,22 +309,6 @@ describe('the process', () => {
       assert.deepEqual({ code, signal, stderr }, { code: status, signal: null, stderr: '' })
     })
   }
-
-  test('23: process.exit() while libtorch is opened leaves with its status', async () => {
-    const program = `
-      import { readFileSync } from 'node:fs'
-      import { TextToVideoPipeline } from 'torchreel'
-      TextToVideoPipeline.fromPretrained(${JSON.stringify(tinyCheckpoint)})
-      const look = () => {
-        if (readFileSync('/proc/self/maps', 'latin1').includes('/libtorch_cpu.so')) process.exit(3)
-        setTimeout(look, 1)
-      }
-      look()`
-    for (let i = 0; i < 10; i++) {
-      const { code, signal, stdout, stderr } = await startNode(['--input-type=module', '-e', program]).ended
-      assert.deepEqual({ code, signal, stdout, stderr }, { code: 3, signal: null, stdout: '', stderr: '' })
-    }
-  })
 
   test('24: an uncaught exception in the middle of a step ends with status 1 and its stack', async () => {
     const { ended } = startProgram(midJob(`setImmediate(() => { throw new Error('uncaught here') })`))

@@ -2,11 +2,7 @@
 // here.
 #include <napi.h>
 
-#include <memory>
 #include <stdexcept>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include "arguments.h"
 #include "core_library.h"
@@ -29,36 +25,7 @@ Napi::Value load(const Napi::CallbackInfo& info) {
   }
 }
 
-// Opens the core on a thread of libuv's: the one job there, since no pipeline has a thread yet.
-class Opening : public Napi::AsyncWorker {
- public:
-  Opening(Napi::Env env, std::vector<std::string> libraries, std::string core)
-      : AsyncWorker(env),
-        libraries_(std::move(libraries)),
-        core_(std::move(core)),
-        deferred_(Napi::Promise::Deferred::New(env)) {}
-  Napi::Promise promise() const { return deferred_.Promise(); }
-
- protected:
-  void Execute() override { open_core(libraries_, core_); }
-  void OnOK() override { deferred_.Resolve(Env().Undefined()); }
-  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
-
- private:
-  std::vector<std::string> libraries_;
-  std::string core_;
-  Napi::Promise::Deferred deferred_;
-};
-
-Napi::Value load_beside(const Napi::CallbackInfo& info) {
-  auto opening = std::make_unique<Opening>(info.Env(), strings_argument(info[0], "libraries"),
-                                           string_argument(info[1], "core"));
-  Napi::Promise promise = opening->promise();
-  opening.release()->Queue();  // which deletes it at its end
-  return promise;
-}
-
-void leave_in_exit(const Napi::CallbackInfo&) { leave_at_exit(); }
+void leave_at_exit(const Napi::CallbackInfo&) { opened_core().leave_at_exit(); }
 
 void check_device(const Napi::CallbackInfo& info) {
   torchreel_error error{};
@@ -117,10 +84,8 @@ Napi::Value randn(const Napi::CallbackInfo& info) {
 }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
-  prepare_environment();
   exports.Set("load", Napi::Function::New(env, load, "load"));
-  exports.Set("loadBeside", Napi::Function::New(env, load_beside, "loadBeside"));
-  exports.Set("leaveAtExit", Napi::Function::New(env, leave_in_exit, "leaveAtExit"));
+  exports.Set("leaveAtExit", Napi::Function::New(env, leave_at_exit, "leaveAtExit"));
   exports.Set("checkDevice", Napi::Function::New(env, check_device, "checkDevice"));
   exports.Set("createPipeline", Napi::Function::New(env, create_pipeline, "createPipeline"));
   exports.Set("openPipeline", Napi::Function::New(env, open_pipeline, "openPipeline"));

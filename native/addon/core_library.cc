@@ -2,7 +2,6 @@
 
 #include <dlfcn.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include <mutex>
 #include <stdexcept>
@@ -29,13 +28,6 @@ void* open_library(const std::string& path) {
 
 }  // namespace
 
-void prepare_environment() {
-  // libgomp reads this when it is loaded: how often a thread that waits looks again before it sleeps. Its
-  // default starves JavaScript's thread and, beside other work, libtorch itself; sleeping at once takes twice
-  // the time on small networks. The user's own settings win.
-  if (!::getenv("OMP_WAIT_POLICY")) ::setenv("GOMP_SPINCOUNT", "3000", /*overwrite=*/0);
-}
-
 const torchreel_core& open_core(const std::vector<std::string>& libraries, const std::string& core) {
   OpenedCore& state = opened();
   std::lock_guard lock(state.mutex);
@@ -45,6 +37,10 @@ const torchreel_core& open_core(const std::vector<std::string>& libraries, const
     if (state.files == files) return *state.table;
     throw std::runtime_error("this process has already loaded " + state.files.front());
   }
+  // libgomp reads this when it is loaded: how often a thread that waits looks again before it sleeps. Its
+  // default starves JavaScript's thread and, beside other work, libtorch itself; sleeping at once takes twice
+  // the time on small networks. The user's own settings win.
+  if (!::getenv("OMP_WAIT_POLICY")) ::setenv("GOMP_SPINCOUNT", "3000", /*overwrite=*/0);
   for (const std::string& library : libraries) open_library(library);
   auto table =
       reinterpret_cast<const torchreel_core* (*)()>(::dlsym(open_library(core), "torchreel_core_table"));
@@ -55,16 +51,6 @@ const torchreel_core& open_core(const std::vector<std::string>& libraries, const
   state.table = table();
   state.files = std::move(files);
   return *state.table;
-}
-
-void leave_at_exit() {
-  OpenedCore& state = opened();
-  std::unique_lock lock(state.mutex, std::try_to_lock);
-  if (!lock) {
-    ::on_exit([](int status, void*) { ::_exit(status); }, nullptr);
-  } else if (state.table) {
-    state.table->leave_at_exit();
-  }
 }
 
 const torchreel_core& opened_core() {
