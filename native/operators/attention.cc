@@ -159,6 +159,8 @@ at::Tensor attention(const at::Tensor& queries, const at::Tensor& keys, const at
   for (const at::Tensor* tensor : {&queries, &keys, &values}) {
     TORCH_CHECK(tensor->dim() == 4 && tensor->scalar_type() == at::kFloat && tensor->stride(3) == 1,
                 "attention takes float32 (N, heads, tokens, d), whose last stride is 1");
+    TORCH_CHECK(tensor->stride(2) >= tensor->size(3) || tensor->size(2) <= 1,
+                "attention takes tokens that do not overlap");
     TORCH_CHECK(tensor->size(0) == queries.size(0) && tensor->size(1) == queries.size(1) &&
                     tensor->size(3) == queries.size(3) &&
                     tensor->size(2) == (tensor == &queries ? *tensor : keys).size(2),
@@ -166,6 +168,7 @@ at::Tensor attention(const at::Tensor& queries, const at::Tensor& keys, const at
   }
   int64_t sources = keys.size(2);
   TORCH_CHECK(sources > 0, "attention takes one key or more");
+  if (queries.numel() == 0) return queries.transpose(1, 2).contiguous();
   if (sources <= most_short_keys) return short_attention(queries, keys, values);
   if (products_pay(sources, queries.size(3))) return attention_by_products(queries, keys, values);
   return at::scaled_dot_product_attention(queries, keys, values).transpose(1, 2).contiguous();

@@ -13,14 +13,8 @@ namespace torchreel {
 // piece its rows would lie so far apart that at powers of two they share a place in a core's cache.
 constexpr int64_t panel_width = 64;
 
-// How many columns of the second factor to take at a time, whole panels or all there are: as many as leave it
-// in the cache that the cores share. floats: what a column takes.
-inline int64_t columns_at_once(int64_t columns, int64_t floats) {
-  int64_t some = std::max<int64_t>(1, (int64_t{1} << 22) / (floats * panel_width)) * panel_width;
-  return std::min(some, columns);
-}
-
-// There are such products for some processors only.
+// Whether there are such products: not in every libtorch. Where the processor lacks vectors (AVX2), libtorch
+// makes them with its general ones: right, and slower.
 inline bool has_products() {
   static const bool there = [] {
     float one[lanes * lanes] = {}, product[lanes * lanes];
@@ -35,7 +29,7 @@ inline bool has_products() {
   return there;
 }
 
-// What oneDNN keeps for a thread goes with it.
+// Gives back what the processor was set to for a thread's products; their code stays, one for each shape.
 struct ProductsOfThread {
   ~ProductsOfThread() { at::native::cpublas::brgemm_release(); }
 };

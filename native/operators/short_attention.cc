@@ -12,6 +12,7 @@ namespace torchreel {
 namespace {
 
 constexpr int64_t at_a_time = 4;  // sums, each of which would wait for its own last addition
+static_assert(most_short_keys % at_a_time == 0);
 
 // 16 queries at a time, one to a lane: what belongs to a key is a vector, and nothing is summed up across
 // lanes. transposed: room for (d, 16), queries first and then what they get.
@@ -94,7 +95,6 @@ at::Tensor short_attention(const at::Tensor& queries, const at::Tensor& keys, co
   int64_t items = queries.size(0), heads = queries.size(1), tokens = queries.size(2), width = queries.size(3);
   int64_t sources = keys.size(2);
   at::Tensor output = at::empty({items, tokens, heads, width}, queries.options());
-  if (output.numel() == 0) return output;
   int64_t grain = std::max<int64_t>(1, (int64_t{1} << 15) / (tokens * sources * width));
   in_parallel(items * heads, grain, [&](int64_t begin, int64_t end) {
     std::vector<float> transposed(static_cast<size_t>(width * lanes));

@@ -26,6 +26,13 @@ inline bool winograd_pays(int64_t tiles, const at::Tensor& weight) {
          tiles >= 32 && has_products();
 }
 
+// How many columns of the second factor to take at a time, whole panels or all there are: as many as leave it
+// in the cache that the cores share. floats: what a column takes.
+inline int64_t columns_at_once(int64_t columns, int64_t floats) {
+  int64_t some = std::max<int64_t>(1, (int64_t{1} << 22) / (floats * panel_width)) * panel_width;
+  return std::min(some, columns);
+}
+
 // A Filter has
 //     positions, results         of a transformed tile, of a tile's results
 //     skips(position)            whether the transformed inputs are 0 there
@@ -41,7 +48,7 @@ void winograd(const Filter& filter, int64_t tiles, const at::Tensor& weight, con
   int64_t slice = columns_at_once(outputs, positions * channels);
   // As many tiles as a core's own cache holds, before and after the products, but enough to pay for reading
   // the kernels; the same for each of the threads.
-  int64_t threads = at::get_num_threads(), share = (tiles + threads - 1) / threads;
+  int64_t threads = at::get_num_threads(), share = std::max(lanes, (tiles + threads - 1) / threads);
   int64_t most = std::clamp<int64_t>((int64_t{1} << 17) / (positions * (channels + slice)), 64, 256);
   int64_t batches = (share + most - 1) / most, batch = (share + batches - 1) / batches;
   int64_t parts = (tiles + batch - 1) / batch;
