@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { constants } from 'node:os'
 import { Command, CommanderError } from 'commander'
-import { TorchreelError } from '../errors.js'
+import { invalidArgument, TorchreelError } from '../errors.js'
 import { generate, type OneCallOptions } from '../generate.js'
 import type { Progress } from '../options.js'
 import { version } from '../package.js'
@@ -168,6 +168,8 @@ async function makeVideo(prompt: string, options: CommandLineOptions): Promise<v
   const file = { path: output, overwrite, metadata, sidecar, crf, bitrate, quality, codec, pixelFormat }
   const sheet: VideoSaveOptions = { overwrite, metadata, signal }
   // A save that cannot work fails now, not after minutes.
+  if (contactSheet !== undefined && !contactSheet.endsWith('.png'))
+    throw invalidArgument('contactSheet', 'a file name that ends in .png', contactSheet)
   if (contactSheet) await checkSave(contactSheet, { frameCount: 1 }, sheet)
 
   const bar = new ProgressBar(process.stderr, quiet)

@@ -58,9 +58,10 @@ export function schedulerFrom(name: string, config: object = {}): Scheduler {
   const found = Object.hasOwn(classes, name) ? classes[name] : classNamed(name)
   if (found !== undefined) return found.fromConfig(config)
   const known = [...schedulerNames, ...Object.values(classes).map((schedulerClass) => schedulerClass.name)]
+  const hint = suggestion(String(name), known) || '.'
   throw new TorchreelError(
     'ERR_INVALID_ARGUMENT',
-    `there is no scheduler "${name}"${suggestion(String(name), known)}. The schedulers are ${schedulerNames.join(', ')}, ` +
+    `there is no scheduler "${name}"${hint} The schedulers are ${schedulerNames.join(', ')}, ` +
       'or their class names',
     { parameter: 'scheduler', expected: `one of ${known.join(', ')}`, received: name },
   )
