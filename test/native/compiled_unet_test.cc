@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 using torch::inductor::AOTIModelContainerRunner;
 
 const char* weight = "conv_in.bias";  // (32)
-bool fails = false;                   // when it is loaded or run
+bool fails = false;                   // when it is loaded, given weights or run
 const at::Tensor* taken = nullptr;    // the weight, as the runner got it
 std::string library, operators;       // the files that the runner was made from
 fs::path folder;                      // where they were
@@ -42,7 +42,7 @@ AOTIRuntimeError path(AOTInductorModelContainerHandle, size_t, const char** path
 }
 AOTIRuntimeError take(AOTInductorModelContainerHandle, AOTInductorConstantMapHandle constants, bool, bool) {
   taken = reinterpret_cast<torch::inductor::TensorConstantMap*>(constants)->at("constant");
-  return 0;
+  return fails ? 1 : 0;
 }
 AOTIRuntimeError close(AOTInductorModelContainerHandle) { return taken = nullptr, 0; }
 
@@ -120,6 +120,24 @@ void test_weights(torchreel::Network& network, at::ScalarType dtype) {
   size_t uses = held.use_count();
   unet.release();
   check(held.use_count() == uses - 1, "what is released is not held");
+  auto refused = [&] {
+    check_throws("ERR_INTERNAL", "holds no weights", [&] { unet.forward(window, time, texts); });
+  };
+  refused();
+
+  unet.take(network);
+  check(unet.forward(window, time, texts).flatten()[0].item<float>() == sum, "it can take them again");
+  fails = true;
+  bool thrown = false;
+  try {
+    unet.take(network);
+  } catch (const std::exception&) {
+    thrown = true;
+  }
+  check(thrown, "the library refuses weights");
+  fails = false;
+  check(held.use_count() == uses - 1, "what is not taken is not held");
+  refused();
 }
 
 void test_other_network(torchreel::Network& network) {
