@@ -263,6 +263,15 @@ test('what cannot be compiled leaves no file', () => {
     /frames must be 1 or more/,
   )
   assert.throws(() => python('models/export.py', model, '--compile', file, '--width', '18'), /multiples of 4/)
+  for (const [expected, ...parameters] of [
+    [/--compile takes a checkpoint folder/, '--check', 'models/graphs', '--compile', file],
+    [/--name is not for --compile/, model, '--compile', file, '--name', 'tiny'],
+    [/--output is not for --compile/, model, '--compile', file, '--output', folder],
+    [/--frames is only for --compile/, model, '--frames', '16'],
+    [/--device is only for --compile/, model, '--device', 'cpu'],
+    [/--without-guidance is only for --compile/, model, '--without-guidance'],
+  ] as [RegExp, ...string[]][])
+    assert.throws(() => python('models/export.py', ...parameters), expected)
   assert.ok(!existsSync(file))
 })
 
