@@ -6,6 +6,7 @@ import { crc32 } from 'node:zlib'
 import { invalidArgument, TorchreelError } from './errors.js'
 import type { NativeCompiledUnet } from './native.js'
 import type { CheckedGenerateOptions } from './options.js'
+import type { SourceWishes } from './video/source_video.js'
 
 /** What a UNet's step was compiled for: the fields that models/compile_unet.py writes. */
 interface Made {
@@ -136,8 +137,15 @@ export function requireCompiledFor(
   if (missing.length > 0) refuse('a processor with', 'this machine’s', missing.join(', '))
 }
 
+/** A check of a call's options. */
+const requireOf =
+  (file: string) => (fits: boolean, parameter: string, expected: string, received: unknown) => {
+    if (!fits)
+      throw invalidArgument(parameter, `${expected} with compiledUnet ${path.basename(file)}`, received)
+  }
+
 /**
- * Whether a call runs the network in the one way that is compiled.
+ * Whether a call runs the network in the one way that is compiled, whatever its size.
  *
  * @param guidance of each call of the network
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`
@@ -148,23 +156,34 @@ export function requireCompiledCall(
   guidance: Float64Array,
   positions: number,
 ): void {
-  const require = (fits: boolean, parameter: string, expected: string, received: unknown) => {
-    if (!fits)
-      throw invalidArgument(parameter, `${expected} with compiledUnet ${path.basename(file)}`, received)
-  }
-  const { videos, frames, window, width, height, promptEmbeds, freeU, featureCache } = call
-  const seen = Math.min(window?.frames ?? frames, frames)
+  const require = requireOf(file)
+  const { videos, promptEmbeds, freeU, featureCache } = call
   const tokens = promptEmbeds?.shape[1] ?? positions
   require(videos === 1, 'prompt', 'one prompt', videos)
-  require(seen === made.frames, window ? 'window' : 'frames', `${made.frames}`, seen)
-  require(width === made.width, 'width', `${made.width}`, width)
-  require(height === made.height, 'height', `${made.height}`, height)
   require(tokens === made.tokens, 'promptEmbeds', `of ${made.tokens} tokens`, tokens)
   const guided = `${made.guidance ? 'above' : 'at most'} 1 in all steps`
   const other = guidance.find((scale) => scale > 1 !== made.guidance)
+  require(call.guidanceInterval === undefined, 'guidanceInterval', 'left out', call.guidanceInterval)
   require(other === undefined, 'guidanceScale', guided, other)
-  require(freeU === undefined, 'freeU', 'undefined', freeU)
-  require(featureCache === 1, 'featureCache', '1', featureCache)
+  require(freeU === undefined, 'freeU', 'left out', freeU)
+  require(featureCache === 1, 'featureCache', '1 or left out', featureCache)
+}
+
+/**
+ * Whether a call has the size that is compiled.
+ *
+ * @param call undefined in it is what the video will say that the call starts from
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT`
+ */
+export function requireCompiledSize(
+  { file, made }: Pick<CompiledUnet, 'file' | 'made'>,
+  { frames, width, height, window }: SourceWishes & Pick<CheckedGenerateOptions, 'window'>,
+): void {
+  const require = requireOf(file)
+  const seen = frames && Math.min(window?.frames ?? frames, frames)
+  require((seen ?? made.frames) === made.frames, window ? 'window' : 'frames', `${made.frames}`, seen)
+  require((width ?? made.width) === made.width, 'width', `${made.width}`, width)
+  require((height ?? made.height) === made.height, 'height', `${made.height}`, height)
 }
 
 /** What the core takes. */

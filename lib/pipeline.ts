@@ -17,11 +17,13 @@ import {
   readCompiledUnet,
   requireCompiledCall,
   requireCompiledFor,
+  requireCompiledSize,
 } from './compiled_unet.js'
 import { defaultModel } from './default_model.js'
 import { resolveDevice } from './device.js'
 import { TorchreelError } from './errors.js'
 import { chooseSeed } from './generator.js'
+import { guidancePerCall } from './guidance.js'
 import { resolveModel } from './hub/hub.js'
 import { type DecodedFrame, Job, ProgressClock } from './job.js'
 import type { Limits } from './limits.js'
@@ -156,11 +158,6 @@ export class TextToVideoPipeline implements AsyncDisposable {
       checkpoint.positions,
       checkpoint.vocabularySize,
     )
-    if (checked.verify) {
-      const { text_encoder, unet, vae } = checkpoint.files
-      const weights = [text_encoder, unet, vae].flatMap((network) => network.weights)
-      await verifyFiles(checkpoint.folder, weights, signal)
-    }
     const { libtorch } = loadNative(checked.libtorch)
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
@@ -173,6 +170,11 @@ export class TextToVideoPipeline implements AsyncDisposable {
         device,
         dtype,
       })
+    if (checked.verify) {
+      const { text_encoder, unet, vae } = checkpoint.files
+      const weights = [text_encoder, unet, vae].flatMap((network) => network.weights)
+      await verifyFiles(checkpoint.folder, weights, signal)
+    }
     const native = await NativePipeline.open(
       {
         textEncoder: checkpoint.files.text_encoder,
@@ -353,6 +355,12 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const scheduler = this.#schedulerFor(call.scheduler)
     const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
     decodeProgram(program) // refuses one that the core would refuse
+    const compiled = this.#compiledUnet
+    if (compiled) {
+      const guidance = guidancePerCall(call, program.timesteps.length)
+      requireCompiledCall(compiled, call, guidance, this.#checkpoint.positions)
+      requireCompiledSize(compiled, call.video === undefined ? call : { ...call.wishes, window: call.window })
+    }
     const prepare = () => {
       const ends = AbortSignal.any([this.#disposal.signal, ...(signal ? [signal] : [])])
       return prepareFiles({ ...call, signal: ends }, this.#checkpoint, this.#limits)
@@ -380,7 +388,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       decodeChunk: this.device === 'cpu' ? 1 : 4,
     })
     const compiled = this.#compiledUnet
-    if (compiled) requireCompiledCall(compiled, call, request.guidance, this.#checkpoint.positions)
+    if (compiled && source) requireCompiledSize(compiled, call)
 
     const { model, libtorch, device, dtype } = this
     const settings = settingsOf(call, scheduler, this.#adapters)

@@ -218,11 +218,12 @@ def compile_step(checkpoint: Path, output: Path, arguments: argparse.Namespace) 
         raise FileNotFoundError(f"no graph of this architecture: run export.py {checkpoint} without --compile first")
     scale = 2 ** (len(vae.block_out_channels) - 1)
     own_size = configs["unet"].get("sample_size", 32) * scale
+    device = arguments.device or "cpu"
     wanted = Wanted(
         graph=graphs[0],
-        device=arguments.device,
-        dtype=arguments.dtype or ("float32" if arguments.device == "cpu" else "float16"),
-        frames=arguments.frames,
+        device=device,
+        dtype=arguments.dtype or ("float32" if device == "cpu" else "float16"),
+        frames=16 if arguments.frames is None else arguments.frames,
         height=arguments.height or own_size,
         width=arguments.width or own_size,
         scale=scale,
@@ -248,15 +249,24 @@ def main() -> int:
     )
     compiling = parser.add_argument_group("compile the UNet's step, for the machine that this runs on")
     compiling.add_argument("--compile", type=Path, metavar="FILE.pt2", help="the package to write")
-    compiling.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    compiling.add_argument("--device", choices=("cpu", "cuda"), help="[cpu]")
     compiling.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="[float32 on cpu, else float16]")
-    compiling.add_argument("--frames", type=int, default=16, help="of the video, or of a window [16]")
+    compiling.add_argument("--frames", type=int, help="of the video, or of a window [16]")
     compiling.add_argument("--height", type=int, help="pixels [the checkpoint's own]")
     compiling.add_argument("--width", type=int, help="pixels [the checkpoint's own]")
-    compiling.add_argument("--without-guidance", action="store_true", help="for calls with guidanceScale 1 or less")
+    compiling.add_argument(
+        "--without-guidance", action="store_true", default=None, help="for calls with guidanceScale 1 or less"
+    )
     arguments = parser.parse_args()
     if (arguments.checkpoint is None) == (arguments.check is None):
         parser.error("give a checkpoint folder, or --check and folders of graphs")
+    if arguments.compile and arguments.check:
+        parser.error("--compile takes a checkpoint folder, not --check")
+    of_compiling = ("device", "dtype", "frames", "height", "width", "without_guidance")
+    for option in ("output", "name") if arguments.compile else of_compiling:
+        if getattr(arguments, option) is not None:
+            where = "not" if arguments.compile else "only"
+            parser.error(f"--{option.replace('_', '-')} is {where} for --compile")
     if arguments.compile:  # for the libtorch that it comes from, whichever it is
         try:
             compile_step(arguments.checkpoint, arguments.compile, arguments)

@@ -87,6 +87,7 @@ if [[ $parts == *' tests '* ]]; then
 fi
 if [[ $parts == *' parity '* ]]; then step 'parity and times' node build/bench/devices.js; fi
 if [[ $parts == *' package '* ]]; then
+  rm -f "$compiled" # an earlier run's, which `bench` would measure if this one fails
   if [ "$cuda" = 1 ]; then
     step 'compile the UNet for this GPU' package random-320 --device cuda
   else

@@ -150,6 +150,25 @@ describe('what it was not compiled for is refused', () => {
     await assert.rejects(pipeline.generate(undefined, embedded), { parameter: 'promptEmbeds' })
   })
 
+  test('before the video is read that the call starts from', async () => {
+    const video = path.join(folder, 'absent.mp4')
+    for (const [parameter, options] of calls)
+      await assert.rejects(pipeline.generate('a cat', { ...call, video, ...options }), { parameter })
+  })
+
+  test('a video of another size', async () => {
+    const frame = { width: 24, height: 16, data: new Uint8Array(24 * 16 * 3) }
+    const own = { ...call, frames: undefined, width: undefined, height: undefined }
+    const four = pipeline.generate('a cat', { ...own, video: [frame, frame, frame, frame] })
+    await assert.rejects(four, { parameter: 'width', expected: /16/ })
+    const one = pipeline.generate('a cat', { ...own, video: [frame], width: 16 })
+    await assert.rejects(one, { parameter: 'frames', expected: /4/ })
+  })
+
+  test('before the weights are read for verify', async () => {
+    await assert.rejects(load({ dtype: 'bfloat16', verify: true }), { code: 'ERR_MODEL_INCOMPATIBLE' })
+  })
+
   test('offload sequential', () =>
     assert.rejects(load({ offload: 'sequential' }), {
       code: 'ERR_INVALID_ARGUMENT',
@@ -244,6 +263,15 @@ test('what cannot be compiled leaves no file', () => {
     /frames must be 1 or more/,
   )
   assert.throws(() => python('models/export.py', model, '--compile', file, '--width', '18'), /multiples of 4/)
+  for (const [expected, ...parameters] of [
+    [/--compile takes a checkpoint folder/, '--check', 'models/graphs', '--compile', file],
+    [/--name is not for --compile/, model, '--compile', file, '--name', 'tiny'],
+    [/--output is not for --compile/, model, '--compile', file, '--output', folder],
+    [/--frames is only for --compile/, model, '--frames', '16'],
+    [/--device is only for --compile/, model, '--device', 'cpu'],
+    [/--without-guidance is only for --compile/, model, '--without-guidance'],
+  ] as [RegExp, ...string[]][])
+    assert.throws(() => python('models/export.py', ...parameters), expected)
   assert.ok(!existsSync(file))
 })
 

@@ -111,7 +111,7 @@ export function factsAsJson(facts: VideoFacts): Omit<VideoFacts, 'latents'> {
     libtorch,
     device,
     dtype,
-    ...(compiledUnet === undefined ? {} : { compiledUnet }),
+    compiledUnet,
     timings,
     warnings,
   }

@@ -80,22 +80,25 @@ CompiledUNet::CompiledUNet(const torchreel_compiled_unet& compiled, at::Device d
 
 void CompiledUNet::take(const Network& network) {
   auto placed = network.placed();
-  weights_.clear();
+  release();
+  std::unordered_map<std::string, at::Tensor> weights;
   for (const auto& [name, path] : runner_->getConstantNamesToOriginalFQNs()) {
     auto weight = placed.find(path);
     if (weight == placed.end()) {
       throw Error("ERR_MODEL_INCOMPATIBLE",
                   "the compiled UNet has a weight " + path + ", the model has none");
     }
-    // As it was compiled for: what was converted on a CPU, or adapted on a GPU, is laid out otherwise.
+    // As it was compiled for: what was converted on a CPU, or adapted on a GPU, is laid out otherwise. Its
+    // kernels are copied then, once more than the network counts.
     int64_t dimensions = device_.is_cpu() ? 0 : weight->second.dim();
     auto layout = dimensions == 4   ? at::MemoryFormat::ChannelsLast
                   : dimensions == 5 ? at::MemoryFormat::ChannelsLast3d
                                     : at::MemoryFormat::Contiguous;
-    weights_.emplace(name, weight->second.contiguous(layout));
+    weights.emplace(name, weight->second.contiguous(layout));
   }
-  runner_->update_constant_buffer(weights_, /*use_inactive=*/false, /*validate_full_updates=*/true,
+  runner_->update_constant_buffer(weights, /*use_inactive=*/false, /*validate_full_updates=*/true,
                                   /*user_managed=*/true);
+  weights_ = std::move(weights);  // each stays at the address that the library holds
 }
 
 at::Tensor CompiledUNet::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context) {
@@ -107,6 +110,7 @@ at::Tensor CompiledUNet::forward(const at::Tensor& x, const at::Tensor& time, co
     inputs.push_back(text);
   }
   if (x.sizes() != shape_) throw invalid_argument("the UNet was compiled for another size");
+  if (weights_.empty()) throw Error("ERR_INTERNAL", "the compiled UNet holds no weights", "denoise");
   faults::point();
   c10::DeviceGuard guard(device_);  // its current stream is the library's
   try {

@@ -24,12 +24,12 @@ class CompiledUNet {
   CompiledUNet(const torchreel_compiled_unet& compiled, at::Device device);
 
   // From now on computes with the network's weights as they lie now; all stages must be placed, and stay so
-  // until `release` or the next `take`.
+  // until `release` or the next `take`. One that throws leaves none.
   void take(const Network& network);
   void release() { weights_.clear(); }
 
   // As UNet::forward. Throws ERR_INVALID_ARGUMENT for another shape than it was compiled for, ERR_INTERNAL
-  // for whatever fails in it, refused memory included.
+  // without weights and for whatever fails in it, refused memory included.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context);
 
  private:

@@ -133,11 +133,13 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
 }
 
 void Pipeline::keep() {
-  if (offload_ != Offload::none) return;
+  if (offload_ != Offload::none || !kept_.empty()) return;
+  Shares shares;
   for (Network* network : {&text_encoder_, &unet_, &vae_}) {
-    for (Network::Share& share : network->place()) kept_.push_back(std::move(share));
+    for (Network::Share& share : network->place()) shares.push_back(std::move(share));
   }
   if (compiled_) compiled_->take(unet_);
+  kept_ = std::move(shares);
 }
 
 Pipeline::Shares Pipeline::ahead(Network& network) {
@@ -169,6 +171,7 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   }
 
   stop_if_cancelled(listener);
+  keep();  // which `adapt` may have had no memory for
   NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
   listener.progress(listener.context, TORCHREEL_ENCODE, 0, encodings(request));
   at::Tensor prompts, negative;

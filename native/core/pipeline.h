@@ -43,7 +43,7 @@ class Pipeline {
   };
   static Offload offload_named(const std::string& name);
 
-  // Without offload, places all networks for good.
+  // Without offload, places all networks for good, unless they are.
   void keep();
   // With 'model', places the network whose turn is next: called while the device still computes the present
   // one.

@@ -14,6 +14,7 @@
 
 #include "check.h"
 #include "network.h"
+#include "pipeline.h"
 
 namespace {
 
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 using torch::inductor::AOTIModelContainerRunner;
 
 const char* weight = "conv_in.bias";  // (32)
-bool fails = false;                   // when it is loaded or run
+bool fails = false;                   // when it is loaded, given weights or run
 const at::Tensor* taken = nullptr;    // the weight, as the runner got it
 std::string library, operators;       // the files that the runner was made from
 fs::path folder;                      // where they were
@@ -42,7 +43,7 @@ AOTIRuntimeError path(AOTInductorModelContainerHandle, size_t, const char** path
 }
 AOTIRuntimeError take(AOTInductorModelContainerHandle, AOTInductorConstantMapHandle constants, bool, bool) {
   taken = reinterpret_cast<torch::inductor::TensorConstantMap*>(constants)->at("constant");
-  return 0;
+  return fails ? 1 : 0;
 }
 AOTIRuntimeError close(AOTInductorModelContainerHandle) { return taken = nullptr, 0; }
 
@@ -58,8 +59,8 @@ class Adding : public AOTIModelContainerRunner {
 
  private:
   std::vector<at::Tensor> run_impl(std::vector<AtenTensorHandle>& handles, void*) override {
-    if (fails) throw std::runtime_error("API call failed");
     auto inputs = torch::aot_inductor::alloc_tensors_by_stealing_from_handles(handles.data(), handles.size());
+    if (fails) throw std::runtime_error("API call failed");
     check(inputs[0].is_contiguous(), "the sample is dense, as the code takes it to be");
     at::Tensor sum = taken->sum().to(at::kFloat);
     for (size_t i = 1; i < inputs.size(); ++i) sum = sum + inputs[i].sum();
@@ -120,6 +121,84 @@ void test_weights(torchreel::Network& network, at::ScalarType dtype) {
   size_t uses = held.use_count();
   unet.release();
   check(held.use_count() == uses - 1, "what is released is not held");
+  auto refused = [&] {
+    check_throws("ERR_INTERNAL", "holds no weights", [&] { unet.forward(window, time, texts); });
+  };
+  refused();
+
+  unet.take(network);
+  check(unet.forward(window, time, texts).flatten()[0].item<float>() == sum, "it can take them again");
+  fails = true;
+  bool thrown = false;
+  try {
+    unet.take(network);
+  } catch (const std::exception&) {
+    thrown = true;
+  }
+  check(thrown, "the library refuses weights");
+  fails = false;
+  check(held.use_count() == uses - 1, "what is not taken is not held");
+  refused();
+}
+
+// A job takes the weights that neither the adapters' change nor its undoing could be computed with.
+void test_adapt(const std::string& fixtures) {
+  std::string names[] = {"text_encoder", "unet", "vae"}, graphs[3], weights[3];
+  const char* files[3];
+  torchreel_network_files networks[3];
+  for (int i = 0; i < 3; ++i) {
+    graphs[i] = fixtures + "/../../models/graphs/tiny/" + names[i] + ".pt";
+    weights[i] = fixtures + "/tiny/checkpoint/" + names[i] + "/" +
+                 (i == 0 ? "model" : "diffusion_pytorch_model") + ".safetensors";
+    files[i] = weights[i].c_str();
+    networks[i] = {graphs[i].c_str(), &files[i], 1};
+  }
+  torchreel_pipeline_options options{};
+  options.text_encoder = networks[0];
+  options.unet = networks[1];
+  options.vae = networks[2];
+  options.compiled_unet = compiled();
+  options.compiled_unet.texts = 1;  // without guidance
+  options.device = "cpu";
+  options.dtype = "bfloat16";  // copied from the files, and freed
+  options.offload = "none";
+  options.scaling_factor = 1;
+  options.latent_channels = 4;
+  options.max_header = 1 << 20;
+  options.cancelled = [](void*) { return 0; };
+  torchreel::Pipeline pipeline(options);
+
+  fails = true;
+  bool thrown = false;
+  try {
+    pipeline.adapt({}, {});
+  } catch (const std::exception&) {
+    thrown = true;
+  }
+  check(thrown && pipeline.memory().unet.copied == 0, "weights that cannot be computed with are freed");
+  fails = false;
+
+  const std::vector<float> embeddings(5 * 32, 1);
+  const std::vector<double> program{0, 500, 1, 1, 0, 2, 0, 1, 1, -0.1};
+  const uint64_t seed = 1;
+  torchreel_request request{};
+  request.videos = 1;
+  request.prompts = {nullptr, 5, 0, embeddings.data(), 32};
+  request.frames = 2;
+  request.latent_height = request.latent_width = 8;
+  request.program = program.data();
+  request.program_length = program.size();
+  request.seeds = &seed;
+  request.seed_count = 1;
+  request.decode_chunk = 1;
+  request.allow_non_finite = 1;
+  pipeline.generate(request, {.context = nullptr,
+                              .cancelled = [](void*) { return 0; },
+                              .progress = [](void*, int, int64_t, int64_t) {},
+                              .latents = [](void*, int64_t, int64_t, const float*, const int64_t*) {},
+                              .frames = [](void*, int64_t, int64_t, int64_t, int64_t, const uint8_t*) {},
+                              .warning = [](void*, const char*) {}});
+  check(pipeline.memory().unet.copied > 0, "and there again for the next job");
 }
 
 void test_other_network(torchreel::Network& network) {
@@ -143,6 +222,7 @@ int main(int, char** arguments) {
   test_weights(whole, at::kFloat);
   torchreel::Network half("unet", {graph.c_str(), &file, 1}, at::kCPU, at::kBFloat16);
   test_weights(half, at::kBFloat16);
+  test_adapt(fixtures);
   test_other_network(whole);
   return 0;
 }

@@ -22,7 +22,7 @@ export function python(...parameters: string[]): string {
 /** Gets the modules that compiling takes where python3 has them not. */
 function getModules(): void {
   const requirements = `${repository}models/requirements-compile.txt`
-  const names = readFileSync(requirements, 'utf8').match(/^\w+$/gm) as string[]
+  const names = readFileSync(requirements, 'utf8').match(/^\w+(?===)/gm) as string[]
   try {
     python('-c', `import ${names.join(', ')}`)
   } catch {
