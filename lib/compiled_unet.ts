@@ -157,13 +157,13 @@ export function requireCompiledCall(
   positions: number,
 ): void {
   const require = requireOf(file)
-  const { videos, promptEmbeds, freeU, featureCache } = call
+  const { videos, promptEmbeds, freeU, featureCache, guidanceInterval } = call
   const tokens = promptEmbeds?.shape[1] ?? positions
   require(videos === 1, 'prompt', 'one prompt', videos)
   require(tokens === made.tokens, 'promptEmbeds', `of ${made.tokens} tokens`, tokens)
   const guided = `${made.guidance ? 'above' : 'at most'} 1 in all steps`
   const other = guidance.find((scale) => scale > 1 !== made.guidance)
-  require(call.guidanceInterval === undefined, 'guidanceInterval', 'left out', call.guidanceInterval)
+  if (guidanceInterval) require(other === undefined, 'guidanceInterval', 'left out', guidanceInterval)
   require(other === undefined, 'guidanceScale', guided, other)
   require(freeU === undefined, 'freeU', 'left out', freeU)
   require(featureCache === 1, 'featureCache', '1 or left out', featureCache)

@@ -128,7 +128,7 @@ describe('what it was not compiled for is refused', () => {
     ['height', { height: 24 }],
     ['window', { window: 2 }],
     ['guidanceScale', { guidanceScale: 1 }],
-    ['guidanceScale', { guidanceInterval: [0, 0.5] }],
+    ['guidanceInterval', { guidanceInterval: [0, 0.5] }],
     ['freeU', { freeU: { s1: 0.9, s2: 0.2, b1: 1.2, b2: 1.4 } }],
     ['featureCache', { featureCache: 2 }],
   ]
