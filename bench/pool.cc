@@ -1,4 +1,5 @@
-// What the pool for large tensors saves (native/core/cpu_memory): page faults, time of the processor, memory.
+// What the pool for large tensors saves (native/core/process/cpu_memory): page faults, time of the processor,
+// memory.
 //   pool NETWORK GRAPH WEIGHTS TEXT_SIZE pool|malloc
 // NETWORK: unet (guidance, 8 frames of 32 × 32 latents) or vae (one frame of 32 × 32 latents). Prints JSON:
 // of each of three calls the page faults and the seconds of the processor, and the most memory that was
@@ -13,9 +14,9 @@
 #include <memory>
 #include <string>
 
-#include "cpu_memory.h"
-#include "unet.h"
-#include "vae.h"
+#include "modelscope/unet.h"
+#include "modelscope/vae.h"
+#include "process/cpu_memory.h"
 
 using namespace torchreel;
 

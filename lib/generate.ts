@@ -10,10 +10,10 @@ import {
   checkPipelineOptions,
   type GenerateOptions,
   type PipelineOptions,
-} from './options.js'
+} from './options/call.js'
 import { TextToVideoPipeline } from './pipeline.js'
-import { checkRecording } from './video/recording.js'
 import type { Video } from './video/video.js'
+import { checkRecording } from './video/write/recording.js'
 
 /** {@link generate}'s options: the pipeline's and the video's in one. */
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {

@@ -1,9 +1,13 @@
 export type { Lora } from './adapters/adapters.js'
 export type { LoraOptions, TextualInversionOptions } from './adapters/options.js'
 export type { TextualInversion } from './adapters/textual_inversion.js'
+export { Generator } from './addon/generator.js'
+export type { NetworkMemory, PipelineMemory } from './addon/memory.js'
+export type { Stage } from './addon/native_pipeline.js'
+export type { DecodedFrame } from './call/job.js'
+export type { Numbers } from './checks/checks.js'
 export { TorchreelError, type TorchreelErrorCode, type TorchreelErrorDetails } from './errors.js'
 export { generate, type OneCallOptions } from './generate.js'
-export { Generator } from './generator.js'
 export {
   cachedModel,
   type DownloadProgress,
@@ -12,23 +16,23 @@ export {
   type PulledModel,
   pullModel,
 } from './hub/hub.js'
-export { type Model, type NoiseSource, runProgram, type Sample } from './interpreter.js'
-export type { DecodedFrame } from './job.js'
-export type { Limits } from './limits.js'
-export type { NetworkMemory, PipelineMemory } from './memory.js'
-export type { Stage } from './native.js'
-export type { Numbers } from './option_checks.js'
-export type { FreeU, GenerateOptions, OnProgress, PipelineOptions, Preview, Progress } from './options.js'
+export type {
+  FreeU,
+  GenerateOptions,
+  OnProgress,
+  PipelineOptions,
+  Preview,
+  Progress,
+} from './options/call.js'
+export type { Limits } from './options/limits.js'
 export { type EncodePromptOptions, type PromptEmbeddings, TextToVideoPipeline } from './pipeline.js'
-export { type DenoisingProgram, ProgramBuilder, type Term } from './program.js'
 export * from './schedulers/index.js'
-export type { EncodePlan } from './video/encode.js'
-export type { PixelFormat, VideoCodec } from './video/encode_options.js'
+export { type Model, type NoiseSource, runProgram, type Sample } from './schedulers/interpreter.js'
+export { type DenoisingProgram, ProgramBuilder, type Term } from './schedulers/program.js'
 export { type ExportToVideoOptions, exportToVideo, type ImageFrame } from './video/export_to_video.js'
 export { type Ffmpeg, type FfmpegSource, findFfmpeg } from './video/ffmpeg.js'
-export type { Output } from './video/recording.js'
-export type { RgbImage } from './video/resize.js'
-export type { VideoInput } from './video/source_video.js'
+export type { RgbImage } from './video/read/resize.js'
+export type { VideoInput } from './video/read/source_video.js'
 export {
   type ContactSheetOptions,
   checkSave,
@@ -40,3 +44,6 @@ export {
   type VideoSaveOptions,
   type VideoSettings,
 } from './video/video.js'
+export type { EncodePlan } from './video/write/encode.js'
+export type { PixelFormat, VideoCodec } from './video/write/options.js'
+export type { Output } from './video/write/recording.js'

@@ -9,8 +9,17 @@ import {
   type TextualInversionOptions,
 } from './adapters/options.js'
 import type { TextualInversion } from './adapters/textual_inversion.js'
-import { promptTexts } from './call_checks.js'
-import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint.js'
+import { resolveDevice } from './addon/device.js'
+import { chooseSeed } from './addon/generator.js'
+import { type PipelineMemory, pipelineMemory } from './addon/memory.js'
+import { loadNative, NativePipeline } from './addon/native_pipeline.js'
+import { guidancePerCall } from './call/guidance.js'
+import { type DecodedFrame, Job, ProgressClock } from './call/job.js'
+import { needsFiles, type PreparedCall, prepareFiles } from './call/preparation.js'
+import { Queue } from './call/queue.js'
+import { requestOf } from './call/request.js'
+import { settingsOf } from './call/settings.js'
+import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint/checkpoint.js'
 import {
   type CompiledUnet,
   nativeCompiledUnet,
@@ -18,34 +27,25 @@ import {
   requireCompiledCall,
   requireCompiledFor,
   requireCompiledSize,
-} from './compiled_unet.js'
-import { defaultModel } from './default_model.js'
-import { resolveDevice } from './device.js'
+} from './checkpoint/compiled_unet.js'
+import { abortSignal, integer, type Numbers, reader } from './checks/checks.js'
 import { TorchreelError } from './errors.js'
-import { chooseSeed } from './generator.js'
-import { guidancePerCall } from './guidance.js'
+import { verifyFiles } from './files/hashes.js'
+import { defaultModel } from './hub/default_model.js'
 import { resolveModel } from './hub/hub.js'
-import { type DecodedFrame, Job, ProgressClock } from './job.js'
-import type { Limits } from './limits.js'
-import { type PipelineMemory, pipelineMemory } from './memory.js'
-import { loadNative, NativePipeline } from './native.js'
-import { abortSignal, integer, type Numbers, reader } from './option_checks.js'
 import {
   type CheckedGenerateOptions,
   checkGenerateOptions,
   checkPipelineOptions,
   type GenerateOptions,
   type PipelineOptions,
-} from './options.js'
+} from './options/call.js'
+import { promptTexts } from './options/call_values.js'
+import type { Limits } from './options/limits.js'
 import { version } from './package.js'
-import { needsFiles, type PreparedCall, prepareFiles } from './preparation.js'
-import { type DenoisingProgram, decodeProgram } from './program.js'
-import { Queue } from './queue.js'
-import { requestOf } from './request.js'
 import { type Scheduler, schedulerFrom } from './schedulers/index.js'
-import { settingsOf } from './settings.js'
-import { Tokenizer } from './tokenizer.js'
-import { verifyFiles } from './verify.js'
+import { type DenoisingProgram, decodeProgram } from './schedulers/program.js'
+import { Tokenizer } from './text/clip_tokenizer.js'
 import type { Video } from './video/video.js'
 
 /** How prompts are embedded. */

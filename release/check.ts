@@ -6,7 +6,7 @@ import { mkdirSync, readdirSync, realpathSync, rmSync, statSync, symlinkSync, wr
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { findLibtorch } from '#dist/libtorch.js'
+import { findLibtorch } from '#dist/machine/libtorch.js'
 import { findFfmpeg } from '#dist/video/ffmpeg.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))

@@ -37,10 +37,11 @@ peer=()
 if "$python" -c 'import diffusers' 2>/dev/null; then peer=(--peer "$python"); else echo "no diffusers in $python: torchreel alone"; fi
 
 tests() { # every test file; the tarball's takes npm
-  local files=(build/test/*.test.js)
+  local files
+  mapfile -t files < <(find build/test -name '*.test.js' -not -path '*/torture/*')
   if ! command -v npm >/dev/null; then
     echo "no npm here: tarball.test.js is left out"
-    files=("${files[@]/build\/test\/tarball.test.js/}")
+    files=("${files[@]/build\/test\/project\/tarball.test.js/}")
   fi
   # shellcheck disable=SC2068 # an entry that was taken out is empty
   node --test --test-reporter=dot ${files[@]}
@@ -51,7 +52,7 @@ on_cuda() {
     NODE_OPTIONS="--import=file://$PWD/build/test/support/on_device.js" "$@"
 }
 recorded() { # those that compare numbers and change weights, with captureGraph
-  node --test --test-reporter=dot build/test/{parity,calls,adapters}.test.js
+  node --test --test-reporter=dot build/test/{call/parity,call/calls,adapters/adapters}.test.js
 }
 compile() {
   local tsc=node_modules/typescript/bin/tsc

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync, rmSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { findLibtorch, type Libtorch } from '#dist/libtorch.js'
+import { findLibtorch, type Libtorch } from '#dist/machine/libtorch.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const prebuilds = path.join(root, 'prebuilds', 'linux-x64')

@@ -1,5 +1,5 @@
 import { TorchreelError } from '../errors.js'
-import { isFloatingPoint, type SafetensorsHeader } from '../safetensors_header.js'
+import { isFloatingPoint, type SafetensorsHeader } from '../files/safetensors_header.js'
 import { Complaints } from './complaints.js'
 
 /** The networks that adapters change. */

@@ -1,5 +1,5 @@
+import { type Check, number, reader, text } from '../checks/checks.js'
 import { invalidArgument } from '../errors.js'
-import { type Check, number, reader, text } from '../option_checks.js'
 
 /** How a LoRA is loaded. */
 export interface LoraOptions {

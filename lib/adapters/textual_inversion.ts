@@ -1,6 +1,6 @@
 import path from 'node:path'
 import { TorchreelError } from '../errors.js'
-import { isFloatingPoint, type SafetensorsHeader } from '../safetensors_header.js'
+import { isFloatingPoint, type SafetensorsHeader } from '../files/safetensors_header.js'
 
 /** A word and the vectors that stand for it (Gal et al. 2022, https://arxiv.org/abs/2208.01618). */
 export interface TextualInversion {

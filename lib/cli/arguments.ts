@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from 'commander'
 import type { LoraOptions, TextualInversionOptions } from '../adapters/options.js'
-import type { GenerateOptions } from '../options.js'
+import type { GenerateOptions } from '../options/call.js'
 
 // How the values of options are written on the command line. Ranges are the API's to check.
 

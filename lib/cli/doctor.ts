@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { type Check, examine } from '../doctor.js'
+import { type Check, examine } from '../machine/doctor.js'
 
 /** `torchreel doctor`: what is there, and what to do about what is not. Exit code 1 when something is not ok. */
 export function doctorCommand(): Command {

@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { selectFiles, shardsOf } from '../checkpoint_files.js'
+import { selectFiles, shardsOf } from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
-import { readJson } from '../json.js'
+import { readJson } from '../files/json.js'
 
 /** One repository's folder in the cache: `blobs/HASH`, `snapshots/COMMIT/NAME` → blob, `refs/REVISION` = commit. */
 export class CachedRepository {

@@ -1,9 +1,9 @@
 import { readdir, stat } from 'node:fs/promises'
 import path from 'node:path'
-import { readCheckpoint } from '../checkpoint.js'
-import { pipelineClasses } from '../checkpoint_files.js'
+import { readCheckpoint } from '../checkpoint/checkpoint.js'
+import { pipelineClasses } from '../checkpoint/selection.js'
 import { TorchreelError, type TorchreelErrorCode } from '../errors.js'
-import { readJson } from '../json.js'
+import { readJson } from '../files/json.js'
 import { CachedRepository } from './cache.js'
 import { hubCacheFolder } from './environment.js'
 

@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { TorchreelError } from '../errors.js'
-import { identityPattern, isDead, ownIdentity } from '../process_identity.js'
+import { identityPattern, isDead, ownIdentity } from '../files/process_identity.js'
 import { bodyOf, get, type HttpRequest, Interruption } from './http.js'
 
 /** How patient a download is. */

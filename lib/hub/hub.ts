@@ -1,5 +1,5 @@
 import path from 'node:path'
-import { checkFileName, isFolder } from '../checkpoint_files.js'
+import { checkFileName, isFolder } from '../checkpoint/selection.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { packageFolder } from '../package.js'
 import { CachedRepository } from './cache.js'

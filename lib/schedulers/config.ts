@@ -1,5 +1,5 @@
+import { suggestion } from '../checks/suggestion.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
-import { suggestion } from '../suggestion.js'
 
 /** One option of a scheduler: its default, and which values it takes. */
 export interface Option<T> {

@@ -1,6 +1,6 @@
 import { invalidArgument } from '../errors.js'
-import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { flag, number } from './config.js'
+import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from './program.js'
 
 /** What the network was trained to predict. */
 export type PredictionType = 'epsilon' | 'sample' | 'v_prediction' | 'flow_prediction'

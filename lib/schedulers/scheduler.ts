@@ -1,6 +1,6 @@
 import { invalidArgument } from '../errors.js'
-import { type DenoisingProgram, ProgramBuilder, SAMPLE } from '../program.js'
 import { type ConfigOf, makeConfig, type Options, pickSettings, writtenValues } from './config.js'
+import { type DenoisingProgram, ProgramBuilder, SAMPLE } from './program.js'
 
 /** What turns a number of steps into a {@link DenoisingProgram}. A solver of one's own only has to be one of these. */
 export interface Scheduler {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { invalidArgument, TorchreelError } from '../errors.js'
+import { identityPattern, isDead, ownIdentity } from '../files/process_identity.js'
 import {
   cachedLibtorchFolder,
   cacheFolder,
@@ -9,12 +10,11 @@ import {
   libtorchIn,
   libtorchVersion,
   variantOf,
-} from '../libtorch.js'
-import { findNvidia, freeBytes, type Nvidia, requirePlatform } from '../machine.js'
-import { identityPattern, isDead, ownIdentity } from '../process_identity.js'
+} from '../machine/libtorch.js'
+import { findNvidia, freeBytes, type Nvidia, requirePlatform } from '../machine/machine.js'
 import { archive, archiveMirror, file, pip, python, type Reporting, type Source } from './sources.js'
+import { verify } from './try_libtorch.js'
 import { checkVariant, chooseVariant } from './variant.js'
-import { verify } from './verify.js'
 
 export interface SetupOptions {
   /** What libtorch is to be built for. @defaultValue by what the machine has */

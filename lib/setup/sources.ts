@@ -1,10 +1,10 @@
 import { mkdir, rm, symlink } from 'node:fs/promises'
 import path from 'node:path'
+import { unpack } from '../files/zip.js'
 import { type Download, download, patience } from '../hub/download.js'
 import { get } from '../hub/http.js'
-import { cacheFolder, libtorchVersion } from '../libtorch.js'
+import { cacheFolder, libtorchVersion } from '../machine/libtorch.js'
 import { run } from './run.js'
-import { unpack } from './unpack.js'
 import type { Variant } from './variant.js'
 
 /** Hears how a source gets on. */

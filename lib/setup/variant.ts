@@ -1,5 +1,5 @@
 import { invalidArgument } from '../errors.js'
-import type { Nvidia } from '../machine.js'
+import type { Nvidia } from '../machine/machine.js'
 
 /** What a libtorch can be built for. Which of them a version is published for is its publisher's choice. */
 export const variants = ['cpu', 'cu126', 'cu128', 'cu129', 'cu130'] as const

@@ -1,8 +1,8 @@
 import { isUint8Array } from 'node:util/types'
 import { invalidArgument } from '../errors.js'
-import { encodeToFile } from './encode.js'
-import { checkOptions, type EncodeToFileOptions, saveOptions } from './encode_options.js'
 import { checkSize, Video } from './video.js'
+import { encodeToFile } from './write/encode.js'
+import { checkOptions, type EncodeToFileOptions, saveOptions } from './write/options.js'
 
 /** One picture as rgb24, (height, width, 3). */
 export interface ImageFrame {

@@ -1,4 +1,4 @@
-import type { Numbers } from '../option_checks.js'
+import type { Numbers } from '../checks/checks.js'
 
 /**
  * What a video was made with beside its prompt, seed, steps and guidance, under the names of `generate`'s options; what

@@ -1,20 +1,20 @@
 import { PassThrough, type Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { isUint8Array } from 'node:util/types'
+import type { Numbers } from '../checks/checks.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
-import type { Numbers } from '../option_checks.js'
 import { tileFrames } from './contact_sheet.js'
-import { checkFile, checkStream, type EncodePlan, encodeToFile, encodeToStream } from './encode.js'
+import { factsAsJson, type VideoFacts, type VideoSettings } from './facts.js'
+import { checkFile, checkStream, type EncodePlan, encodeToFile, encodeToStream } from './write/encode.js'
+import type { VideoFormat } from './write/formats.js'
+import type { FrameSource } from './write/frame_source.js'
 import {
   checkOptions,
   type EncodeOptions,
   type EncodeToFileOptions,
   encodeOptions,
   saveOptions,
-} from './encode_options.js'
-import { factsAsJson, type VideoFacts, type VideoSettings } from './facts.js'
-import type { VideoFormat } from './format.js'
-import type { FrameSource } from './frame_source.js'
+} from './write/options.js'
 
 export type { VideoFacts, VideoFormat, VideoSettings }
 

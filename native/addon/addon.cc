@@ -1,5 +1,5 @@
-// The addon's functions, as lib/native.ts types them. Arguments in, errors and events out; no tensor is known
-// here.
+// The addon's functions, as lib/addon/native_pipeline.ts types them. Arguments in, errors and events out; no
+// tensor is known here.
 #include <napi.h>
 
 #include <stdexcept>

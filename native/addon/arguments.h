@@ -1,5 +1,5 @@
-// Arguments from JavaScript, copied to plain values on the JavaScript thread. lib/native.ts is the only
-// caller and has checked them for the user; what is still wrong here throws an Error with code
+// Arguments from JavaScript, copied to plain values on the JavaScript thread. lib/addon/native_pipeline.ts is
+// the only caller and has checked them for the user; what is still wrong here throws an Error with code
 // ERR_INVALID_ARGUMENT.
 #pragma once
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "arguments.h"
-#include "fault_order.h"
+#include "process/fault_order.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include "adaptation.h"
 #include "arguments.h"
 #include "core_library.h"
-#include "fault_order.h"
+#include "process/fault_order.h"
 
 namespace {
 

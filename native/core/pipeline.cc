@@ -14,13 +14,13 @@
 #include <string>
 #include <utility>
 
-#include "error.h"
-#include "faults.h"
-#include "noise.h"
-#include "program.h"
-#include "tiles.h"
-#include "vae.h"
-#include "windows.h"
+#include "denoising/noise.h"
+#include "denoising/program.h"
+#include "denoising/windows.h"
+#include "modelscope/vae.h"
+#include "networks/tiles.h"
+#include "process/error.h"
+#include "process/faults.h"
 
 namespace torchreel {
 namespace {

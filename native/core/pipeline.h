@@ -6,8 +6,8 @@
 
 #include <deque>
 
-#include "network.h"
-#include "recorded_unet.h"
+#include "networks/network.h"
+#include "networks/recorded_unet.h"
 #include "torchreel_core.h"
 
 namespace torchreel {

@@ -13,14 +13,14 @@
 #include <set>
 #include <string>
 
-#include "cpu_memory.h"
-#include "error.h"
-#include "exit.h"
-#include "fault_order.h"
-#include "faults.h"
-#include "noise.h"
+#include "denoising/noise.h"
+#include "denoising/program.h"
 #include "pipeline.h"
-#include "program.h"
+#include "process/cpu_memory.h"
+#include "process/error.h"
+#include "process/exit.h"
+#include "process/fault_order.h"
+#include "process/faults.h"
 
 struct torchreel_pipeline {
   explicit torchreel_pipeline(const torchreel_pipeline_options& options)

@@ -93,7 +93,7 @@ typedef struct torchreel_request {
   const float* latents;  // (B, C, F, h, w) to start from in place of noise, or NULL
   const uint8_t* video;  // rgb24 (F, H, W, 3) whose latents all videos start from in place of noise, or NULL
   int64_t video_height, video_width;  // H, W
-  const double* program;              // see lib/program.ts
+  const double* program;              // see lib/schedulers/program.ts
   size_t program_length;
   const double* guidance;  // one scale per CALL of the program; ignored without negative prompts
   size_t guidance_length;

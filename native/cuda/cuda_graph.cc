@@ -2,7 +2,7 @@
 // for one.
 #include <ATen/cuda/CUDAGraph.h>
 
-#include "device_graph.h"
+#include "networks/device_graph.h"
 
 namespace {
 

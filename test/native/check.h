@@ -6,7 +6,7 @@
 #include <functional>
 #include <string>
 
-#include "error.h"
+#include "process/error.h"
 
 inline void check(bool holds, const std::string& what) {
   if (holds) return;

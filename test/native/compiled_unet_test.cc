@@ -1,6 +1,6 @@
 // What a compiled step is given and what it leaves, with a runner in place of libtorch's that adds up its
-// inputs and one of the weights. Compiled code itself is in test/compiled_unet.test.ts.
-#include "compiled_unet.h"
+// inputs and one of the weights. Compiled code itself is in test/checkpoint/compiled_unet.test.ts.
+#include "networks/compiled_unet.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/ones.h>
@@ -13,7 +13,7 @@
 #include <sstream>
 
 #include "check.h"
-#include "network.h"
+#include "networks/network.h"
 #include "pipeline.h"
 
 namespace {

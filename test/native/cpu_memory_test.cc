@@ -1,5 +1,5 @@
 // The pool of large CPU tensors: who gets its memory, that it is used again, and that it is given back.
-#include "cpu_memory.h"
+#include "process/cpu_memory.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>

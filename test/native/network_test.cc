@@ -1,6 +1,6 @@
 // Graphs with a checkpoint's weights give the reference's numbers: text encoder, UNet and VAE of the small
 // checkpoint.
-#include "network.h"
+#include "networks/network.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
@@ -11,8 +11,8 @@
 #include <numeric>
 
 #include "check.h"
-#include "safetensors.h"
-#include "unet.h"
+#include "files/safetensors.h"
+#include "modelscope/unet.h"
 
 using torchreel::mapped_tensor;
 using torchreel::Network;

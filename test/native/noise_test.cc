@@ -1,5 +1,5 @@
 // Noise: torch's numbers, in the reference's order and layout.
-#include "noise.h"
+#include "denoising/noise.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/allclose.h>

@@ -1,5 +1,5 @@
 // Denoising programs: what each instruction does, and which programs are refused.
-#include "program.h"
+#include "denoising/program.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/allclose.h>

@@ -1,5 +1,5 @@
 // Every rule of the format, on headers that break it, and files that end too early.
-#include "safetensors.h"
+#include "files/safetensors.h"
 
 #include <unistd.h>
 

@@ -1,5 +1,5 @@
 // Tiles: a network that sees one pixel at a time must not notice them.
-#include "tiles.h"
+#include "networks/tiles.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/allclose.h>

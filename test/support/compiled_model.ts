@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { findLibtorch } from '#dist/libtorch.js'
+import { findLibtorch } from '#dist/machine/libtorch.js'
 import { repository, tinyCheckpoint } from './fixtures.js'
 
 const modules = `${repository}build/python`

@@ -1,4 +1,4 @@
-// Failures ordered in the addon and the core, which only a build with TORCHREEL_FAULTS takes (native/core/fault_order.h):
+// Failures ordered in the addon and the core, which only a build with TORCHREEL_FAULTS takes (native/core/process/fault_order.h):
 // the n-th place of a kind fails, n = 1, 2, 3 … until a run passes fewer places than that. After each one the contract
 // holds: the code, no file, no child, no tensor left, and the next job gives its golden frames.
 import assert from 'node:assert/strict'

@@ -8,7 +8,9 @@ import { repository } from '../support/fixtures.js'
 import { casesOf, Ledger } from './ledger.js'
 
 const parts = {
-  tests: () => runTests(testsIn('build/test')),
+  tests: async () => {
+    for (const shelf of shelves()) await runTests(testsIn(`build/test/${shelf}`))
+  },
   torture: async () => {
     step('a build that takes orders to fail', 'npm', ['run', 'build:faults'])
     await runTests(testsIn('build/test/torture'))
@@ -59,9 +61,14 @@ function step(
   return undefined
 }
 
+function shelves(): string[] {
+  const folders = readdirSync(path.join(repository, 'build/test'), { withFileTypes: true })
+  return folders.filter((entry) => entry.isDirectory() && entry.name !== 'torture').map(({ name }) => name)
+}
+
 function testsIn(folder: string): string[] {
   const names = readdirSync(path.join(repository, folder)).filter((name) => name.endsWith('.test.js'))
-  return names.map((name) => path.join(repository, folder, name))
+  return names.sort().map((name) => path.join(repository, folder, name))
 }
 
 /** A test without a number belongs to the cases of its suite. */

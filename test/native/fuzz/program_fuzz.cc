@@ -3,8 +3,8 @@
 #include <cstring>
 #include <vector>
 
-#include "error.h"
-#include "program.h"
+#include "process/error.h"
+#include "denoising/program.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<double> code(size / sizeof(double));

@@ -1,0 +1,168 @@
+import { randomBytes } from 'node:crypto'
+import { rmSync } from 'node:fs'
+import { link, lstat, mkdir, open, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { TorchreelError } from '../errors.js'
+import { identityPattern, isDead, ownIdentity } from './process_identity.js'
+
+/** A file being written: its temporary file lies beside the target. */
+interface Pending {
+  readonly target: string
+  readonly temporary: string
+}
+
+const temporaries = new Set<string>()
+process.on('exit', () => {
+  for (const temporary of temporaries) rmSync(temporary, { force: true })
+})
+
+/**
+ * Files that appear whole or not at all. Each is written beside its target under a temporary name, and `commit` flushes
+ * all of them to the disk and gives them their names. Without a commit nothing stays, and the old bytes are as they
+ * were. A set of several files is checked and flushed as one, then named one by one.
+ *
+ * A temporary file is called `.torchreel-HOST-PID-START-RANDOM`; those of dead processes are removed on the way.
+ */
+export class OutputFiles implements AsyncDisposable {
+  readonly #overwrite: boolean
+  readonly #pending: Pending[] = []
+  readonly #swept = new Set<string>()
+  #createdFolder: string | undefined
+
+  constructor(overwrite: boolean) {
+    this.#overwrite = overwrite
+  }
+
+  /** Makes a folder for the files, if it is not there. It goes again without a commit. */
+  async createFolder(path: string): Promise<void> {
+    try {
+      await mkdir(path)
+      this.#createdFolder = path
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') throw cannotWrite(path, error)
+    }
+  }
+
+  /**
+   * Takes on a file and returns the empty temporary file to write it to.
+   *
+   * @param path absolute
+   * @throws TorchreelError `ERR_OUTPUT_EXISTS`, `ERR_OUTPUT_WRITE`
+   */
+  async add(path: string): Promise<string> {
+    const target = await this.#check(path)
+    const folder = dirname(target)
+    if (!this.#swept.has(folder)) await sweep(folder)
+    this.#swept.add(folder)
+    const temporary = join(folder, `${ownPrefix}-${randomBytes(6).toString('hex')}`)
+    try {
+      await (await open(temporary, 'wx')).close()
+    } catch (error) {
+      throw cannotWrite(path, error)
+    }
+    temporaries.add(temporary)
+    this.#pending.push({ target, temporary })
+    return temporary
+  }
+
+  /** The file to replace: where `path` leads, if it is a link. */
+  async #check(path: string): Promise<string> {
+    try {
+      await lstat(path)
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return path
+      throw cannotWrite(path, error)
+    }
+    const target = await realpath(path).catch(() => path)
+    const isFile = await stat(target).then(
+      (status) => status.isFile(),
+      () => true,
+    )
+    if (!isFile) throw cannotWrite(path, new Error('it is there and is not a file'))
+    if (!this.#overwrite) throw exists(path)
+    return target
+  }
+
+  /** Flushes every file and gives it its name. After a failure without `overwrite` none of them stays. */
+  async commit(): Promise<void> {
+    const placed: string[] = []
+    let current = ''
+    try {
+      for (const { target, temporary } of this.#pending) {
+        current = target
+        const file = await open(temporary, 'r+')
+        await file.sync().finally(() => file.close())
+      }
+      for (const { target, temporary } of this.#pending) {
+        current = target
+        await (this.#overwrite ? rename(temporary, target) : placeNew(temporary, target))
+        placed.push(target)
+      }
+      this.#createdFolder = undefined
+    } catch (error) {
+      if (!this.#overwrite) await Promise.all(placed.map((path) => rm(path, { force: true })))
+      throw codeOf(error) === 'EEXIST' ? exists(current) : cannotWrite(current, error)
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { temporary } of this.#pending) {
+      await rm(temporary, { force: true }).catch(() => {})
+      temporaries.delete(temporary)
+    }
+    if (this.#createdFolder !== undefined) await rmdir(this.#createdFolder).catch(() => {})
+  }
+}
+
+/** Gives the file a name that nothing has yet: EEXIST if something has it by now. */
+async function placeNew(temporary: string, target: string): Promise<void> {
+  try {
+    await link(temporary, target)
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') throw error
+    // A file system without hard links: claim the name with an empty file, then put the whole one in its place.
+    await (await open(target, 'wx')).close()
+    await rename(temporary, target).catch(async (cause) => {
+      await rm(target, { force: true })
+      throw cause
+    })
+  }
+}
+
+const ownPrefix = `.torchreel-${ownIdentity}`
+const temporaryName = new RegExp(`^\\.torchreel-(${identityPattern})-[0-9a-f]{12}$`)
+
+/** Removes the temporary files that dead processes of this host left in a folder. */
+async function sweep(folder: string): Promise<void> {
+  const names = await readdir(folder).catch((): string[] => [])
+  for (const name of names) {
+    const identity = temporaryName.exec(name)?.[1]
+    if (identity === undefined || !isDead(identity)) continue
+    await rm(join(folder, name), { force: true }).catch(() => {})
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException | undefined)?.code
+}
+
+function exists(path: string): TorchreelError {
+  return new TorchreelError(
+    'ERR_OUTPUT_EXISTS',
+    `${path} exists; overwrite: true (--overwrite) replaces it`,
+    {
+      path,
+    },
+  )
+}
+
+/** An `ERR_OUTPUT_WRITE` for a file or folder, with the system's reason. */
+export function cannotWrite(path: string, cause: unknown): TorchreelError {
+  const reason =
+    codeOf(cause) === 'ENOENT'
+      ? `the folder ${dirname(path)} does not exist`
+      : cause instanceof Error
+        ? cause.message
+        : String(cause)
+  return new TorchreelError('ERR_OUTPUT_WRITE', `cannot write ${basename(path)}: ${reason}`, { path, cause })
+}

@@ -1,0 +1,97 @@
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { TorchreelError } from '../errors.js'
+import { packageFolder } from '../package.js'
+import { type Libtorch, libtorchAdvice } from './libtorch.js'
+import { glibcVersion } from './machine.js'
+
+const require = createRequire(import.meta.url)
+
+/**
+ * The addon: build/Release/ of a clone, else prebuilds/.
+ *
+ * @throws TorchreelError `ERR_NATIVE_LOAD`
+ */
+export function addonFile(): string {
+  const nodeGypBuild = require('node-gyp-build') as { path(folder: string): string }
+  try {
+    return nodeGypBuild.path(packageFolder)
+  } catch (error) {
+    const base = process.env.TORCHREEL_PREBUILD ?? packageFolder
+    const tried = ['build/Release', `prebuilds/${process.platform}-${process.arch}`].map((name) => {
+      const folder = path.join(base, name)
+      return `  - ${folder}: ${existsSync(folder) ? 'no .node in it' : 'no such folder'}\n`
+    })
+    throw new TorchreelError(
+      'ERR_NATIVE_LOAD',
+      `torchreel has no addon. Tried:\n${tried.join('')}` +
+        'The published package has one: npm install torchreel. In a clone of the repository: npm run build',
+      { path: packageFolder, cause: error },
+    )
+  }
+}
+
+/** The minor versions of libtorch that there is a core for, such as `2.13`. */
+export function coreVersions(addon: string): string[] {
+  const names = readdirSync(path.dirname(addon))
+  return names.flatMap((name) => /^torchreel_core-(.*)\.so$/.exec(name)?.[1] ?? [])
+}
+
+/**
+ * The core for a version of libtorch: beside the addon.
+ *
+ * @throws Error when there is none for its minor version
+ */
+export function coreFile(addon: string, version: string): string {
+  const minor = /^\d+\.\d+/.exec(version)?.[0]
+  const versions = coreVersions(addon)
+  if (minor && versions.includes(minor)) return path.join(path.dirname(addon), `torchreel_core-${minor}.so`)
+  throw new Error(`this torchreel is built for libtorch ${versions.join(', ') || 'none'}, not ${version}`)
+}
+
+/**
+ * Refuses a library whose end is missing: the loader maps it all the same, and the process dies of SIGBUS. Anything else that
+ * is wrong with a library the loader says itself.
+ *
+ * @throws Error when it is shorter than its own headers (ELF64, little-endian) say
+ */
+export function requireWhole(library: string): void {
+  const file = openSync(library, 'r')
+  try {
+    const { size } = fstatSync(file)
+    const header = Buffer.alloc(64)
+    if (readSync(file, header, 0, 64, 0) < 64 || header.toString('latin1', 0, 4) !== '\x7fELF') return
+    const start = Number(header.readBigUInt64LE(32))
+    const segments = Buffer.alloc(header.readUInt16LE(56) * 56)
+    let end = start + segments.length
+    if (end <= size) readSync(file, segments, 0, segments.length, start)
+    for (let at = 0; at < segments.length; at += 56)
+      end = Math.max(end, Number(segments.readBigUInt64LE(at + 8) + segments.readBigUInt64LE(at + 32)))
+    if (end > size) throw new Error(`${library} is cut off: ${size} of at least ${end} bytes`)
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** Says what was opened, what failed in the loader's own words, and what to type. */
+export function loadError(cause: Error, libtorch: Libtorch, files: string[]): TorchreelError {
+  const { folder, version, source } = libtorch
+  const reason = cause.message
+  let advice = libtorchAdvice[source]
+  if (/already loaded/.test(reason)) advice = 'One process takes one libtorch.'
+  else if (/not built together/.test(reason))
+    advice = 'Type: npm install torchreel, or in a clone: npm run build'
+  else if (/version `GLIBC(XX)?_/.test(reason))
+    advice = `This machine has glibc ${glibcVersion()}: it takes a newer Linux, or \`npm run build\` in a clone.`
+  else if (/lib(cu|nv|nccl)/.test(/^[^:]*/.exec(reason)?.[0].replace(folder, '') ?? ''))
+    advice =
+      'A libtorch for CUDA takes NVIDIA’s libraries, which this brings: npx torchreel setup --variant cu130'
+  return new TorchreelError(
+    'ERR_NATIVE_LOAD',
+    `torchreel could not be loaded with libtorch ${version} (found by ${source}): ${reason}\nTried, in this order:\n` +
+      files.map((file) => `  - ${file}${existsSync(file) ? '' : ' (missing)'}\n`).join('') +
+      advice,
+    { path: folder, cause },
+  )
+}

@@ -1,0 +1,90 @@
+import { invalidArgument } from '../../errors.js'
+import { type ConfigOf, choice, flag, integer, number } from '../config.js'
+import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import {
+  clippingOptions,
+  cumulativeLevel,
+  limitSample,
+  predictedSample,
+  thresholdingOptions,
+} from '../prediction.js'
+import { type ProgramBuilder, SAMPLE } from '../program.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
+import { spacingOptions } from '../spacing.js'
+
+/** The options of schedulers for distilled networks, which were trained on every k-th timestep only. */
+export const distilledOptions = {
+  ...noiseScheduleOptions({ start: 0.00085, end: 0.012, schedule: 'scaled_linear' }),
+  ...clippingOptions(false),
+  ...thresholdingOptions,
+  ...spacingOptions('leading'),
+  original_inference_steps: integer(50, 1, 1_000_000),
+  set_alpha_to_one: flag(true),
+  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction']),
+  timestep_scaling: number(10, 0),
+  rescale_betas_zero_snr: flag(false),
+}
+
+export type LCMConfig = ConfigOf<typeof distilledOptions>
+
+/** Multistep latent consistency sampling: Luo et al. 2023, https://arxiv.org/abs/2310.04378, algorithm 3. */
+export class LCMScheduler extends ConfiguredScheduler<typeof distilledOptions> {
+  protected override readonly takes = ['timesteps'] as const
+  readonly #schedule: NoiseSchedule
+
+  constructor(given: Partial<LCMConfig> = {}, carried: Carried = {}) {
+    super('LCMScheduler', distilledOptions, given, carried)
+    this.#schedule = new NoiseSchedule(this.settings)
+  }
+
+  protected write(builder: ProgramBuilder, run: Run): void {
+    const config = this.settings
+    const schedule = this.#schedule
+    const timesteps =
+      run.timesteps ?? distilledTimesteps(schedule.length, config.original_inference_steps, run.steps)
+    const denoised = builder.register()
+    const noise = builder.register()
+    const start = schedule.alphaCumprodAt(timesteps[run.first] as number)
+    writeStart(builder, run, cumulativeLevel(start))
+    timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
+      // The boundary condition of consistency models with a data deviation of 0.5: f(x, 0) = x.
+      const scaled = timestep * config.timestep_scaling
+      const ofSample = 0.25 / (scaled ** 2 + 0.25)
+      const ofDenoised = scaled / Math.sqrt(scaled ** 2 + 0.25)
+      const next = timesteps[i + 1]
+      const level =
+        next === undefined ? { alpha: 1, sigma: 0 } : cumulativeLevel(schedule.alphaCumprodAt(next))
+
+      builder.call(timestep)
+      const prediction = predictedSample(
+        config.prediction_type,
+        cumulativeLevel(schedule.alphaCumprodAt(timestep)),
+      )
+      builder.combine(denoised, prediction)
+      limitSample(builder, denoised, config)
+      builder.combine(SAMPLE, [
+        [denoised, level.alpha * ofDenoised],
+        [SAMPLE, level.alpha * ofSample],
+      ])
+      if (next !== undefined) {
+        builder.noise(noise).combine(SAMPLE, [
+          [SAMPLE, 1],
+          [noise, level.sigma],
+        ])
+      }
+    })
+  }
+}
+
+/** Falling timesteps, spread over the `original` ones that a network of `total` timesteps was distilled on. */
+export function distilledTimesteps(total: number, original: number, steps: number): number[] {
+  if (original > total) {
+    throw invalidArgument('original_inference_steps', `at most num_train_timesteps, ${total}`, original)
+  }
+  if (steps > original) {
+    throw invalidArgument('steps', `at most original_inference_steps, ${original}`, steps)
+  }
+  const stride = Math.floor(total / original)
+  return Array.from({ length: steps }, (_, i) => (original - Math.floor(i * (original / steps))) * stride - 1)
+}

@@ -1,0 +1,211 @@
+import { invalidArgument } from '../../errors.js'
+import { type ConfigOf, choice, flag, integer, list, nullable, number, type Option } from '../config.js'
+import { writeConvertedOutput } from '../dpmsolver_coefficients.js'
+import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { type NoiseLevel, thresholdingOptions } from '../prediction.js'
+import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
+import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
+import { distinctOrder, flowOptions, solverLevels, solverSteps } from '../solver_steps.js'
+import { checkSigmaSpacing, linspace, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
+
+/** A predictor of one's own is another scheduler object, which no config file can hold. */
+const noPredictor: Option<null> = {
+  default: null,
+  expected: 'null',
+  read: (given) => (given === null ? null : undefined),
+}
+
+const options = {
+  ...noiseScheduleOptions(),
+  ...thresholdingOptions,
+  ...sigmaSpacingOptions,
+  ...spacingOptions('linspace'),
+  ...flowOptions,
+  solver_order: integer(2, 1, 4),
+  predict_x0: flag(true),
+  solver_type: choice('bh2', ['bh1', 'bh2'], { midpoint: 'bh2', heun: 'bh2', logrho: 'bh2' }),
+  lower_order_final: flag(true),
+  disable_corrector: list(integer(0, 0, 1_000_000)),
+  solver_p: noPredictor,
+  final_sigmas_type: choice('zero', ['zero', 'sigma_min']),
+  rescale_betas_zero_snr: flag(false),
+  sigma_min: nullable(number(0, 0)),
+  sigma_max: nullable(number(0, 0)),
+  shift_terminal: nullable(number(0, 0, 1)),
+}
+
+export type UniPCMultistepConfig = ConfigOf<typeof options>
+
+/**
+ * The unified predictor–corrector: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8. Each call
+ * first corrects the sample that it was made at, then predicts the next.
+ */
+export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options> {
+  protected override readonly takes = ['sigmas'] as const
+  readonly #schedule: NoiseSchedule
+
+  constructor(given: Partial<UniPCMultistepConfig> = {}, carried: Carried = {}) {
+    super('UniPCMultistepScheduler', options, given, carried)
+    const config = this.settings
+    checkSigmaSpacing(config)
+    if (config.shift_terminal !== null && !config.use_flow_sigmas) {
+      throw invalidArgument('shift_terminal', 'null where use_flow_sigmas is false', config.shift_terminal)
+    }
+    if (config.use_dynamic_shifting) {
+      throw invalidArgument('use_dynamic_shifting', 'false: this model gives no shift to follow', true)
+    }
+    if (!config.predict_x0 && config.prediction_type === 'flow_prediction') {
+      throw invalidArgument('predict_x0', 'true with prediction_type "flow_prediction"', false)
+    }
+    if (!config.lower_order_final && config.solver_order > 1 && config.final_sigmas_type === 'zero') {
+      throw invalidArgument('lower_order_final', 'true with final_sigmas_type "zero"', false)
+    }
+    this.#schedule = new NoiseSchedule(config, { finiteTerminal: true })
+  }
+
+  protected write(builder: ProgramBuilder, run: Run): void {
+    const config = this.settings
+    const { timesteps, levels } = this.#levels(run)
+    const outputs = Array.from({ length: config.solver_order + 1 }, () => builder.register())
+    const start = builder.register()
+    const conversion = {
+      ...config,
+      algorithm_type: config.predict_x0 ? ('dpmsolver++' as const) : ('dpmsolver' as const),
+      thresholding: config.thresholding && config.predict_x0,
+    }
+    let order = 0
+
+    writeStart(builder, run, levels[run.first] as NoiseLevel)
+    timesteps.forEach((timestep, i) => {
+      if (i < run.first) return
+      const level = (back: number) => levels[i - back] as NoiseLevel
+      const output = (back: number) => outputs[(i - back) % outputs.length] as number
+      builder.call(timestep)
+      writeConvertedOutput(builder, output(0), conversion, level(0))
+
+      const corrects = i > run.first && !config.disable_corrector.includes(i - 1)
+      if (corrects && level(0).raw !== level(1).raw) {
+        const past = Array.from({ length: order }, (_, back) => ({
+          level: level(back + 1),
+          output: output(back + 1),
+        }))
+        builder.combine(SAMPLE, this.#update(start, past, level(0), output(0)))
+      }
+      order = Math.min(config.solver_order, i - run.first + 1)
+      if (config.lower_order_final) order = Math.min(order, timesteps.length - i)
+      order = distinctOrder(order, level)
+      builder.combine(start, [[SAMPLE, 1]])
+      const past = Array.from({ length: order }, (_, back) => ({ level: level(back), output: output(back) }))
+      if (level(-1).raw !== level(0).raw) builder.combine(SAMPLE, this.#update(start, past, level(-1)))
+    })
+  }
+
+  /**
+   * The step from `past[0]`, where the sample was `start`, to `next`, by the outputs there and before; the corrector
+   * has the output at `next` as well.
+   */
+  #update(start: number, past: readonly Past[], next: NoiseLevel, corrected?: number): Term[] {
+    const { predict_x0, solver_type } = this.settings
+    const [from] = past as [Past, ...Past[]]
+    const order = past.length
+    const h = next.lambda - from.level.lambda
+    const hh = predict_x0 ? -h : h
+    const phi1 = Math.expm1(hh)
+    const scale = predict_x0 ? next.alpha : next.sigma
+    const ratios = past.slice(1).map(({ level }) => (level.lambda - from.level.lambda) / h)
+    const bh = solver_type === 'bh1' ? hh : phi1
+    const weights = slopeWeights(corrected === undefined ? ratios : [...ratios, 1], hh, bh)
+
+    const terms: Term[] = [
+      [start, predict_x0 ? next.sigma / from.level.sigma : next.alpha / from.level.alpha],
+      // sigma' · (eʰ − 1), written so that it has its limit at sigma' = 0
+      [
+        from.output,
+        predict_x0 ? -next.alpha * phi1 : next.sigma - (next.alpha * from.level.sigma) / from.level.alpha,
+      ],
+    ]
+    const addSlope = (output: number, weight: number) => {
+      if (weight !== 0) terms.push([output, -scale * bh * weight], [from.output, scale * bh * weight])
+    }
+    for (let k = 1; k < order; k++) {
+      addSlope((past[k] as Past).output, (weights[k - 1] as number) / (ratios[k - 1] as number))
+    }
+    if (corrected !== undefined) addSlope(corrected, weights[order - 1] as number)
+    return terms
+  }
+
+  #levels(run: Run): { timesteps: number[]; levels: NoiseLevel[] } {
+    const config = this.settings
+    const spread = sigmaSpacing(config) !== null
+    if (run.sigmas && (spread || !config.use_flow_sigmas)) {
+      throw invalidArgument('sigmas', 'undefined unless use_flow_sigmas alone spreads them', run.sigmas)
+    }
+    let spaced = solverSteps(config, this.#schedule, run, {
+      spacing: config.timestep_spacing,
+      offset: config.steps_offset,
+    })
+    if (config.use_flow_sigmas && (!spread || config.use_karras_sigmas)) {
+      const sigmas = spread ? spaced.sigmas.map((sigma) => sigma / (sigma + 1)) : this.#flowSigmas(run)
+      spaced = { sigmas, timesteps: sigmas.map((sigma) => sigma * this.#schedule.length) }
+    }
+    if (run.sigmas) return solverLevels(config, spaced, run.sigmas.at(-1) as number)
+    const smallest = spread || config.use_flow_sigmas ? spaced.sigmas.at(-1) : this.#schedule.sigmas[0]
+    return solverLevels(config, spaced, config.final_sigmas_type === 'zero' ? 0 : (smallest as number))
+  }
+
+  #flowSigmas({ steps, sigmas: own }: Run): number[] {
+    const { flow_shift: shift, shift_terminal: terminal } = this.settings
+    let sigmas = (own ?? linspace(1, 1 / this.#schedule.length, steps + 1))
+      .slice(0, -1)
+      .map((sigma) => (shift * sigma) / (1 + (shift - 1) * sigma))
+    if (terminal) {
+      const stretch = (1 - (sigmas.at(-1) as number)) / (1 - terminal)
+      sigmas = sigmas.map((sigma) => 1 - (1 - sigma) / stretch)
+    }
+    // At σ = 1 nothing of x_0 is left and λ is infinite.
+    if (Math.abs((sigmas[0] as number) - 1) < 1e-6) sigmas[0] = (sigmas[0] as number) - 1e-6
+    return sigmas
+  }
+}
+
+/** An output of the network, converted, and the level that it was made at. */
+interface Past {
+  readonly level: NoiseLevel
+  readonly output: number
+}
+
+/**
+ * The weights of the slopes at these ratios of the step: the solution of R ρ = b of equation 10, in which row n holds
+ * the n-th powers. Where the paper has a simpler solution of second order for one slope, ρ = ½, that is taken.
+ */
+function slopeWeights(ratios: readonly number[], hh: number, bh: number): number[] {
+  if (ratios.length === 0) return []
+  if (ratios.length === 1) return [0.5]
+  let factorial = 1
+  let phi = Math.expm1(hh) / hh - 1
+  const rows = ratios.map((_, n) => {
+    const row = [...ratios.map((ratio) => ratio ** n), (phi * factorial) / bh]
+    factorial *= n + 2
+    phi = phi / hh - 1 / factorial
+    return row
+  })
+  return solve(rows)
+}
+
+/** Gaussian elimination with partial pivoting of rows (coefficients…, right side). */
+function solve(rows: number[][]): number[] {
+  const size = rows.length
+  for (let column = 0; column < size; column++) {
+    const candidates = rows.slice(column).map((row) => Math.abs(row[column] as number))
+    const pivot = column + candidates.indexOf(Math.max(...candidates))
+    const row = rows[pivot] as number[]
+    rows[pivot] = rows[column] as number[]
+    rows[column] = row
+    for (let other = 0; other < size; other++) {
+      if (other === column) continue
+      const factor = ((rows[other] as number[])[column] as number) / (row[column] as number)
+      rows[other] = (rows[other] as number[]).map((value, k) => value - factor * (row[k] as number))
+    }
+  }
+  return rows.map((row, k) => (row[size] as number) / (row[k] as number))
+}

@@ -1,0 +1,82 @@
+import { basename, dirname, extname, join, resolve, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { invalidArgument } from '../../errors.js'
+import type { VideoFormat } from './formats.js'
+
+type FileFormat = Exclude<VideoFormat, 'png'>
+
+/** Where frames go: one file, or one PNG per frame. */
+export type Destination =
+  | { readonly format: FileFormat; readonly path: string; readonly sidecar: string }
+  | PngSequence
+
+export interface PngSequence {
+  readonly format: 'png'
+  /** Absolute, with its pattern. */
+  readonly path: string
+  /** The JSON beside it, absolute. */
+  readonly sidecar: string
+  /** Set if the name ends in a separator: the folder is made. */
+  readonly folder?: string
+  /** The file of a frame, counted from 1. Undefined if the name has no number and there is more than one. */
+  readonly frame: (number: number) => string | undefined
+}
+
+const fileFormats: ReadonlyMap<string, FileFormat> = new Map([
+  ['mp4', 'mp4'],
+  ['webm', 'webm'],
+  ['gif', 'gif'],
+  ['webp', 'webp'],
+  ['apng', 'apng'],
+  ['rgb', 'rgb24'],
+])
+
+const knownNames =
+  'a file name that ends in .mp4, .webm, .gif, .webp, .apng or .rgb, or in .png with %d or %04d for the number of the frame, or a folder name that ends in /'
+
+/** Reads from a name what is to be written: see {@link Video.save}. */
+export function parseDestination(given: string | URL): Destination {
+  const name = given instanceof URL && given.protocol === 'file:' ? fileURLToPath(given) : given
+  if (typeof name !== 'string' || name === '' || name.includes('\0')) {
+    throw invalidArgument('path', knownNames, given)
+  }
+  const path = resolve(name)
+  if (name.endsWith('/') || name.endsWith(sep)) {
+    return { ...pngSequence(join(path, 'frame_%04d.png')), folder: path }
+  }
+  const extension = extname(path).slice(1).toLowerCase()
+  if (extension === 'png') return pngSequence(path)
+  const format = fileFormats.get(extension)
+  if (!format) throw invalidArgument('path', knownNames, given)
+  return { format, path, sidecar: jsonBeside(path) }
+}
+
+function jsonBeside(path: string): string {
+  return `${path.slice(0, path.length - extname(path).length)}.json`
+}
+
+function pngSequence(path: string): PngSequence {
+  const name = basename(path)
+  const [number, second] = Array.from(name.matchAll(/%(?:0(\d))?d/g))
+  if (second) throw invalidArgument('path', 'a file name with one %d', path)
+  return {
+    format: 'png',
+    path,
+    sidecar: number ? join(dirname(path), 'frames.json') : jsonBeside(path),
+    frame(index) {
+      if (!number) return index === 1 ? path : undefined
+      const digits = `${index}`.padStart(Number(number[1] ?? 1), '0')
+      const end = number.index + number[0].length
+      return join(dirname(path), name.slice(0, number.index) + digits + name.slice(end))
+    },
+  }
+}
+
+/** The file of one frame of a sequence, counted from 1. */
+export function frameFile(destination: PngSequence, number: number): string {
+  const path = destination.frame(number)
+  if (path === undefined) {
+    throw invalidArgument('path', 'a name with %d or %04d for the number of the frame', destination.path)
+  }
+  return path
+}

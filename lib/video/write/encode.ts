@@ -1,0 +1,317 @@
+import { lstat, open, writeFile } from 'node:fs/promises'
+import type { Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { invalidArgument, TorchreelError } from '../../errors.js'
+import { cannotWrite, OutputFiles } from '../../files/output_files.js'
+import { commentOf, factsAsJson } from '../facts.js'
+import { captureFfmpeg, type Ffmpeg, findFfmpeg, runFfmpeg } from '../ffmpeg.js'
+import { type Destination, frameFile, type PngSequence, parseDestination } from './destination.js'
+import type { Encoder } from './encoders.js'
+import { checkFormat, checkSettings, ffmpegParameters, needsFfmpeg, type VideoFormat } from './formats.js'
+import { CheckedFrames, checkFrames, type FrameSource } from './frame_source.js'
+import { addGifComment, GifComment } from './gif_comment.js'
+import type { EncodeOptions, EncodeSettings, EncodeToFileOptions } from './options.js'
+import { encodeApng, encodePng } from './png.js'
+import { webpDuration } from './webp.js'
+
+/** What is known before there are frames. */
+export interface EncodePlan {
+  fps?: number | undefined
+  frameCount?: number | undefined
+}
+
+/**
+ * Encodes frames to a file, or to a sequence of PNG files, by the name: see {@link Video.save}.
+ *
+ * @returns the absolute path; for a sequence with its pattern
+ */
+export async function encodeToFile(
+  source: FrameSource,
+  path: string | URL,
+  options: EncodeToFileOptions = {},
+): Promise<string> {
+  const destination = parseDestination(path)
+  const encoders = checkPlan({ fps: source.fps, frameCount: checkFrames(source) }, destination, options)
+  options.signal?.throwIfAborted()
+
+  await using output = new OutputFiles(options.overwrite ?? false)
+  const sidecar = await prepare(destination, output, options)
+  const frames = new CheckedFrames(source)
+  if (destination.format === 'png') {
+    await writePngs(frames, destination, output, options)
+  } else {
+    const temporary = await output.add(destination.path)
+    if (needsFfmpeg(destination.format)) {
+      await writeWithFfmpeg(frames, encoders, { ...destination, temporary }, options)
+    } else {
+      const chunks = chunksOf(frames, destination.format, options)
+      await writeChunks(chunks, temporary, destination.path, options.signal)
+    }
+  }
+  if (sidecar !== undefined) {
+    await writeFile(sidecar, factsOf(source, frames.count)).catch((error: unknown) => {
+      throw cannotWrite(destination.sidecar, error)
+    })
+  }
+  options.signal?.throwIfAborted()
+  await output.commit()
+  return destination.path
+}
+
+/** Encodes frames to a stream. The stream is not ended. */
+export async function encodeToStream(
+  source: FrameSource,
+  format: VideoFormat,
+  stdout: Writable,
+  options: EncodeOptions = {},
+): Promise<void> {
+  const encoders = checkStream(source, format, options)
+  const frames = new CheckedFrames(source)
+  const { signal } = options
+  if (!needsFfmpeg(format)) {
+    const chunks = chunksOf(frames, format, options)
+    await pipeline(chunks, stdout, { end: false, ...(signal && { signal }) }).catch((error: unknown) => {
+      signal?.throwIfAborted()
+      throw error
+    })
+    return
+  }
+  const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
+  const comment = commentFor(source, options)
+  const job = { ...sizeOf(source), format, output: 'stream', settings: options, comment } as const
+  const parameters = [...ffmpegParameters(ffmpeg, encoders, job), 'pipe:1']
+  if (format === 'gif' && comment !== undefined) {
+    const commented = new GifComment(comment)
+    const passed = pipeline(commented, stdout, { end: false, ...(signal && { signal }) })
+    // Its failure is awaited below; until then it is ffmpeg's that counts.
+    passed.catch(() => {})
+    await runFfmpeg(ffmpeg.path, parameters, { stdin: frames, stdout: commented, signal })
+    commented.end()
+    await passed
+  } else {
+    await runFfmpeg(ffmpeg.path, parameters, { stdin: frames, stdout, signal })
+  }
+}
+
+/** Throws what {@link encodeToStream} would throw for its arguments. */
+export function checkStream(
+  source: FrameSource,
+  format: VideoFormat,
+  settings: EncodeSettings = {},
+): readonly Encoder[] {
+  checkFormat(format)
+  const encoders = checkSettings(format, source.fps, settings)
+  const frameCount = checkFrames(source)
+  if (format === 'png' && frameCount !== 1) {
+    throw invalidArgument('format', 'apng, or png for a video of one frame', format)
+  }
+  return encoders
+}
+
+/**
+ * Throws what {@link encodeToFile} would throw, without any frame: for a bad name, a file that is there already, a folder
+ * that takes no files, a missing ffmpeg. To be called before hours of work.
+ */
+export async function checkFile(
+  path: string | URL,
+  plan: EncodePlan,
+  options: EncodeToFileOptions = {},
+): Promise<void> {
+  const destination = parseDestination(path)
+  const encoders = checkPlan(plan, destination, options)
+  await using output = new OutputFiles(options.overwrite ?? false)
+  await prepare(destination, output, options)
+  await output.add(destination.format === 'png' ? frameFile(destination, 1) : destination.path)
+  if (encoders.length > 0) await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
+}
+
+/** Makes the folder, if the name asks for it, and takes on the sidecar, if it is asked for: its temporary file. */
+async function prepare(
+  destination: Destination,
+  output: OutputFiles,
+  { sidecar = false }: EncodeToFileOptions,
+): Promise<string | undefined> {
+  if (destination.format === 'png' && destination.folder) await output.createFolder(destination.folder)
+  return sidecar ? output.add(destination.sidecar) : undefined
+}
+
+function checkPlan(
+  { fps, frameCount }: EncodePlan,
+  destination: Destination,
+  settings: EncodeSettings,
+): readonly Encoder[] {
+  if (frameCount === 0) throw invalidArgument('frames', 'at least one frame', 0)
+  const encoders = checkSettings(destination.format, fps, settings)
+  if (destination.format === 'png' && frameCount !== undefined && frameCount > 1) frameFile(destination, 2)
+  return encoders
+}
+
+function sizeOf({ width, height, fps }: FrameSource): Pick<FrameSource, 'width' | 'height' | 'fps'> {
+  return { width, height, fps }
+}
+
+function encoderNames(encoders: readonly Encoder[]): string[] {
+  return encoders.map(({ name }) => name)
+}
+
+/** Linux takes no longer argument than 128 KiB, with its name and its end. */
+const longestComment = 131_000
+
+function commentFor({ facts = {} }: FrameSource, { metadata = true }: EncodeOptions): string | undefined {
+  const comment = metadata ? commentOf(facts) : undefined
+  const length = Buffer.byteLength(comment ?? '')
+  if (length <= longestComment) return comment
+  throw new TorchreelError(
+    'ERR_LIMIT_EXCEEDED',
+    `prompt and other facts are ${length} bytes of comment, more than ${longestComment}; pass metadata: false`,
+    { parameter: 'metadata', expected: `at most ${longestComment} bytes`, received: length },
+  )
+}
+
+/** The text of the sidecar. */
+function factsOf(source: FrameSource, frameCount: number): string {
+  const { width, height, fps, facts = {} } = source
+  return `${JSON.stringify({ width, height, frameCount, fps, ...factsAsJson(facts) }, null, 2)}\n`
+}
+
+interface FfmpegTarget {
+  readonly format: VideoFormat
+  readonly path: string
+  readonly temporary: string
+}
+
+async function writeWithFfmpeg(
+  frames: CheckedFrames,
+  encoders: readonly Encoder[],
+  { format, path, temporary }: FfmpegTarget,
+  options: EncodeToFileOptions,
+): Promise<void> {
+  const { source } = frames
+  const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
+  const comment = commentFor(source, options)
+  const job = { ...sizeOf(source), format, output: 'file', settings: options, comment } as const
+  try {
+    await runFfmpeg(
+      ffmpeg.path,
+      // `file:` keeps ffmpeg from reading an option, a protocol or a host into the name.
+      [...ffmpegParameters(ffmpeg, encoders, job), `file:${temporary}`],
+      { stdin: frames, signal: options.signal },
+    )
+  } catch (error) {
+    throw isDiskFailure(error) ? cannotWrite(path, error) : error
+  }
+  if (format === 'gif' && comment !== undefined) {
+    await addGifComment(temporary, comment).catch((error: unknown) => {
+      throw cannotWrite(path, error)
+    })
+  }
+  const shown = await (format === 'webp'
+    ? webpFrames(temporary, source.fps, frames.count)
+    : decodedFrames(ffmpeg, temporary, options.signal)
+  ).catch((error: unknown) => {
+    options.signal?.throwIfAborted()
+    throw cannotWrite(path, new Error('what ffmpeg wrote is not whole', { cause: error }))
+  })
+  if (shown !== frames.count) {
+    throw cannotWrite(path, new Error(`it holds ${shown} frames where ${frames.count} were sent`))
+  }
+}
+
+/**
+ * Decodes the file and counts. ffmpeg says 0 when the disk was full while it moved the index to the front, and when it
+ * dropped a frame.
+ */
+async function decodedFrames(
+  ffmpeg: Ffmpeg,
+  temporary: string,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const input = ['-v', 'error', '-xerror', '-nostdin', '-i', `file:${temporary}`]
+  const list = await captureFfmpeg(
+    ffmpeg.path,
+    [...input, '-map', '0:v:0', '-f', 'framecrc', 'pipe:1'],
+    signal,
+  )
+  // One line per frame; comments start with #.
+  return list.match(/^[^#\n]+$/gm)?.length ?? 0
+}
+
+/** The frames that a webp shows, by its duration. In a picture it cannot be seen how many were alike. */
+async function webpFrames(temporary: string, fps: number, expected: number): Promise<number> {
+  const duration = await webpDuration(temporary)
+  return duration === undefined ? expected : Math.round((duration * fps) / 1000)
+}
+
+/** Whether ffmpeg failed for want of room or a working disk. */
+function isDiskFailure(error: unknown): boolean {
+  if (!(error instanceof TorchreelError) || error.code !== 'ERR_ENCODER_FAILED') return false
+  const reasons =
+    /No space left on device|File too large|quota exceeded|Read-only file system|Input\/output error/i
+  return error.signal === 'SIGXFSZ' || reasons.test(error.stderrTail ?? '')
+}
+
+/** The bytes of a format that is written without ffmpeg. */
+async function* chunksOf(
+  frames: CheckedFrames,
+  format: VideoFormat,
+  options: EncodeOptions,
+): AsyncGenerator<Uint8Array> {
+  if (format === 'rgb24') {
+    yield* frames
+    return
+  }
+  const comment = commentFor(frames.source, options)
+  if (format === 'png') {
+    for await (const frame of frames) yield encodePng(frame, frames.source, comment)
+    return
+  }
+  // The number of frames stands before them.
+  const all: Uint8Array[] = []
+  for await (const frame of frames) all.push(frame)
+  yield* encodeApng(all, all.length, frames.source, comment)
+}
+
+async function writeChunks(
+  chunks: AsyncIterable<Uint8Array>,
+  temporary: string,
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const fail = (error: unknown) => {
+    throw cannotWrite(path, error)
+  }
+  const file = await open(temporary, 'r+').catch(fail)
+  try {
+    for await (const chunk of chunks) {
+      signal?.throwIfAborted()
+      await file.writeFile(chunk).catch(fail)
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+async function writePngs(
+  frames: CheckedFrames,
+  destination: PngSequence,
+  output: OutputFiles,
+  options: EncodeToFileOptions,
+): Promise<void> {
+  const comment = commentFor(frames.source, options)
+  for await (const frame of frames) {
+    options.signal?.throwIfAborted()
+    const path = frameFile(destination, frames.count)
+    const temporary = await output.add(path)
+    const png = await encodePng(frame, frames.source, comment)
+    await writeFile(temporary, png).catch((error: unknown) => {
+      throw cannotWrite(path, error)
+    })
+  }
+  // A frame of a longer sequence would follow on these.
+  const next = destination.frame(frames.count + 1)
+  if (next !== undefined && (await lstat(next).catch(() => undefined))) {
+    throw new TorchreelError('ERR_OUTPUT_EXISTS', `${next} of a longer sequence exists; remove it first`, {
+      path: next,
+    })
+  }
+}

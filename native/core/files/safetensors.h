@@ -1,0 +1,64 @@
+// Safetensors files: a header of names, types, shapes and offsets, then the numbers. The file is data from
+// anywhere, so every rule of the format is checked before a tensor is given out
+// (https://github.com/huggingface/safetensors#format).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "files/mapped_file.h"
+
+namespace torchreel {
+
+struct TensorEntry {
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+  uint64_t begin;  // bytes from the end of the header
+  uint64_t end;
+};
+
+// Parses and checks a header; `payload` is the number of bytes that follow it. Throws ERR_MODEL_CORRUPT
+// naming `path`.
+std::map<std::string, TensorEntry> parse_safetensors_header(std::string_view header, uint64_t payload,
+                                                            const std::string& path);
+
+// A mapped file. Tensors share its pages: they are read-only and keep the mapping alive. A file that is
+// already mapped is mapped once, so a second pipeline on the same weights takes no memory.
+class SafetensorsFile {
+ public:
+  static constexpr uint64_t standard_max_header = 100'000'000;  // bytes, the format's own limit
+
+  // A header of more than `max_header` bytes is refused.
+  static std::shared_ptr<const SafetensorsFile> open(const std::string& path,
+                                                     uint64_t max_header = standard_max_header);
+
+  SafetensorsFile(const SafetensorsFile&) = delete;
+  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+
+  const std::map<std::string, TensorEntry>& entries() const { return entries_; }
+
+  // Throws ERR_MODEL_CORRUPT if the file was rewritten since it was opened.
+  void check() const { file_->check(); }
+
+  // The pages leave memory until they are read again, by whomever.
+  void let_go() const { file_->let_go(); }
+
+ private:
+  SafetensorsFile(std::unique_ptr<MappedFile> file, uint64_t max_header);
+  friend at::Tensor mapped_tensor(const std::shared_ptr<const SafetensorsFile>& file,
+                                  const std::string& name);
+
+  std::unique_ptr<MappedFile> file_;
+  const char* payload_ = nullptr;
+  std::map<std::string, TensorEntry> entries_;
+};
+
+// The tensor `name` on the pages of `file`, without a copy unless its address is not aligned to its type.
+at::Tensor mapped_tensor(const std::shared_ptr<const SafetensorsFile>& file, const std::string& name);
+
+}  // namespace torchreel

@@ -1,0 +1,124 @@
+#include "networks/compiled_unet.h"
+
+#include <c10/core/DeviceGuard.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string_view>
+
+#include "networks/network.h"
+#include "process/error.h"
+#include "process/faults.h"
+
+namespace torchreel {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder of our own that goes with all that is in it. Loaded code stays in memory without its file.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (fs::temp_directory_path() / "torchreel-XXXXXX").string();
+    if (!mkdtemp(name.data())) throw fs::filesystem_error("mkdtemp", name, {errno, std::generic_category()});
+    path_ = name;
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+
+  std::string write(const char* name, std::string_view content) const {
+    fs::path file = path_ / name;
+    std::ofstream out(file, std::ios::binary);
+    out.write(content.data(), static_cast<std::streamsize>(content.size()));
+    out.close();
+    if (!out) throw fs::filesystem_error("write", file, {errno, std::generic_category()});
+    return file;
+  }
+
+ private:
+  fs::path path_;
+};
+
+auto make_runner(at::Device device) {
+  auto& makers = torch::inductor::getAOTIModelRunnerRegistry();
+  auto maker = makers.find(c10::DeviceTypeName(device.type(), /*lower_case=*/true));
+  if (maker != makers.end()) return maker->second;
+  throw Error("ERR_DEVICE_UNAVAILABLE", "this libtorch runs no compiled networks on " + device.str());
+}
+
+}  // namespace
+
+CompiledUNet::CompiledUNet(const torchreel_compiled_unet& compiled, at::Device device)
+    : shape_(compiled.shape, compiled.shape + 5),
+      texts_(compiled.texts),
+      tokens_(compiled.tokens),
+      device_(device) {
+  auto make = make_runner(device);
+  try {
+    faults::point();
+    TemporaryFolder folder;
+    std::string library =
+        folder.write("unet.so", {reinterpret_cast<const char*>(compiled.library), compiled.library_size});
+    if (compiled.operators) folder.write("unet.json", compiled.operators);  // where libtorch looks for it
+    // One thread calls it, and a graph of the device may record it.
+    runner_ = make(library, /*num_models=*/1, device.str(), /*bin_dir=*/"", /*run_single_threaded=*/true);
+  } catch (const fs::filesystem_error& error) {
+    throw Error(
+        "ERR_OUTPUT_WRITE",
+        std::string("the compiled UNet needs a temporary folder to be loaded from, which TMPDIR names: ") +
+            error.what());
+  } catch (const std::exception& error) {
+    throw Error(code_of(error, "ERR_MODEL_CORRUPT"),
+                "the compiled UNet cannot be loaded: " + std::string(told(error)));
+  }
+}
+
+void CompiledUNet::take(const Network& network) {
+  auto placed = network.placed();
+  release();
+  std::unordered_map<std::string, at::Tensor> weights;
+  for (const auto& [name, path] : runner_->getConstantNamesToOriginalFQNs()) {
+    auto weight = placed.find(path);
+    if (weight == placed.end()) {
+      throw Error("ERR_MODEL_INCOMPATIBLE",
+                  "the compiled UNet has a weight " + path + ", the model has none");
+    }
+    // As it was compiled for: what was converted on a CPU, or adapted on a GPU, is laid out otherwise. Its
+    // kernels are copied then, once more than the network counts.
+    int64_t dimensions = device_.is_cpu() ? 0 : weight->second.dim();
+    auto layout = dimensions == 4   ? at::MemoryFormat::ChannelsLast
+                  : dimensions == 5 ? at::MemoryFormat::ChannelsLast3d
+                                    : at::MemoryFormat::Contiguous;
+    weights.emplace(name, weight->second.contiguous(layout));
+  }
+  runner_->update_constant_buffer(weights, /*use_inactive=*/false, /*validate_full_updates=*/true,
+                                  /*user_managed=*/true);
+  weights_ = std::move(weights);  // each stays at the address that the library holds
+}
+
+at::Tensor CompiledUNet::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context) {
+  std::vector<at::Tensor> inputs{x.contiguous(), time};
+  c10::List<at::Tensor> texts = context.toTensorList();
+  for (const at::Tensor& text : texts) {
+    if (text.size(0) != texts_ || text.size(2) != tokens_)
+      throw invalid_argument("the UNet was compiled for other texts");
+    inputs.push_back(text);
+  }
+  if (x.sizes() != shape_) throw invalid_argument("the UNet was compiled for another size");
+  if (weights_.empty()) throw Error("ERR_INTERNAL", "the compiled UNet holds no weights", "denoise");
+  faults::point();
+  c10::DeviceGuard guard(device_);  // its current stream is the library's
+  try {
+    return runner_->boxed_run(std::move(inputs)).at(0);
+  } catch (const std::exception& error) {  // which has lost the reason on its way out of the library
+    throw Error(code_of(error, "ERR_INTERNAL"),
+                "the compiled UNet failed, and stderr says why: " + std::string(told(error)), "denoise");
+  }
+}
+
+}  // namespace torchreel

@@ -1,0 +1,349 @@
+#include "networks/network.h"
+
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/csrc/jit/serialization/import.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <sstream>
+
+#include "process/error.h"
+#include "process/faults.h"
+
+namespace torchreel {
+namespace {
+
+constexpr size_t max_named = 10;
+
+// Names that published checkpoints hold and no network needs.
+bool is_bookkeeping(const std::string& name) { return name == "text_model.embeddings.position_ids"; }
+
+// Published VAE files carry the attention's names from before diffusers 0.15.
+std::string current_name(std::string name) {
+  static const std::pair<std::string, std::string> renames[] = {
+      {".query.", ".to_q."}, {".key.", ".to_k."}, {".value.", ".to_v."}, {".proj_attn.", ".to_out.0."}};
+  if (name.find(".attentions.") == std::string::npos) return name;
+  for (const auto& [old_part, new_part] : renames) {
+    if (size_t at = name.find(old_part); at != std::string::npos)
+      return name.replace(at, old_part.size(), new_part);
+  }
+  return name;
+}
+
+// Up to ten complaints of one kind, and how many there are.
+class Complaints {
+ public:
+  explicit Complaints(std::string kind) : kind_(std::move(kind)) {}
+  void add(const std::string& what) {
+    if (count_++ < max_named) list_ += (list_.empty() ? "" : ", ") + what;
+  }
+  void print(std::ostream& out) const {
+    if (count_ == 0) return;
+    out << "; " << count_ << " " << kind_ << ": " << list_ << (count_ > max_named ? ", …" : "");
+  }
+  size_t count() const { return count_; }
+
+ private:
+  std::string kind_;
+  std::string list_;
+  size_t count_ = 0;
+};
+
+std::string shape_text(at::IntArrayRef shape) {
+  std::ostringstream out;
+  out << shape;
+  return out.str();
+}
+
+torch::jit::Module load_graph(const std::string& path) {
+  faults::point();
+  try {
+    return torch::jit::load(path, at::kCPU);
+  } catch (const std::exception& error) {
+    throw Error(code_of(error, "ERR_MODEL_CORRUPT"),
+                path + " cannot be loaded as a TorchScript graph: " + std::string(told(error)));
+  }
+}
+
+// How parameters' names begin, by stage.
+using Beginnings = std::vector<std::vector<std::string>>;
+
+Beginnings beginnings_of(const torch::jit::Module& graph) {
+  auto method = graph.find_method("stages");
+  if (!method) return {{""}};
+  Beginnings stages;
+  c10::List<c10::IValue> listed = (*method)({}).toList();
+  for (const c10::IValue& stage : listed) {
+    stages.emplace_back();
+    c10::List<c10::IValue> names = stage.toList();
+    for (const c10::IValue& name : names) stages.back().push_back(name.toStringRef());
+  }
+  return stages;
+}
+
+// The longest beginning tells.
+size_t stage_of(const std::string& parameter, const Beginnings& stages) {
+  size_t stage = 0, length = 0;
+  for (size_t i = 0; i < stages.size(); ++i) {
+    for (const std::string& beginning : stages[i]) {
+      if (beginning.size() <= length || !parameter.starts_with(beginning)) continue;
+      stage = i;
+      length = beginning.size();
+    }
+  }
+  return stage;
+}
+
+// A copy to compute with: kernels with the channels last, which is how activations come.
+at::Tensor copy_of(const at::Tensor& tensor, at::Device device, at::ScalarType dtype) {
+  auto layout = tensor.dim() == 4   ? at::MemoryFormat::ChannelsLast
+                : tensor.dim() == 5 ? at::MemoryFormat::ChannelsLast3d
+                                    : at::MemoryFormat::Contiguous;
+  return tensor.to(device, dtype, /*non_blocking=*/tensor.is_pinned(), /*copy=*/true, layout);
+}
+
+// Copies to a device go through a stream of their own, beside what the device computes, and are awaited.
+class CopyStream {
+ public:
+  explicit CopyStream(at::Device device) {
+    if (device.is_cpu()) return;
+    stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+    guard_.emplace(*stream_);
+  }
+  void wait() const {
+    if (stream_) stream_->synchronize();
+  }
+
+ private:
+  std::optional<c10::Stream> stream_;
+  std::optional<c10::StreamGuard> guard_;
+};
+
+}  // namespace
+
+class Network::Placement {
+ public:
+  Placement(Network& network, const Stage& stage, at::ScalarType dtype) : network_(network), stage_(stage) {
+    faults::point();
+    std::vector<at::Tensor> placed;
+    bool from_pages = false;
+    CopyStream stream(network.device_);
+    for (const Weight& weight : stage.weights) {
+      auto change = network.adaptation_.find(weight.path);
+      bool changed = change != network.adaptation_.end();
+      at::Tensor value = changed                   ? change->second.of(weight.host.to(network.device_))
+                         : weight.pinned.defined() ? weight.pinned
+                                                   : weight.host;
+      bool there = value.device() == network.device_ && value.scalar_type() == dtype;
+      placed.push_back(there ? value : copy_of(value, network.device_, dtype));
+      if (placed.back().is_same(weight.host)) {
+        from_pages = true;
+      } else {
+        copied_ += static_cast<int64_t>(placed.back().nbytes());
+      }
+    }
+    stream.wait();
+    if (!from_pages) network.let_go();
+    for (const Weight& weight : stage.weights) before_.push_back(weight.owner.attr(weight.name).toTensor());
+    for (size_t i = 0; i < placed.size(); ++i) put(stage.weights[i], placed[i]);
+    network.peak_ = std::max(network.peak_.load(), network.copied_ += copied_);
+    ++network.placed_;
+  }
+
+  Placement(const Placement&) = delete;
+  Placement& operator=(const Placement&) = delete;
+
+  ~Placement() {
+    // The copies' memory goes back to the stream that they were made on: what computes with them must be
+    // done. On a lost device nothing computes.
+    if (copied_ > 0 && !network_.device_.is_cpu()) try {
+        c10::impl::VirtualGuardImpl(network_.device_.type()).getStream(network_.device_).synchronize();
+      } catch (const std::exception&) {
+      }
+    for (size_t i = 0; i < before_.size(); ++i) put(stage_.weights[i], before_[i]);
+    network_.copied_ -= copied_;
+    --network_.placed_;
+  }
+
+ private:
+  static void put(Weight weight, const at::Tensor& tensor) { weight.owner.setattr(weight.name, tensor); }
+
+  Network& network_;
+  const Stage& stage_;
+  std::vector<at::Tensor> before_;  // what the graph held in their place
+  int64_t copied_ = 0;
+};
+
+Network::~Network() = default;
+
+Network::Network(const std::string& component, const torchreel_network_files& files, at::Device device,
+                 at::ScalarType dtype, uint64_t max_header, bool pinned)
+    : graph_(load_graph(files.graph)), device_(device), dtype_(dtype), pins_(pinned && !device.is_cpu()) {
+  graph_.eval();
+  bind(component, files, max_header);
+}
+
+void Network::bind(const std::string& component, const torchreel_network_files& files, uint64_t max_header) {
+  if (files.weight_count == 0) throw invalid_argument("the " + component + " has no weights");
+  struct Slot {
+    torch::jit::Module owner;
+    std::string name;
+    at::Tensor placeholder;  // the shape, on one element
+  };
+  std::map<std::string, Slot> slots;
+  for (const auto& module : graph_.named_modules()) {
+    for (const auto& parameter : module.value.named_parameters(/*recurse=*/false)) {
+      std::string prefix = module.name.empty() ? "" : module.name + ".";
+      slots.emplace(prefix + parameter.name, Slot{module.value, parameter.name, parameter.value});
+    }
+  }
+
+  Complaints missing("missing"), extra("unknown"), misfit("of another shape or type");
+  std::map<std::string, at::Tensor> found;
+  for (size_t i = 0; i < files.weight_count; ++i) {
+    auto file = SafetensorsFile::open(files.weights[i], max_header);
+    files_.push_back(file);
+    for (const auto& [name, entry] : file->entries()) {
+      if (is_bookkeeping(name)) continue;
+      std::string slot_name = slots.contains(name) ? name : current_name(name);
+      auto slot = slots.find(slot_name);
+      if (slot == slots.end() || found.contains(slot_name)) {
+        extra.add(name);
+        continue;
+      }
+      at::IntArrayRef wanted = slot->second.placeholder.sizes();
+      bool fits = wanted == at::IntArrayRef(entry.shape);
+      if (!fits) {
+        misfit.add(name + " " + shape_text(entry.shape) + " instead of " + shape_text(wanted));
+      } else if (!c10::isFloatingType(entry.dtype)) {
+        misfit.add(name + " as " + c10::toString(entry.dtype));
+      }
+      found.emplace(slot_name, fits ? mapped_tensor(file, name) : at::Tensor());
+    }
+  }
+  for (const auto& [name, slot] : slots) {
+    if (!found.contains(name)) missing.add(name);
+  }
+  if (missing.count() + extra.count() + misfit.count() > 0) {
+    std::ostringstream message;
+    message << "the weights of the " << component << " (" << files.weights[0]
+            << ") do not fit its config.json";
+    missing.print(message);
+    extra.print(message);
+    misfit.print(message);
+    throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
+  }
+  Beginnings beginnings = beginnings_of(graph_);
+  stages_.resize(beginnings.size());
+  for (auto& [name, slot] : slots) {
+    const at::Tensor& host = found.at(name);
+    mapped_ += static_cast<int64_t>(host.nbytes());
+    stages_[stage_of(name, beginnings)].weights.push_back({slot.owner, slot.name, name, host, {}});
+  }
+}
+
+Network::Share Network::place(size_t stage) {
+  Share share = stages_.at(stage).placement.lock();
+  if (!share) {
+    if (pins_) pin(stages_[stage]);
+    share = std::make_shared<Placement>(*this, stages_[stage], dtype_);
+    stages_[stage].placement = share;
+  }
+  return share;
+}
+
+std::vector<Network::Share> Network::place() {
+  std::vector<Share> shares;
+  for (size_t stage = 0; stage < stages(); ++stage) shares.push_back(place(stage));
+  return shares;
+}
+
+std::vector<Network::Share> Network::place_as(at::ScalarType dtype) {
+  std::vector<Share> shares;
+  for (const Stage& stage : stages_) shares.push_back(std::make_shared<Placement>(*this, stage, dtype));
+  return shares;
+}
+
+// What adapters change is made anew from the file's pages whenever it is placed.
+void Network::pin(Stage& stage) {
+  for (Weight& weight : stage.weights) {
+    if (weight.pinned.defined() || adaptation_.contains(weight.path)) continue;
+    weight.pinned = copy_of(weight.host, at::kCPU, dtype_).pin_memory();
+    pinned_ += static_cast<int64_t>(weight.pinned.nbytes());
+  }
+}
+
+void Network::exchange(Adaptation& adaptation) {
+  TORCH_CHECK(placed_ == 0, "weights change only while none is placed");
+  std::swap(adaptation_, adaptation);
+}
+
+void Network::check(const Adaptation& adaptation) const {
+  std::map<std::string, const Weight*> by_path;
+  for (const Stage& stage : stages_) {
+    for (const Weight& weight : stage.weights) by_path.emplace(weight.path, &weight);
+  }
+  Complaints unknown("unknown"), misfit("of another shape");
+  for (const auto& [path, change] : adaptation) {
+    auto found = by_path.find(path);
+    if (found == by_path.end()) {
+      unknown.add(path);
+      continue;
+    }
+    const at::Tensor& weight = found->second->host;
+    bool fits = weight.dim() >= 2;
+    for (const LowRankUpdate& update : change.updates) {
+      fits = fits && update.up.size(0) == weight.size(0) &&
+             update.down.size(1) * weight.size(0) == weight.numel();
+    }
+    for (const at::Tensor& rows : change.rows) {
+      fits = fits && weight.dim() == 2 && rows.dim() == 2 && rows.size(1) == weight.size(1);
+    }
+    if (!fits) misfit.add(path + " " + shape_text(weight.sizes()));
+  }
+  if (unknown.count() + misfit.count() == 0) return;
+  std::ostringstream message;
+  message << "the adapters do not fit the model";
+  unknown.print(message);
+  misfit.print(message);
+  throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
+}
+
+c10::IValue Network::call(const std::string& method, std::vector<c10::IValue> arguments) {
+  // The profiling executor makes the first calls slow and the later ones no faster.
+  torch::jit::GraphOptimizerEnabledGuard simple_executor(false);
+  faults::point();
+  c10::IValue result = graph_.get_method(method)(std::move(arguments));
+  check_files();
+  return result;
+}
+
+void Network::check_files() const {
+  for (const auto& file : files_) file->check();
+}
+
+std::unordered_map<std::string, at::Tensor> Network::placed() const {
+  std::unordered_map<std::string, at::Tensor> weights;
+  for (const Stage& stage : stages_) {
+    for (const Weight& weight : stage.weights)
+      weights.emplace(weight.path, weight.owner.attr(weight.name).toTensor());
+  }
+  return weights;
+}
+
+void Network::let_go() const {
+  for (const auto& file : files_) file->let_go();
+}
+
+torchreel_network_memory Network::memory() const {
+  return {.mapped = mapped_,
+          .copied = copied_,
+          .peak_copied = peak_,
+          .pinned = pinned_,
+          .placed = placed_ >= stages()};
+}
+
+}  // namespace torchreel

@@ -1,0 +1,104 @@
+// Numbers that are not finite, too large for half precision, or out of a pixel's range.
+import assert from 'node:assert/strict'
+import { after, describe, test } from 'node:test'
+import { TextToVideoPipeline } from 'torchreel'
+import { changedWeights } from '../support/changed_checkpoint.js'
+import { tinyCheckpoint } from '../support/fixtures.js'
+
+const options = { steps: 2, frames: 2, seed: 4 }
+const pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
+after(() => pipeline.dispose())
+const golden = await pipeline.generate('a panda', options)
+
+const broken = (component: string, name: string, value = Number.NaN) =>
+  changedWeights(component, (tensors) => {
+    const tensor = tensors.get(name)
+    assert.ok(tensor)
+    tensor.bytes.writeFloatLE(value, 0)
+  })
+
+describe('not finite', () => {
+  for (const [component, name, stage, step] of [
+    ['text_encoder', 'text_model.final_layer_norm.weight', 'encode', 1],
+    ['unet', 'conv_out.bias', 'denoise', 1],
+    ['vae', 'decoder.conv_out.bias', 'decode', 1],
+  ] as const) {
+    for (const value of stage === 'decode' ? [Number.NaN, Number.POSITIVE_INFINITY] : [Number.NaN]) {
+      test(`54: ${value} in the ${component} ends the job at its stage and step; the pipeline goes on`, async () => {
+        const model = broken(component, name, value)
+        await using own = await TextToVideoPipeline.fromPretrained(model)
+        const refused = { code: 'ERR_NUMERIC', stage, step, message: /float32.*bfloat16/ }
+        await assert.rejects(own.generate('a panda', options), refused)
+        await assert.rejects(own.generate('a panda', options), refused)
+      })
+    }
+  }
+
+  test('54: allowNonFinite goes on, and what is not finite becomes black', async () => {
+    await using own = await TextToVideoPipeline.fromPretrained(broken('vae', 'decoder.conv_out.bias'))
+    const video = await own.generate('a panda', { ...options, allowNonFinite: true })
+    const red = video.data.filter((_, index) => index % 3 === 0)
+    assert.deepEqual(new Set(red), new Set([0]))
+    const others = (data: Uint8Array) => data.filter((_, index) => index % 3 > 0)
+    assert.deepEqual(others(video.data), others(golden.data))
+  })
+})
+
+describe('float16', () => {
+  // The first layer's results are over 65504; the last normalises them again.
+  const loud = (part: string, factor: number) =>
+    changedWeights('vae', (tensors) => {
+      for (const name of ['weight', 'bias']) {
+        const bytes = tensors.get(`${part}.conv_in.${name}`)?.bytes
+        assert.ok(bytes)
+        for (let at = 0; at < bytes.length; at += 4) bytes.writeFloatLE(bytes.readFloatLE(at) * factor, at)
+      }
+    })
+
+  test('a VAE that overflows it is decoded in float32 by itself, and the result says so', async () => {
+    const model = loud('decoder', 2e4)
+    const [exact, half] = await Promise.all(
+      (['float32', 'float16'] as const).map(async (dtype) => {
+        await using own = await TextToVideoPipeline.fromPretrained(model, { dtype })
+        const shape = [1, 4, 2, 8, 8]
+        const latents = { data: golden.latents?.data ?? new Float32Array(512).fill(0.25), shape }
+        const call = { ...options, latents, guidanceScale: 1 }
+        const videos = [await own.generate('a', call), await own.generate('a', call)]
+        assert.deepEqual(videos[0]?.data, videos[1]?.data)
+        return videos[1]
+      }),
+    )
+    assert.deepEqual(exact?.warnings, [])
+    assert.match(half?.warnings.join() ?? '', /the VAE overflowed float16.*float32/)
+    const apart = half?.data.map((value, index) => Math.abs(value - (exact?.data[index] as number)))
+    assert.ok(Math.max(...(apart ?? [255])) < 16, 'near float32')
+  })
+
+  test('and so is a video that is encoded', async () => {
+    await using half = await TextToVideoPipeline.fromPretrained(loud('encoder', 2e5), { dtype: 'float16' })
+    const video = await half.generate('a', { ...options, video: golden })
+    assert.match(video.warnings.join(), /the VAE overflowed float16/)
+  })
+
+  test('a VAE that does not overflow stays in it, without a word', async () => {
+    await using half = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { dtype: 'float16' })
+    assert.deepEqual((await half.generate('a', options)).warnings, [])
+  })
+})
+
+test('56: what the VAE gives outside of [-1, 1] is clamped', async () => {
+  const model = changedWeights('vae', (tensors) => {
+    const bytes = tensors.get('decoder.conv_out.bias')?.bytes
+    for (const [channel, value] of [1000, -1000].entries()) bytes?.writeFloatLE(value, 4 * channel)
+  })
+  await using own = await TextToVideoPipeline.fromPretrained(model)
+  const { data } = await own.generate('a panda', options)
+  for (let at = 0; at < data.length; at += 3) {
+    assert.deepEqual([data[at], data[at + 1], data[at + 2]], [255, 0, golden.data[at + 2]])
+  }
+})
+
+test('57: the same seed gives the same frames in another pipeline', async () => {
+  await using other = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
+  assert.deepEqual((await other.generate('a panda', options)).data, golden.data)
+})

@@ -1,0 +1,357 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import { readCheckpoint } from '#dist/checkpoint/checkpoint.js'
+import { listModels } from '#dist/hub/cached_models.js'
+import { hubCacheFolder } from '#dist/hub/environment.js'
+import { cachedModel, type DownloadProgress, pullModel, resolveModel } from '#dist/hub/hub.js'
+import {
+  base,
+  blobOf,
+  cache,
+  checkpoint,
+  fails,
+  inCache,
+  model,
+  patience,
+  pull,
+  repository,
+  run,
+  server,
+  sha256,
+  succeeds,
+  vae,
+} from '../support/hub_setup.js'
+
+describe('a pull', () => {
+  test('fills the cache in the layout that Python shares, with the files that are needed', async () => {
+    server.files.set('README.md', Buffer.from('# not needed'))
+    server.files.set('unet/diffusion_pytorch_model.bin', Buffer.from('not needed'))
+    server.files.set('samples/a: b?.gif', Buffer.from('not needed'))
+    const folder = await succeeds()
+    assert.equal(folder, join(repository(), 'snapshots', server.commit))
+    assert.equal(readFileSync(join(repository(), 'refs/main'), 'utf8'), server.commit)
+    assert.equal(readlinkSync(join(folder, vae)), `../../../blobs/${sha256(server.files.get(vae) as Buffer)}`)
+    // git hash-object model_index.json
+    const index = server.files.get('model_index.json') as Buffer
+    const gitHash = createHash('sha1').update(`blob ${index.length}\0`).update(index).digest('hex')
+    assert.equal(readlinkSync(join(folder, 'model_index.json')), `../../blobs/${gitHash}`)
+    assert.equal(server.asked.length, 12)
+    assert.ok(!server.asked.some((name) => /README|\.bin|gif/.test(name)))
+    await readCheckpoint(folder, {})
+  })
+
+  test('tells of the licence once, and of bytes that grow to their total', async () => {
+    const starts: object[] = []
+    const seen: DownloadProgress[] = []
+    await pull({ onDownload: (start) => starts.push(start), onProgress: (progress) => seen.push(progress) })
+    const bytes = server.asked.reduce((sum, name) => sum + (server.files.get(name) as Buffer).length, 0)
+    assert.deepEqual(starts, [{ model, commit: server.commit, license: 'cc-by-nc-4.0', bytes }])
+    assert.deepEqual(seen.at(-1), { file: seen.at(-1)?.file, bytes, totalBytes: bytes })
+    for (const [index, { bytes }] of seen.entries()) assert.ok(bytes >= (seen[index - 1]?.bytes ?? 0))
+    await pull({ onDownload: () => assert.fail('nothing is missing') })
+  })
+
+  test('asks for nothing that is there, and only for what changed', async () => {
+    await succeeds()
+    server.requests.length = 0
+    await succeeds()
+    assert.deepEqual(server.downloads, [])
+    const old = server.commit
+    server.commit = 'd'.repeat(40)
+    server.files.set(
+      'unet/config.json',
+      Buffer.concat([server.files.get('unet/config.json') as Buffer, Buffer.from(' ')]),
+    )
+    await succeeds()
+    assert.deepEqual(server.asked, ['unet/config.json'])
+    assert.equal(readFileSync(join(repository(), 'refs/main'), 'utf8'), server.commit)
+    assert.ok(existsSync(join(repository(), 'snapshots', old, 'unet/config.json')))
+  })
+
+  test('takes a revision, whose name is encoded for the server and nested in refs', async () => {
+    await pull({ revision: 'refs/pr/1' })
+    assert.equal(readFileSync(join(repository(), 'refs/refs/pr/1'), 'utf8'), server.commit)
+    assert.equal(server.requests[0]?.path, `/api/models/${model}/revision/refs/pr/1`)
+    await pull({ revision: server.commit })
+    assert.deepEqual(readdirSync(join(repository(), 'refs')), ['refs'])
+  })
+
+  test('what onProgress throws ends it', async () => {
+    const mine = new Error('mine')
+    await assert.rejects(
+      pull({
+        onProgress: () => {
+          throw mine
+        },
+      }),
+      mine,
+    )
+  })
+})
+
+describe('the choice of weights', () => {
+  const networks = ['unet/diffusion_pytorch_model', 'vae/diffusion_pytorch_model', 'text_encoder/model']
+  const weights = () => server.asked.filter((name) => name.endsWith('.safetensors')).sort()
+  const renameAll = (to: (base: string) => string, keep = false) => {
+    for (const network of networks) {
+      server.files.set(to(network), server.files.get(`${network}.safetensors`) as Buffer)
+      if (!keep) server.files.delete(`${network}.safetensors`)
+    }
+  }
+
+  test('without a variant, the files without one', async () => {
+    renameAll((network) => `${network}.fp16.safetensors`, true)
+    await pull()
+    assert.deepEqual(weights(), networks.map((network) => `${network}.safetensors`).sort())
+  })
+
+  test('with a variant, its files, so that both lie in one snapshot', async () => {
+    renameAll((network) => `${network}.fp16.safetensors`, true)
+    await pull({ variant: 'fp16' })
+    assert.deepEqual(weights(), networks.map((network) => `${network}.fp16.safetensors`).sort())
+    assert.equal(
+      await cachedModel(model, { variant: 'fp16' }),
+      join(repository(), 'snapshots', server.commit),
+    )
+  })
+
+  test('without a variant where only fp16 is there, fp16', async () => {
+    renameAll((network) => `${network}.fp16.safetensors`)
+    await pull()
+    assert.deepEqual(weights(), networks.map((network) => `${network}.fp16.safetensors`).sort())
+  })
+
+  test('a variant that is not there is said before anything is got', async () => {
+    await fails('ERR_MODEL_NOT_FOUND', /has no text_encoder\/model\.fp16\.safetensors/, { variant: 'fp16' })
+    assert.deepEqual(server.downloads, [])
+  })
+
+  test('shards are those of the index', async () => {
+    const whole = server.files.get(vae) as Buffer
+    server.files.delete(vae)
+    const map = { weight_map: { a: 'part-1.safetensors', b: 'part-2.safetensors', c: 'part-1.safetensors' } }
+    server.files.set(`${vae}.index.json`, Buffer.from(JSON.stringify(map)))
+    server.files.set('vae/part-1.safetensors', whole.subarray(0, 1000))
+    server.files.set('vae/part-2.safetensors', whole.subarray(1000))
+    server.files.set('vae/part-3.safetensors', Buffer.from('not needed'))
+    const { folder } = await pull()
+    assert.deepEqual(
+      server.asked.filter((name) => name.includes('part')),
+      ['vae/part-1.safetensors', 'vae/part-2.safetensors'],
+    )
+    rmSync(join(folder, 'vae/part-2.safetensors'))
+    assert.equal(await cachedModel(model), undefined)
+    await pull()
+    assert.equal(await cachedModel(model), folder)
+  })
+
+  test('pickles only are refused, with the way out, before anything is got', async () => {
+    renameAll((network) => `${network}.bin`)
+    await assert.rejects(pull(), { code: 'ERR_MODEL_UNTRUSTED', message: /pickle.*save_pretrained/s })
+    assert.deepEqual(server.downloads, [])
+    await assert.rejects(resolveModel(model, { patience }), { code: 'ERR_MODEL_UNTRUSTED' })
+  })
+
+  test('another kind of model is refused before its weights are got', async () => {
+    server.files.set('model_index.json', Buffer.from('{"_class_name": "StableDiffusionPipeline"}'))
+    await fails('ERR_MODEL_INCOMPATIBLE', /StableDiffusionPipeline/)
+    assert.ok(!server.asked.some((name) => name.endsWith('.safetensors')))
+    server.files.delete('model_index.json')
+    await assert.rejects(pull(), { code: 'ERR_MODEL_INCOMPATIBLE', message: /model_index\.json/ })
+  })
+})
+
+describe('49: unsafe names', () => {
+  const names = [
+    ...['../x', 'a/../../x', '..', '.', './x', '', '/abs', 'a//b', 'C:\\x', 'c:x', '..\\x', '\\\\h\\s\\f'],
+    ...['a\\b', 'a\0b', 'a\nb', '.. /x', '... ', 'con', 'vae/NUL.safetensors', 'x/aux .txt', 5, null],
+  ]
+  for (const rfilename of names) {
+    test(`${JSON.stringify(rfilename)} in the list of files`, async () => {
+      server.siblings = [{ rfilename, size: 1, blobId: 'a'.repeat(40) }]
+      await assert.rejects(pull(), { code: 'ERR_UNSAFE_PATH' })
+      assert.deepEqual(readdirSync(base).includes('x'), false)
+      assert.deepEqual(inCache(), [])
+    })
+  }
+  for (const shard of [
+    '../../x',
+    '/abs',
+    'C:\\x',
+    '..\\x',
+    'a/b.safetensors',
+    'x.bin',
+    'nul.safetensors',
+    5,
+  ]) {
+    test(`${JSON.stringify(shard)} in a list of shards`, async () => {
+      server.files.delete(vae)
+      server.files.set(`${vae}.index.json`, Buffer.from(JSON.stringify({ weight_map: { a: shard } })))
+      await assert.rejects(pull(), { code: 'ERR_UNSAFE_PATH' })
+      assert.ok(!server.asked.some((name) => name.endsWith('.safetensors')))
+    })
+  }
+  test('a commit or a hash that is none is not used as a name', async () => {
+    server.description = { sha: '../../../x' }
+    await assert.rejects(pull(), { code: 'ERR_DOWNLOAD_FAILED' })
+    server.description = {}
+    server.siblings = [{ rfilename: 'model_index.json', size: 1, blobId: '../../x' }]
+    await assert.rejects(pull(), { code: 'ERR_DOWNLOAD_FAILED' })
+    assert.deepEqual(inCache(), [])
+  })
+})
+
+describe('resolveModel', () => {
+  test('a folder is itself', async () => {
+    assert.equal(await resolveModel(checkpoint), checkpoint)
+    assert.deepEqual(server.requests, [])
+  })
+
+  test('a model is downloaded once, and then found without a question', async () => {
+    assert.equal(await cachedModel(model), undefined)
+    const folder = await resolveModel(model, { patience })
+    server.requests.length = 0
+    assert.equal(await resolveModel(model), folder)
+    assert.equal(await cachedModel(model), folder)
+    assert.equal(await cachedModel(model, { revision: server.commit }), folder)
+    assert.deepEqual(server.requests, [])
+  })
+
+  test('what is missing of it is downloaded', async () => {
+    const folder = await resolveModel(model, { patience })
+    rmSync(blobOf(vae))
+    server.requests.length = 0
+    assert.equal(await resolveModel(model, { patience }), folder)
+    assert.deepEqual(server.asked, [vae])
+  })
+
+  test('offline it is found in the cache, or said to be missing', async () => {
+    const folder = await resolveModel(model, { patience })
+    process.env.HF_HUB_OFFLINE = '1'
+    server.requests.length = 0
+    assert.equal(await resolveModel(model), folder)
+    await assert.rejects(resolveModel('owner/other'), {
+      code: 'ERR_MODEL_NOT_FOUND',
+      message: /HF_HUB_OFFLINE/,
+    })
+    await assert.rejects(pull(), { code: 'ERR_DOWNLOAD_FAILED', message: /HF_HUB_OFFLINE/ })
+    delete process.env.HF_HUB_OFFLINE
+    const missing = { code: 'ERR_MODEL_NOT_FOUND', message: /localFilesOnly/ }
+    await assert.rejects(resolveModel('owner/other', { localFilesOnly: true }), missing)
+    rmSync(blobOf(vae))
+    await assert.rejects(resolveModel(model, { localFilesOnly: true }), missing)
+    assert.deepEqual(server.requests, [])
+  })
+
+  test('what is neither folder nor model is said', async () => {
+    for (const name of [
+      './nowhere',
+      '/nowhere/at/all',
+      'nowhere',
+      'a/b/c',
+      '../nowhere',
+      'a/..',
+      'a--b/c',
+      'a\\b/c',
+      'a/b.',
+    ]) {
+      await assert.rejects(resolveModel(name), { code: 'ERR_MODEL_NOT_FOUND' }, name)
+    }
+    await assert.rejects(resolveModel(''), { code: 'ERR_INVALID_ARGUMENT' })
+    await assert.rejects(pullModel('nowhere'), { code: 'ERR_INVALID_ARGUMENT' })
+    for (const revision of ['../x', '', 'a b', '/x', 'a/../../b']) {
+      await assert.rejects(resolveModel(model, { revision }), { code: 'ERR_INVALID_ARGUMENT' }, revision)
+    }
+    await assert.rejects(resolveModel(model, { variant: '../x' }), { code: 'ERR_INVALID_ARGUMENT' })
+    assert.deepEqual(server.requests, [])
+  })
+
+  test('where the cache is', () => {
+    process.env.HF_HUB_CACHE = '/a'
+    assert.equal(hubCacheFolder(), '/a')
+    delete process.env.HF_HUB_CACHE
+    assert.equal(hubCacheFolder(), cache)
+    delete process.env.HF_HOME
+    process.env.XDG_CACHE_HOME = '/b'
+    assert.equal(hubCacheFolder(), '/b/huggingface/hub')
+    delete process.env.XDG_CACHE_HOME
+    assert.ok(hubCacheFolder().endsWith('/.cache/huggingface/hub'))
+  })
+})
+
+describe('the commands', () => {
+  test('pull prints the folder, and the licence on stderr', async () => {
+    const first = await run('pull', model).ended
+    assert.deepEqual([first.code, first.stdout], [0, `${join(repository(), 'snapshots', server.commit)}\n`])
+    assert.match(first.stderr, /owner\/tiny cccccccc · 22 MB to get · licence: cc-by-nc-4\.0/)
+    const second = await run('pull', model, '--json').ended
+    assert.equal(second.stderr, '')
+    const folder = join(repository(), 'snapshots', server.commit)
+    assert.deepEqual(JSON.parse(second.stdout), {
+      model,
+      folder,
+      commit: server.commit,
+      license: 'cc-by-nc-4.0',
+    })
+  })
+
+  test('pull takes its options', async () => {
+    const cacheDir = join(base, `other`)
+    await run('pull', model, '--revision', 'v1', '--cache-dir', cacheDir, '--token', 'hf_x').ended
+    assert.ok(existsSync(join(cacheDir, 'models--owner--tiny/refs/v1')))
+    assert.equal(server.requests[0]?.token, 'hf_x')
+    const { code, stderr } = await run('pull', model, '--variant', 'fp16').ended
+    assert.equal(code, 1)
+    assert.match(stderr, /\[ERR_MODEL_NOT_FOUND\]/)
+  })
+
+  test('models lists what is there and what of it runs', async () => {
+    assert.deepEqual(await listModels(), [])
+    const { folder, commit } = await pull()
+    const bytes = server.asked.reduce((sum, name) => sum + (server.files.get(name) as Buffer).length, 0)
+    const runs = { model, commit, revisions: ['main'], folder, bytes, variants: [''], problem: undefined }
+    assert.deepEqual(await listModels(), [runs])
+    const { stdout } = await run('models').ended
+    assert.equal(stdout, 'owner/tiny  main  22 MB  runs\n')
+
+    // Another architecture; a model whose weights are gone; one that is no text-to-video model.
+    const copy = (name: string, change: (snapshot: string) => void) => {
+      const snapshot = join(cache, name, 'snapshots', commit)
+      for (const file of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
+        if (statSync(join(folder, file)).isDirectory()) continue
+        mkdirSync(join(snapshot, file, '..'), { recursive: true })
+        writeFileSync(join(snapshot, file), readFileSync(join(folder, file)))
+      }
+      change(snapshot)
+    }
+    copy('models--a--deeper', (snapshot) => {
+      const config = JSON.parse(readFileSync(join(snapshot, 'unet/config.json'), 'utf8'))
+      writeFileSync(join(snapshot, 'unet/config.json'), JSON.stringify({ ...config, layers_per_block: 9 }))
+    })
+    copy('models--b--partial', (snapshot) => rmSync(join(snapshot, vae)))
+    copy('models--c--image', (snapshot) =>
+      writeFileSync(join(snapshot, 'model_index.json'), '{"_class_name": "StableDiffusionPipeline"}'),
+    )
+    const listed = JSON.parse((await run('models', '--json').ended).stdout)
+    assert.deepEqual(
+      listed.map((one: (typeof listed)[number]) => [one.model, one.variants.length, one.problem?.code]),
+      [
+        ['a/deeper', 0, 'ERR_MODEL_INCOMPATIBLE'],
+        ['b/partial', 0, 'ERR_MODEL_NOT_FOUND'],
+        ['owner/tiny', 1, undefined],
+      ],
+    )
+  })
+})

@@ -1,0 +1,37 @@
+// The documents keep up with the code: every error code has its section, and every link leads somewhere.
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { test } from 'node:test'
+import { repository } from '../support/fixtures.js'
+
+const read = (name: string) => readFileSync(path.join(repository, name), 'utf8')
+
+test('docs/troubleshooting.md has a section for every code, and for no other', () => {
+  const [, codes = ''] = /type TorchreelErrorCode =([^;]+?)\n\n/.exec(read('lib/errors.ts')) ?? []
+  const known = (codes.match(/ERR_\w+/g) ?? []).sort()
+  const sections = Array.from(
+    read('docs/troubleshooting.md').matchAll(/^### (ERR_\w+)$/gm),
+    ([, code]) => code,
+  )
+  assert.ok(known.length > 20)
+  assert.deepEqual(sections.sort(), known)
+})
+
+test('links between documents lead to files that are there', () => {
+  const documents = [
+    'README.md',
+    'CONTRIBUTING.md',
+    'ARCHITECTURE.md',
+    'models/README.md',
+    'models/shapes/README.md',
+  ]
+  for (const name of readdirSync(`${repository}docs`))
+    if (name.endsWith('.md')) documents.push(`docs/${name}`)
+  const missing = documents.flatMap((document) =>
+    Array.from(read(document).matchAll(/\]\((?!https?:|#)([^)#]+)[^)]*\)/g), ([, link = '']) =>
+      path.join(path.dirname(document), link),
+    ).filter((file) => !existsSync(path.join(repository, file))),
+  )
+  assert.deepEqual(missing, [])
+})
