@@ -63,7 +63,7 @@ export interface ContestOptions {
   /** Names of {@link variants}. */
   readonly variants: readonly string[]
   /** A package of the UNet's step to run in place of its graph, as one more contestant. */
-  readonly compiledUnet: string | undefined
+  readonly compiledDenoiser: string | undefined
   /** Processes of each contestant. */
   readonly rounds: number
 }
@@ -80,7 +80,7 @@ export async function contest(
     if (!variant) throw new Error(`no variant ${name}: there are ${Object.keys(variants).join(', ')}`)
     contestants.push(variant)
   }
-  if (options.compiledUnet) contestants.push(...compiled(options.compiledUnet, task.device))
+  if (options.compiledDenoiser) contestants.push(...compiled(options.compiledDenoiser, task.device))
   if (options.peer && options.eager) contestants.push(peer(options.peer, false))
   if (options.peer && options.compile) contestants.push(peer(options.peer, true))
 

@@ -47,7 +47,7 @@ const { values, positionals } = parseArgs({
     offload: { type: 'string', default: 'none' },
     'capture-graph': { type: 'boolean', default: false },
     variant: { type: 'string', multiple: true, default: [] }, // beside it: capture-graph, offload
-    'compiled-unet': { type: 'string' }, // beside it: with this package
+    'compiled-denoiser': { type: 'string' }, // beside it: with this package
     threads: { type: 'string' },
     libtorch: { type: 'string' },
     peer: { type: 'string' },
@@ -76,7 +76,7 @@ async function video(): Promise<{ json: unknown; text: string; svg?: string }> {
   }
   const json = await contest(await model(), task, {
     ...{ peer: values.peer, eager: values.eager, compile: values.compile, variants: values.variant },
-    compiledUnet: values['compiled-unet'],
+    compiledDenoiser: values['compiled-denoiser'],
     rounds: Number(values.rounds),
   })
   return { json, text: report(json, command), svg: chart(json) }

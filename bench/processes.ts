@@ -60,9 +60,9 @@ export const variants: Readonly<Record<string, Contestant>> = {
 
 /** torchreel with the UNet's step from a package that models/export.py --compile wrote; on a GPU, recorded as well. */
 export function compiled(file: string, device: string): Contestant[] {
-  const compiledUnet = path.resolve(file)
-  const recorded = variant('compiledUnet and captureGraph', { compiledUnet, captureGraph: true })
-  return [variant('compiledUnet', { compiledUnet }), ...(device === 'cpu' ? [] : [recorded])]
+  const compiledDenoiser = path.resolve(file)
+  const recorded = variant('compiledDenoiser and captureGraph', { compiledDenoiser, captureGraph: true })
+  return [variant('compiledDenoiser', { compiledDenoiser }), ...(device === 'cpu' ? [] : [recorded])]
 }
 
 function variant(name: string, change: Partial<Task>): Contestant {

@@ -21,9 +21,9 @@ const { TextToVideoPipeline } = await import('torchreel')
 const importMs = clock() - at
 
 at = clock()
-const { device, dtype, offload, captureGraph, compiledUnet, threads, libtorch } = task
+const { device, dtype, offload, captureGraph, compiledDenoiser, threads, libtorch } = task
 const pipeline = await TextToVideoPipeline.fromPretrained(task.model, {
-  ...{ device, dtype, offload, captureGraph, compiledUnet, threads, libtorch },
+  ...{ device, dtype, offload, captureGraph, compiledDenoiser, threads, libtorch },
   trustGraph: task.trustGraph,
   localFilesOnly: true,
 })

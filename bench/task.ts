@@ -17,7 +17,7 @@ export interface Task {
   readonly offload: 'none' | 'model' | 'sequential'
   readonly captureGraph?: boolean | undefined
   /** A package of the UNet's step. */
-  readonly compiledUnet?: string | undefined
+  readonly compiledDenoiser?: string | undefined
   readonly threads?: number | undefined
   readonly libtorch?: string | undefined
   readonly trustGraph: boolean

@@ -37,7 +37,7 @@ export interface OneCallOptions extends PipelineOptions, GenerateOptions {
 export async function generate(prompt: string, options: OneCallOptions = {}): Promise<Video> {
   if (typeof prompt !== 'string') throw invalidArgument('prompt', 'a string', prompt)
   const { model, revision, cacheDir, token, localFilesOnly, variant, ...rest } = options
-  const { device, dtype, offload, captureGraph, compiledUnet, threads, libtorch, ...more } = rest
+  const { device, dtype, offload, captureGraph, compiledDenoiser, threads, libtorch, ...more } = rest
   const { trustGraph, verify, limits, ...made } = more
   const { loras, textualInversions, ...call } = made
   const { signal, onProgress } = call
@@ -73,7 +73,7 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
     dtype,
     offload,
     captureGraph,
-    compiledUnet,
+    compiledDenoiser,
     threads,
     libtorch,
     trustGraph,

@@ -21,13 +21,13 @@ import { requestOf } from './call/request.js'
 import { settingsOf } from './call/settings.js'
 import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint/checkpoint.js'
 import {
-  type CompiledUnet,
-  nativeCompiledUnet,
-  readCompiledUnet,
+  type CompiledDenoiser,
+  nativeCompiledDenoiser,
+  readCompiledDenoiser,
   requireCompiledCall,
   requireCompiledFor,
   requireCompiledSize,
-} from './checkpoint/compiled_unet.js'
+} from './checkpoint/compiled_denoiser.js'
 import { abortSignal, integer, type Numbers, reader } from './checks/checks.js'
 import { TorchreelError } from './errors.js'
 import { verifyFiles } from './files/hashes.js'
@@ -86,7 +86,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   readonly #adapters: Adapters
   readonly #limits: Limits
   readonly #queue: Queue
-  readonly #compiledUnet: Pick<CompiledUnet, 'file' | 'made'> | undefined
+  readonly #compiledDenoiser: Pick<CompiledDenoiser, 'file' | 'made'> | undefined
   /** Ends what runs beside the native jobs: ffmpeg. */
   readonly #disposal = new AbortController()
   #disposed: Promise<void> | undefined
@@ -97,7 +97,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     native: NativePipeline,
     scheduler: Scheduler,
     limits: Limits,
-    compiledUnet: CompiledUnet | undefined,
+    compiledDenoiser: CompiledDenoiser | undefined,
     made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'>,
   ) {
     this.#checkpoint = checkpoint
@@ -106,7 +106,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.#limits = limits
     this.#queue = new Queue(limits.queue)
     this.#adapters = new Adapters(checkpoint, tokenizer, native, this.#queue, limits.headerBytes)
-    this.#compiledUnet = compiledUnet && { file: compiledUnet.file, made: compiledUnet.made }
+    this.#compiledDenoiser = compiledDenoiser && { file: compiledDenoiser.file, made: compiledDenoiser.made }
     this.model = made.model
     this.folder = checkpoint.folder
     this.device = made.device
@@ -129,8 +129,10 @@ export class TextToVideoPipeline implements AsyncDisposable {
   static async fromPretrained(name?: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
     const checked = checkPipelineOptions(options)
     const { revision, variant, cacheDir, token, localFilesOnly, signal } = checked
-    const compiledUnet =
-      checked.compiledUnet === undefined ? undefined : await readCompiledUnet(checked.compiledUnet)
+    const compiledDenoiser =
+      checked.compiledDenoiser === undefined
+        ? undefined
+        : await readCompiledDenoiser(checked.compiledDenoiser)
     const { model, notice } = name === undefined ? await defaultModel(checked) : { model: name }
     const clock = new ProgressClock(checked.onProgress)
     const stop = new AbortController() // when onProgress throws: its error is the reason
@@ -162,9 +164,9 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const device = resolveDevice(checked.device)
     const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
     const { limits } = checked
-    if (compiledUnet)
-      requireCompiledFor(compiledUnet, {
-        graph: checkpoint.unetGraph,
+    if (compiledDenoiser)
+      requireCompiledFor(compiledDenoiser, {
+        graph: checkpoint.denoiserGraph,
         vaeScale: checkpoint.vaeScale,
         libtorch: libtorch.version,
         device,
@@ -180,7 +182,8 @@ export class TextToVideoPipeline implements AsyncDisposable {
         textEncoder: checkpoint.files.text_encoder,
         unet: checkpoint.files.unet,
         vae: checkpoint.files.vae,
-        compiledUnet: compiledUnet && nativeCompiledUnet(compiledUnet, checkpoint.latentChannels),
+        compiledDenoiser:
+          compiledDenoiser && nativeCompiledDenoiser(compiledDenoiser, checkpoint.latentChannels),
         device,
         dtype,
         offload: checked.offload,
@@ -192,7 +195,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       },
       signal,
     )
-    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, compiledUnet, {
+    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, compiledDenoiser, {
       model: path.resolve(model) === folder ? path.basename(folder) : model,
       device,
       dtype,
@@ -355,7 +358,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const scheduler = this.#schedulerFor(call.scheduler)
     const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
     decodeProgram(program) // refuses one that the core would refuse
-    const compiled = this.#compiledUnet
+    const compiled = this.#compiledDenoiser
     if (compiled) {
       const guidance = guidancePerCall(call, program.timesteps.length)
       requireCompiledCall(compiled, call, guidance, this.#checkpoint.positions)
@@ -387,13 +390,13 @@ export class TextToVideoPipeline implements AsyncDisposable {
       // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
       decodeChunk: this.device === 'cpu' ? 1 : 4,
     })
-    const compiled = this.#compiledUnet
+    const compiled = this.#compiledDenoiser
     if (compiled && source) requireCompiledSize(compiled, call)
 
     const { model, libtorch, device, dtype } = this
     const settings = settingsOf(call, scheduler, this.#adapters)
-    const compiledUnet = compiled && path.basename(compiled.file)
-    const made = { torchreel: version, model, libtorch, device, dtype, compiledUnet, warnings }
+    const compiledDenoiser = compiled && path.basename(compiled.file)
+    const made = { torchreel: version, model, libtorch, device, dtype, compiledDenoiser, warnings }
     const factsOf = (index: number) => ({
       ...made,
       steps,

@@ -202,7 +202,7 @@ def check(directory: Path) -> bool:
 
 def compile_step(checkpoint: Path, output: Path, arguments: argparse.Namespace) -> None:
     """Writes the checkpoint's UNet, compiled for the arguments' size, device and dtype, into a package."""
-    from compile_unet import Wanted, compile_unet  # imports what nothing else here needs
+    from compile_denoiser import Wanted, compile_denoiser  # imports what nothing else here needs
 
     configs = {name: json.loads((checkpoint / name / "config.json").read_text()) for name in COMPONENTS}
     unet, text_encoder, vae = (
@@ -232,7 +232,7 @@ def compile_step(checkpoint: Path, output: Path, arguments: argparse.Namespace) 
     )
     if wanted.frames < 1 or any(side < scale or side % scale for side in (wanted.height, wanted.width)):
         raise ValueError(f"frames must be 1 or more, height and width multiples of {scale}")
-    package = compile_unet(unet, wanted)
+    package = compile_denoiser(unet, wanted)
     write(output, package)
     print(f"{output}: {len(package) // 1024} kB")
 

@@ -97,7 +97,7 @@ if [[ $parts == *' package '* ]]; then
 fi
 if [[ $parts == *' bench '* ]]; then
   beside=("${peer[@]}")
-  if [ -e "$compiled" ]; then beside+=(--compiled-unet "$compiled"); fi
+  if [ -e "$compiled" ]; then beside+=(--compiled-denoiser "$compiled"); fi
   if [ "$cuda" = 1 ]; then
     # The whole model, random weights, float16, 16 frames of 256 x 256: against eager a call is to be 2.5 times as fast, against
     # torch.compile 1.2 times, and to take 0.8 s on an H100; offload is to cost 15%.

@@ -14,7 +14,7 @@ export interface NetworkFiles {
 }
 
 /** The UNet's step as machine code for one shape. */
-export interface NativeCompiledUnet {
+export interface NativeCompiledDenoiser {
   /** A shared library. */
   library: Uint8Array
   /** JSON: the operators that it calls by name. */
@@ -32,7 +32,7 @@ export interface NativePipelineOptions {
   unet: NetworkFiles
   vae: NetworkFiles
   /** In place of the UNet's graph. */
-  compiledUnet: NativeCompiledUnet | undefined
+  compiledDenoiser: NativeCompiledDenoiser | undefined
   device: string
   dtype: string
   offload: string

@@ -123,7 +123,7 @@ function commandLine(): Command {
     )
     .option('--capture-graph', 'record a step as a CUDA graph and repeat it')
     .option(
-      '--compiled-unet <file>',
+      '--compiled-denoiser <file>',
       'the UNet as models/export.py --compile made it for this machine and size',
     )
     .option(

@@ -90,7 +90,7 @@ export interface PipelineOptions
    * and runs with your rights: name only what you made yourself. Not with `offload: 'sequential'`. @defaultValue none: the
    * UNet's graph
    */
-  compiledUnet?: string | undefined
+  compiledDenoiser?: string | undefined
   /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
@@ -231,7 +231,7 @@ const pipelineKeys: readonly string[] = [
   ...(['revision', 'cacheDir', 'token', 'localFilesOnly', 'device', 'dtype', 'variant', 'offload'] as const),
   ...([
     'captureGraph',
-    'compiledUnet',
+    'compiledDenoiser',
     'threads',
     'libtorch',
     'trustGraph',
@@ -270,12 +270,12 @@ export function checkPipelineOptions(options: PipelineOptions) {
       "false with offload 'sequential', whose weights move in each step",
       true,
     )
-  const compiledUnet = read('compiledUnet', undefined, text)
-  if (compiledUnet !== undefined && offload === 'sequential')
+  const compiledDenoiser = read('compiledDenoiser', undefined, text)
+  if (compiledDenoiser !== undefined && offload === 'sequential')
     throw invalidArgument(
-      'compiledUnet',
+      'compiledDenoiser',
       "undefined with offload 'sequential': it has no blocks",
-      compiledUnet,
+      compiledDenoiser,
     )
   return {
     revision: read('revision', undefined, text),
@@ -287,7 +287,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
     variant: read('variant', undefined, fileNamePart),
     offload,
     captureGraph,
-    compiledUnet,
+    compiledDenoiser,
     threads: read('threads', 0, integer(1, 1024)),
     libtorch: read('libtorch', undefined, text),
     trustGraph: read('trustGraph', false, flag),

@@ -61,7 +61,7 @@ export interface VideoFacts {
   /** What they computed in. */
   readonly dtype?: string | undefined
   /** The package of machine code, by its name, that ran in place of the UNet's graph. */
-  readonly compiledUnet?: string | undefined
+  readonly compiledDenoiser?: string | undefined
   /** Milliseconds by stage. */
   readonly timings?: Readonly<Record<string, number>> | undefined
   /** Denoised, (1, C, frames, height / 8, width / 8) for the published models, where they were asked for. */
@@ -96,7 +96,7 @@ export function commentOf(facts: VideoFacts): string | undefined {
 /** The facts of a video that are not its pixels or latents, in the order in which a reader wants them. */
 export function factsAsJson(facts: VideoFacts): Omit<VideoFacts, 'latents'> {
   const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, settings } = facts
-  const { model, torchreel, libtorch, device, dtype, compiledUnet, timings, warnings } = facts
+  const { model, torchreel, libtorch, device, dtype, compiledDenoiser, timings, warnings } = facts
   return {
     prompt,
     negativePrompt,
@@ -111,7 +111,7 @@ export function factsAsJson(facts: VideoFacts): Omit<VideoFacts, 'latents'> {
     libtorch,
     device,
     dtype,
-    compiledUnet,
+    compiledDenoiser,
     timings,
     warnings,
   }

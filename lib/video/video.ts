@@ -65,7 +65,7 @@ export class Video implements VideoFacts {
   readonly libtorch: string | undefined
   readonly device: string | undefined
   readonly dtype: string | undefined
-  readonly compiledUnet: string | undefined
+  readonly compiledDenoiser: string | undefined
   readonly timings: Readonly<Record<string, number>> | undefined
   readonly latents: Numbers | undefined
   readonly warnings: readonly string[]
@@ -102,7 +102,7 @@ export class Video implements VideoFacts {
     this.libtorch = contents.libtorch
     this.device = contents.device
     this.dtype = contents.dtype
-    this.compiledUnet = contents.compiledUnet
+    this.compiledDenoiser = contents.compiledDenoiser
     this.timings = contents.timings
     this.latents = contents.latents
     this.warnings = contents.warnings ?? []

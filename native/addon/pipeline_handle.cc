@@ -32,8 +32,8 @@ struct NetworkFiles {
 };
 
 // { library: Uint8Array, operators: string or undefined, shape, texts, tokens }
-struct CompiledUNet {
-  explicit CompiledUNet(const Napi::Object& compiled)
+struct CompiledDenoiser {
+  explicit CompiledDenoiser(const Napi::Object& compiled)
       : library(uint8_argument(compiled.Get("library"), "library")),
         shape(integers_argument(compiled.Get("shape"), "shape")),
         texts(integer_argument(compiled.Get("texts"), "texts")),
@@ -43,7 +43,7 @@ struct CompiledUNet {
     if (shape.size() != 5) throw coded_error(compiled.Env(), "ERR_INVALID_ARGUMENT", "shape has 5 sizes");
   }
 
-  torchreel_compiled_unet view() const {
+  torchreel_compiled_denoiser view() const {
     return {.library = library.data(),
             .library_size = library.size(),
             .operators = operators ? operators->c_str() : nullptr,
@@ -71,8 +71,8 @@ struct PipelineOptions {
         threads(static_cast<int32_t>(integer_argument(options.Get("threads"), "threads"))),
         capture_graph(options.Get("captureGraph").ToBoolean()),
         max_header(integer_argument(options.Get("maxHeader"), "maxHeader")) {
-    if (Napi::Value given = options.Get("compiledUnet"); !given.IsUndefined())
-      compiled_unet.emplace(object_argument(given, "compiledUnet"));
+    if (Napi::Value given = options.Get("compiledDenoiser"); !given.IsUndefined())
+      compiled_denoiser.emplace(object_argument(given, "compiledDenoiser"));
   }
 
   torchreel_pipeline_options view(Job& job) const {
@@ -80,7 +80,7 @@ struct PipelineOptions {
         .text_encoder = text_encoder.view(),
         .unet = unet.view(),
         .vae = vae.view(),
-        .compiled_unet = compiled_unet ? compiled_unet->view() : torchreel_compiled_unet{},
+        .compiled_denoiser = compiled_denoiser ? compiled_denoiser->view() : torchreel_compiled_denoiser{},
         .device = device.c_str(),
         .dtype = dtype.c_str(),
         .offload = offload.c_str(),
@@ -95,7 +95,7 @@ struct PipelineOptions {
   }
 
   NetworkFiles text_encoder, unet, vae;
-  std::optional<CompiledUNet> compiled_unet;
+  std::optional<CompiledDenoiser> compiled_denoiser;
   std::string device, dtype, offload;
   double scaling_factor;
   int64_t latent_channels;

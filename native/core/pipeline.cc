@@ -66,11 +66,11 @@ bool captures(const torchreel_pipeline_options& options, at::Device device, bool
 }
 
 // Loaded before the networks' weights are placed, for it may not fit.
-std::unique_ptr<CompiledUNet> compiled(const torchreel_pipeline_options& options, at::Device device,
-                                       bool stays) {
-  if (!options.compiled_unet.library) return nullptr;
-  if (!stays) throw invalid_argument("a compiled UNet has no stages: not with offload 'sequential'");
-  return std::make_unique<CompiledUNet>(options.compiled_unet, device);
+std::unique_ptr<CompiledDenoiser> compiled(const torchreel_pipeline_options& options, at::Device device,
+                                           bool stays) {
+  if (!options.compiled_denoiser.library) return nullptr;
+  if (!stays) throw invalid_argument("a compiled denoiser has no stages: not with offload 'sequential'");
+  return std::make_unique<CompiledDenoiser>(options.compiled_denoiser, device);
 }
 
 // What is needed to build a network, unless the caller wants no pipeline any more.
@@ -310,12 +310,12 @@ at::Tensor Pipeline::denoise(const torchreel_request& request, const Program& pr
   if (request.freeu) std::copy_n(request.freeu, 4, freeu.emplace().begin());
   Shares shares;
   if (offload_ != Offload::sequential) shares = unet_.place();
-  auto release = [](CompiledUNet* compiled) { compiled->release(); };
+  auto release = [](CompiledDenoiser* compiled) { compiled->release(); };
   bool takes = compiled_ && offload_ == Offload::model;
-  std::unique_ptr<CompiledUNet, decltype(release)> taking(takes ? compiled_.get() : nullptr, release);
+  std::unique_ptr<CompiledDenoiser, decltype(release)> taking(takes ? compiled_.get() : nullptr, release);
   if (taking) taking->take(unet_);
-  RecordedUNet of_job(unet, device_);  // weights that do not stay are elsewhere in the next job
-  RecordedUNet& recorded = offload_ == Offload::none ? recorded_ : of_job;
+  RecordedDenoiser of_job(unet, device_);  // weights that do not stay are elsewhere in the next job
+  RecordedDenoiser& recorded = offload_ == Offload::none ? recorded_ : of_job;
   // Guidance 1 needs the prompts alone, more needs the pair; what no call needs is not prepared.
   auto scale_of = [&](int64_t call) { return negative.defined() ? request.guidance[call] : 1.0; };
   bool any_alone = false, any_pair = false;

@@ -7,7 +7,7 @@
 #include <deque>
 
 #include "networks/network.h"
-#include "networks/recorded_unet.h"
+#include "networks/recorded_denoiser.h"
 #include "torchreel_core.h"
 
 namespace torchreel {
@@ -81,7 +81,7 @@ class Pipeline {
   double scaling_factor_;
   int64_t latent_channels_;
   Network text_encoder_, unet_, vae_;
-  std::unique_ptr<CompiledUNet> compiled_;  // of unet_, or null
+  std::unique_ptr<CompiledDenoiser> compiled_;  // of unet_, or null
   struct Encoding {
     std::vector<int32_t> tokens;  // (P, L)
     int64_t prompts, clip_skip;   // P
@@ -90,7 +90,7 @@ class Pipeline {
   std::deque<Encoding> encodings_;  // the latest first
   // After the networks, which these must not outlive; the graphs, which go first, are of kept weights.
   Shares kept_;
-  RecordedUNet recorded_;
+  RecordedDenoiser recorded_;
 };
 
 }  // namespace torchreel

@@ -25,18 +25,18 @@ typedef struct torchreel_network_files {
   size_t weight_count;
 } torchreel_network_files;
 
-// The UNet's step as machine code, for one shape (models/compile_unet.py).
-typedef struct torchreel_compiled_unet {
+// The UNet's step as machine code, for one shape (models/compile_denoiser.py).
+typedef struct torchreel_compiled_denoiser {
   const uint8_t* library;  // a shared library, `library_size` bytes of it; NULL: none
   size_t library_size;
   const char* operators;  // JSON: the operators that it calls by name, or NULL
   int64_t shape[5];       // of the sample
   int64_t texts, tokens;  // G, L
-} torchreel_compiled_unet;
+} torchreel_compiled_denoiser;
 
 typedef struct torchreel_pipeline_options {
   torchreel_network_files text_encoder, unet, vae;
-  torchreel_compiled_unet compiled_unet;
+  torchreel_compiled_denoiser compiled_denoiser;
   const char* device;       // "cpu", "cuda", "cuda:1"
   const char* dtype;        // "float32", "float16", "bfloat16"
   const char* offload;      // "none", "model", "sequential"

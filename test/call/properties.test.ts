@@ -108,7 +108,7 @@ describe('options', () => {
       'variant',
       'offload',
       'captureGraph',
-      'compiledUnet',
+      'compiledDenoiser',
       'threads',
       'limits',
       'token',

@@ -88,7 +88,7 @@ test('64: V8 knows of the weights while a pipeline is open', async () => {
         textEncoder: files.text_encoder,
         unet: files.unet,
         vae: files.vae,
-        compiledUnet: undefined,
+        compiledDenoiser: undefined,
         scalingFactor,
         latentChannels,
       },

@@ -20,7 +20,7 @@ test('87: only what runs: the compiled library, prebuilds, graphs, shapes, what 
     /^prebuilds\/linux-x64\/(torchreel\.node|torchreel_(core|cuda)-\d+\.\d+\.so)$/,
     /^models\/graphs\/(README\.md|manifest\.json|[\w.-]+\/(text_encoder|unet|vae)\.pt)$/,
     /^models\/shapes\/[\w/]+\.(json|txt|safetensors|md|png)$/,
-    /^models\/((export|compile_unet)\.py|requirements(-compile)?\.txt|README\.md|definitions\/\w+\.py)$/,
+    /^models\/((export|compile_denoiser)\.py|requirements(-compile)?\.txt|README\.md|definitions\/\w+\.py)$/,
     /^docs\/[\w-]+\.(md|png|svg)$/,
     /^examples\/\w+\.[cm]js$/,
   ]
@@ -41,7 +41,7 @@ test('87: everything that runs is in it', () => {
       'dist/cli/main.js',
       'models/graphs/manifest.json',
       'models/export.py',
-      'models/compile_unet.py',
+      'models/compile_denoiser.py',
     ],
     ...['model_index.json', 'unet/diffusion_pytorch_model.safetensors'].map(
       (name) => `models/shapes/${name}`,

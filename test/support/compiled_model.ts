@@ -35,10 +35,10 @@ function getModules(): void {
 export const compiledSize = { frames: 4, width: 16, height: 16 }
 
 /** Makes a checkpoint with the smallest UNet there can be, its graphs, and the UNet compiled. */
-export function makeCompiledModel(folder: string): { model: string; compiledUnet: string } {
+export function makeCompiledModel(folder: string): { model: string; compiledDenoiser: string } {
   const configs = path.join(folder, 'configs')
   const model = path.join(folder, 'model')
-  const compiledUnet = path.join(folder, 'unet.pt2')
+  const compiledDenoiser = path.join(folder, 'unet.pt2')
   cpSync(tinyCheckpoint, configs, { recursive: true, filter: (name) => !name.endsWith('.safetensors') })
   const config = path.join(configs, 'unet', 'config.json')
   writeFileSync(
@@ -55,6 +55,6 @@ export function makeCompiledModel(folder: string): { model: string; compiledUnet
   getModules()
   const { frames, width, height } = compiledSize
   const size = ['--frames', `${frames}`, '--width', `${width}`, '--height', `${height}`]
-  python('models/export.py', model, '--compile', compiledUnet, ...size)
-  return { model, compiledUnet }
+  python('models/export.py', model, '--compile', compiledDenoiser, ...size)
+  return { model, compiledDenoiser }
 }

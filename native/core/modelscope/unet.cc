@@ -15,7 +15,7 @@ c10::IValue UNet::prepare(const at::Tensor& text) {
 at::Tensor UNet::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
                          const FreeU& freeu, FeatureCache* cache, bool reuse) {
   if (compiled_) {
-    if (freeu || cache) throw invalid_argument("a compiled UNet takes neither freeU nor featureCache");
+    if (freeu || cache) throw invalid_argument("a compiled denoiser takes neither freeU nor featureCache");
     at::Tensor output = compiled_->forward(x, time, context);
     network_.check_files();
     return output;

@@ -4,7 +4,7 @@
 #include <array>
 #include <optional>
 
-#include "networks/compiled_unet.h"
+#include "networks/compiled_denoiser.h"
 #include "networks/network.h"
 
 namespace torchreel {
@@ -23,7 +23,7 @@ struct FeatureCache {
 class UNet {
  public:
   // compiled: null, or what `forward` runs in place of the stages, with weights of the network.
-  explicit UNet(Network& network, CompiledUNet* compiled = nullptr)
+  explicit UNet(Network& network, CompiledDenoiser* compiled = nullptr)
       : network_(network), compiled_(compiled) {}
 
   // text: (G, L, D). Gives what `forward` takes as its context: once per prompt.
@@ -40,7 +40,7 @@ class UNet {
 
  private:
   Network& network_;
-  CompiledUNet* compiled_;
+  CompiledDenoiser* compiled_;
 };
 
 }  // namespace torchreel

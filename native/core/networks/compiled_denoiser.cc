@@ -1,4 +1,4 @@
-#include "networks/compiled_unet.h"
+#include "networks/compiled_denoiser.h"
 
 #include <c10/core/DeviceGuard.h>
 #include <stdlib.h>
@@ -53,7 +53,7 @@ auto make_runner(at::Device device) {
 
 }  // namespace
 
-CompiledUNet::CompiledUNet(const torchreel_compiled_unet& compiled, at::Device device)
+CompiledDenoiser::CompiledDenoiser(const torchreel_compiled_denoiser& compiled, at::Device device)
     : shape_(compiled.shape, compiled.shape + 5),
       texts_(compiled.texts),
       tokens_(compiled.tokens),
@@ -70,15 +70,16 @@ CompiledUNet::CompiledUNet(const torchreel_compiled_unet& compiled, at::Device d
   } catch (const fs::filesystem_error& error) {
     throw Error(
         "ERR_OUTPUT_WRITE",
-        std::string("the compiled UNet needs a temporary folder to be loaded from, which TMPDIR names: ") +
+        std::string(
+            "the compiled denoiser needs a temporary folder to be loaded from, which TMPDIR names: ") +
             error.what());
   } catch (const std::exception& error) {
     throw Error(code_of(error, "ERR_MODEL_CORRUPT"),
-                "the compiled UNet cannot be loaded: " + std::string(told(error)));
+                "the compiled denoiser cannot be loaded: " + std::string(told(error)));
   }
 }
 
-void CompiledUNet::take(const Network& network) {
+void CompiledDenoiser::take(const Network& network) {
   auto placed = network.placed();
   release();
   std::unordered_map<std::string, at::Tensor> weights;
@@ -86,7 +87,7 @@ void CompiledUNet::take(const Network& network) {
     auto weight = placed.find(path);
     if (weight == placed.end()) {
       throw Error("ERR_MODEL_INCOMPATIBLE",
-                  "the compiled UNet has a weight " + path + ", the model has none");
+                  "the compiled denoiser has a weight " + path + ", the model has none");
     }
     // As it was compiled for: what was converted on a CPU, or adapted on a GPU, is laid out otherwise. Its
     // kernels are copied then, once more than the network counts.
@@ -101,7 +102,8 @@ void CompiledUNet::take(const Network& network) {
   weights_ = std::move(weights);  // each stays at the address that the library holds
 }
 
-at::Tensor CompiledUNet::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context) {
+at::Tensor CompiledDenoiser::forward(const at::Tensor& x, const at::Tensor& time,
+                                     const c10::IValue& context) {
   std::vector<at::Tensor> inputs{x.contiguous(), time};
   c10::List<at::Tensor> texts = context.toTensorList();
   for (const at::Tensor& text : texts) {
@@ -110,14 +112,14 @@ at::Tensor CompiledUNet::forward(const at::Tensor& x, const at::Tensor& time, co
     inputs.push_back(text);
   }
   if (x.sizes() != shape_) throw invalid_argument("the UNet was compiled for another size");
-  if (weights_.empty()) throw Error("ERR_INTERNAL", "the compiled UNet holds no weights", "denoise");
+  if (weights_.empty()) throw Error("ERR_INTERNAL", "the compiled denoiser holds no weights", "denoise");
   faults::point();
   c10::DeviceGuard guard(device_);  // its current stream is the library's
   try {
     return runner_->boxed_run(std::move(inputs)).at(0);
   } catch (const std::exception& error) {  // which has lost the reason on its way out of the library
     throw Error(code_of(error, "ERR_INTERNAL"),
-                "the compiled UNet failed, and stderr says why: " + std::string(told(error)), "denoise");
+                "the compiled denoiser failed, and stderr says why: " + std::string(told(error)), "denoise");
   }
 }
 

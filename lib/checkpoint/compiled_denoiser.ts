@@ -3,12 +3,12 @@ import { stat } from 'node:fs/promises'
 import path from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { crc32 } from 'node:zlib'
-import type { NativeCompiledUnet } from '../addon/native_pipeline.js'
+import type { NativeCompiledDenoiser } from '../addon/native_pipeline.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import type { CheckedGenerateOptions } from '../options/call.js'
 import type { SourceWishes } from '../video/read/source_video.js'
 
-/** What a UNet's step was compiled for: the fields that models/compile_unet.py writes. */
+/** What a UNet's step was compiled for: the fields that models/compile_denoiser.py writes. */
 interface Made {
   /** sha256 of the graph whose step it is. */
   readonly graph: string
@@ -32,7 +32,7 @@ interface Made {
 }
 
 /** A UNet's step as machine code, read and not yet run. */
-export interface CompiledUnet {
+export interface CompiledDenoiser {
   readonly file: string
   /** The shared library. */
   readonly library: Buffer
@@ -49,12 +49,12 @@ const maxBytes = 2 ** 30
  *
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`
  */
-export async function readCompiledUnet(file: string): Promise<CompiledUnet> {
+export async function readCompiledDenoiser(file: string): Promise<CompiledDenoiser> {
   const status = await stat(file).catch(() => undefined)
   if (!status?.isFile())
-    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no file ${file} with a compiled UNet`, {
+    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no file ${file} with a compiled denoiser`, {
       path: file,
-      parameter: 'compiledUnet',
+      parameter: 'compiledDenoiser',
     })
   try {
     const entries = await readEntries(file)
@@ -73,7 +73,7 @@ export async function readCompiledUnet(file: string): Promise<CompiledUnet> {
     throw new TorchreelError(
       'ERR_MODEL_CORRUPT',
       `${file} is no package that models/export.py --compile writes: ${(error as Error).message}`,
-      { path: file, parameter: 'compiledUnet', cause: error },
+      { path: file, parameter: 'compiledDenoiser', cause: error },
     )
   }
 }
@@ -115,14 +115,14 @@ function madeOf(made: Made): Made {
  * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE`
  */
 export function requireCompiledFor(
-  { file, made }: CompiledUnet,
+  { file, made }: CompiledDenoiser,
   here: { graph: string; vaeScale: number; libtorch: string; device: string; dtype: string },
 ): void {
   const refuse = (what: string, expected: string, received: string) => {
     throw new TorchreelError(
       'ERR_MODEL_INCOMPATIBLE',
       `${file} was compiled for ${what} ${received}, not ${expected}: compile it again with models/export.py`,
-      { path: file, parameter: 'compiledUnet', expected, received },
+      { path: file, parameter: 'compiledDenoiser', expected, received },
     )
   }
   const minor = (version: string) => version.split('.', 2).join('.')
@@ -141,7 +141,7 @@ export function requireCompiledFor(
 const requireOf =
   (file: string) => (fits: boolean, parameter: string, expected: string, received: unknown) => {
     if (!fits)
-      throw invalidArgument(parameter, `${expected} with compiledUnet ${path.basename(file)}`, received)
+      throw invalidArgument(parameter, `${expected} with compiledDenoiser ${path.basename(file)}`, received)
   }
 
 /**
@@ -151,7 +151,7 @@ const requireOf =
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`
  */
 export function requireCompiledCall(
-  { file, made }: Pick<CompiledUnet, 'file' | 'made'>,
+  { file, made }: Pick<CompiledDenoiser, 'file' | 'made'>,
   call: CheckedGenerateOptions,
   guidance: Float64Array,
   positions: number,
@@ -176,7 +176,7 @@ export function requireCompiledCall(
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`
  */
 export function requireCompiledSize(
-  { file, made }: Pick<CompiledUnet, 'file' | 'made'>,
+  { file, made }: Pick<CompiledDenoiser, 'file' | 'made'>,
   { frames, width, height, window }: SourceWishes & Pick<CheckedGenerateOptions, 'window'>,
 ): void {
   const require = requireOf(file)
@@ -187,10 +187,10 @@ export function requireCompiledSize(
 }
 
 /** What the core takes. */
-export function nativeCompiledUnet(
-  { library, operators, made }: CompiledUnet,
+export function nativeCompiledDenoiser(
+  { library, operators, made }: CompiledDenoiser,
   latentChannels: number,
-): NativeCompiledUnet {
+): NativeCompiledDenoiser {
   const { frames, height, width, scale, guidance, tokens } = made
   const shape = [1, latentChannels, frames, height / scale, width / scale]
   return { library, operators, shape, texts: guidance ? 2 : 1, tokens }

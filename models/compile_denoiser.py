@@ -66,7 +66,7 @@ def network_of(configuration: UNet3DConfiguration, wanted: Wanted) -> UNet3DCond
     return network
 
 
-def compile_unet(configuration: UNet3DConfiguration, wanted: Wanted) -> bytes:
+def compile_denoiser(configuration: UNet3DConfiguration, wanted: Wanted) -> bytes:
     """The package. Takes minutes, a C++ compiler, and for CUDA a GPU of the kind that it is for.
 
     Raises RuntimeError, or what Inductor has of its own, where there is no such device or no compiler.

@@ -25,8 +25,8 @@ import { zipOf } from '../support/zip.js'
 
 const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-compiled-'))
 after(() => rmSync(folder, { recursive: true }))
-const { model, compiledUnet } = makeCompiledModel(folder)
-cpSync(compiledUnet, path.join(model, 'unet', 'unet.pt2')) // a model's own, which nobody named
+const { model, compiledDenoiser } = makeCompiledModel(folder)
+cpSync(compiledDenoiser, path.join(model, 'unet', 'unet.pt2')) // a model's own, which nobody named
 
 // What is written while a package is loaded would be left here.
 const temporary = path.join(folder, 'temporary')
@@ -34,10 +34,10 @@ mkdirSync(temporary)
 process.env.TMPDIR = temporary
 
 const load = (options: PipelineOptions = {}) =>
-  TextToVideoPipeline.fromPretrained(model, { device: 'cpu', trustGraph: true, compiledUnet, ...options })
+  TextToVideoPipeline.fromPretrained(model, { device: 'cpu', trustGraph: true, compiledDenoiser, ...options })
 const call = { ...compiledSize, steps: 3, seed: 4, returnLatents: true } satisfies GenerateOptions
 
-const graph = await load({ compiledUnet: undefined })
+const graph = await load({ compiledDenoiser: undefined })
 const pipeline = await load()
 after(() => Promise.all([graph.dispose(), pipeline.dispose()]))
 
@@ -49,10 +49,10 @@ function assertSame(video: Video, wanted: Video): void {
 test('the video is the graph’s, and says that the package made it', async () => {
   const [video, wanted] = [await pipeline.generate('a cat', call), await graph.generate('a cat', call)]
   assertSame(video, wanted)
-  assert.equal(video.compiledUnet, 'unet.pt2')
-  assert.match(JSON.stringify(video), /"compiledUnet":"unet.pt2"/)
-  assert.equal(wanted.compiledUnet, undefined)
-  assert.doesNotMatch(JSON.stringify(wanted), /compiledUnet/)
+  assert.equal(video.compiledDenoiser, 'unet.pt2')
+  assert.match(JSON.stringify(video), /"compiledDenoiser":"unet.pt2"/)
+  assert.equal(wanted.compiledDenoiser, undefined)
+  assert.doesNotMatch(JSON.stringify(wanted), /compiledDenoiser/)
   assert.deepEqual(readdirSync(temporary), [])
 })
 
@@ -116,9 +116,9 @@ test('the command line', async () => {
   const size = ['--frames', '4', '--width', '16', '--height', '16', '--steps', '1', '--json', '--quiet']
   const { stdout } = await promisify(execFile)(process.execPath, [
     ...[`${repository}dist/cli/main.js`, 'a cat', '-o', file, '--model', model, '--trust-graph'],
-    ...['--device', 'cpu', '--compiled-unet', compiledUnet, ...size],
+    ...['--device', 'cpu', '--compiled-denoiser', compiledDenoiser, ...size],
   ])
-  assert.equal(JSON.parse(stdout).compiledUnet, 'unet.pt2')
+  assert.equal(JSON.parse(stdout).compiledDenoiser, 'unet.pt2')
 })
 
 describe('what it was not compiled for is refused', () => {
@@ -136,7 +136,7 @@ describe('what it was not compiled for is refused', () => {
     test(`${JSON.stringify(options)}`, () =>
       assert.rejects(pipeline.generate('a cat', { ...call, ...options }), {
         ...{ code: 'ERR_INVALID_ARGUMENT', parameter },
-        message: /with compiledUnet unet\.pt2/,
+        message: /with compiledDenoiser unet\.pt2/,
       }))
   }
 
@@ -172,7 +172,7 @@ describe('what it was not compiled for is refused', () => {
   test('offload sequential', () =>
     assert.rejects(load({ offload: 'sequential' }), {
       code: 'ERR_INVALID_ARGUMENT',
-      parameter: 'compiledUnet',
+      parameter: 'compiledDenoiser',
     }))
 
   test('another dtype', () =>
@@ -182,7 +182,7 @@ describe('what it was not compiled for is refused', () => {
     }))
 
   test('another model', () =>
-    assert.rejects(TextToVideoPipeline.fromPretrained('shapes', { device: 'cpu', compiledUnet }), {
+    assert.rejects(TextToVideoPipeline.fromPretrained('shapes', { device: 'cpu', compiledDenoiser }), {
       code: 'ERR_MODEL_INCOMPATIBLE',
       message: /compiled for the graph/,
     }))
@@ -190,7 +190,7 @@ describe('what it was not compiled for is refused', () => {
 
 describe('packages', async () => {
   const name = 'archive/data/aotinductor/model/step.wrapper'
-  const { library, about } = await contentsOf(compiledUnet)
+  const { library, about } = await contentsOf(compiledDenoiser)
   let count = 0
   /** A package of these files, in place of the names in them. */
   const packed = (files: Record<string, Buffer | string>) => {
@@ -204,7 +204,7 @@ describe('packages', async () => {
       [`${name}_metadata.json`]: JSON.stringify({ torchreel: JSON.stringify({ ...about, ...change }) }),
     })
   const refused = (file: string, code: string, message: RegExp) =>
-    assert.rejects(load({ compiledUnet: file }), { code, message, parameter: 'compiledUnet' })
+    assert.rejects(load({ compiledDenoiser: file }), { code, message, parameter: 'compiledDenoiser' })
 
   for (const [change, message] of [
     [{ torch: '2.99.0' }, /compiled for torch 2\.99\.0, not 2\./],
@@ -228,7 +228,7 @@ describe('packages', async () => {
     refused(packed({ [`${name}.cpp`]: 'int main() {}' }), 'ERR_MODEL_CORRUPT', /holds 0 libraries/))
 
   test('that are cut or changed', async () => {
-    const content = readFileSync(compiledUnet)
+    const content = readFileSync(compiledDenoiser)
     const file = path.join(folder, 'damaged.pt2')
     writeFileSync(file, content.subarray(0, content.length / 2))
     await refused(file, 'ERR_MODEL_CORRUPT', /is no package/)
@@ -239,9 +239,9 @@ describe('packages', async () => {
   })
 
   test('whose library is none', async () => {
-    await assert.rejects(load({ compiledUnet: changed({}, 'no library') }), {
+    await assert.rejects(load({ compiledDenoiser: changed({}, 'no library') }), {
       code: 'ERR_MODEL_CORRUPT',
-      message: /the compiled UNet cannot be loaded/,
+      message: /the compiled denoiser cannot be loaded/,
     })
     assert.deepEqual(readdirSync(temporary), [])
   })

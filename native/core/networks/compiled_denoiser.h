@@ -1,5 +1,5 @@
-// The UNet's step as AOTInductor compiled it (models/compile_unet.py): machine code for one shape, without
-// weights.
+// The UNet's step as AOTInductor compiled it (models/compile_denoiser.py): machine code for one shape,
+// without weights.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,11 +17,11 @@ namespace torchreel {
 
 class Network;
 
-class CompiledUNet {
+class CompiledDenoiser {
  public:
   // Loads the library, which is a program. It is a file for no longer than that takes. Throws
   // ERR_MODEL_CORRUPT if it cannot be loaded, ERR_OUTPUT_WRITE if there is no place for the file.
-  CompiledUNet(const torchreel_compiled_unet& compiled, at::Device device);
+  CompiledDenoiser(const torchreel_compiled_denoiser& compiled, at::Device device);
 
   // From now on computes with the network's weights as they lie now; all stages must be placed, and stay so
   // until `release` or the next `take`. One that throws leaves none.

@@ -16,9 +16,9 @@ namespace torchreel {
 
 // Graphs hold the addresses of the weights: all stages stay placed, where they are, for as long as this is
 // used.
-class RecordedUNet {
+class RecordedDenoiser {
  public:
-  RecordedUNet(UNet unet, at::Device device) : unet_(unet), device_(device) {}
+  RecordedDenoiser(UNet unet, at::Device device) : unet_(unet), device_(device) {}
 
   // As UNet::forward. Of each kind of call the first is done as ever, which sets up what libraries set up
   // when they are first called; the second is recorded, and from then on it is repeated. Throws ERR_INTERNAL

@@ -1,6 +1,6 @@
 // What a compiled step is given and what it leaves, with a runner in place of libtorch's that adds up its
-// inputs and one of the weights. Compiled code itself is in test/checkpoint/compiled_unet.test.ts.
-#include "networks/compiled_unet.h"
+// inputs and one of the weights. Compiled code itself is in test/checkpoint/compiled_denoiser.test.ts.
+#include "networks/compiled_denoiser.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/ones.h>
@@ -78,24 +78,24 @@ std::unique_ptr<AOTIModelContainerRunner> make(const std::string& file, size_t, 
   return std::make_unique<Adding>();
 }
 
-torchreel_compiled_unet compiled() {
+torchreel_compiled_denoiser compiled() {
   static const std::string code = "code";
   return {reinterpret_cast<const uint8_t*>(code.data()), code.size(), "{}", {1, 4, 2, 8, 8}, 2, 5};
 }
 
 void test_files() {
-  torchreel::CompiledUNet unet(compiled(), at::kCPU);
+  torchreel::CompiledDenoiser unet(compiled(), at::kCPU);
   check(library == "code" && operators == "{}", "the runner is made of the files");
   check(!folder.empty() && !fs::exists(folder), "which are gone when it is made");
   fails = true;
   check_throws("ERR_MODEL_CORRUPT", "it is no library",
-               [] { torchreel::CompiledUNet(compiled(), at::kCPU); });
+               [] { torchreel::CompiledDenoiser(compiled(), at::kCPU); });
   check(!fs::exists(folder), "and when it is not made");
   fails = false;
 }
 
 void test_weights(torchreel::Network& network, at::ScalarType dtype) {
-  torchreel::CompiledUNet unet(compiled(), at::kCPU);
+  torchreel::CompiledDenoiser unet(compiled(), at::kCPU);
   auto shares = network.place();
   unet.take(network);
   at::Tensor placed = network.placed().at(weight);
@@ -157,8 +157,8 @@ void test_adapt(const std::string& fixtures) {
   options.text_encoder = networks[0];
   options.unet = networks[1];
   options.vae = networks[2];
-  options.compiled_unet = compiled();
-  options.compiled_unet.texts = 1;  // without guidance
+  options.compiled_denoiser = compiled();
+  options.compiled_denoiser.texts = 1;  // without guidance
   options.device = "cpu";
   options.dtype = "bfloat16";  // copied from the files, and freed
   options.offload = "none";
@@ -204,7 +204,7 @@ void test_adapt(const std::string& fixtures) {
 void test_other_network(torchreel::Network& network) {
   auto shares = network.place();
   weight = "of.another";
-  torchreel::CompiledUNet unet(compiled(), at::kCPU);
+  torchreel::CompiledDenoiser unet(compiled(), at::kCPU);
   check_throws("ERR_MODEL_INCOMPATIBLE", "of.another", [&] { unet.take(network); });
 }
 

@@ -1,7 +1,7 @@
 // Steps that a device records and repeats, with a device that can: the CPU with graphs that note each
 // operation and do it again on the same tensors. As on a GPU, what is recorded has no result until it is
 // repeated, nothing may be read from the device meanwhile, and what lies elsewhere afterwards is not seen.
-#include "networks/recorded_unet.h"
+#include "networks/recorded_denoiser.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/dispatch/Dispatcher.h>

@@ -1,4 +1,4 @@
-#include "networks/recorded_unet.h"
+#include "networks/recorded_denoiser.h"
 
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/StreamGuard.h>
@@ -17,8 +17,8 @@ constexpr size_t max_recordings = 2;
 
 }  // namespace
 
-at::Tensor RecordedUNet::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
-                                 const FreeU& freeu) {
+at::Tensor RecordedDenoiser::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
+                                     const FreeU& freeu) {
   c10::List<at::Tensor> tensors = context.toTensorList();
   Kind kind{x.sizes().vec(), tensors.empty() ? x.size(0) : tensors.get(0).size(0), freeu};
   auto recording = std::ranges::find(recordings_, kind, &Recording::kind);
@@ -40,8 +40,8 @@ at::Tensor RecordedUNet::forward(const at::Tensor& x, const at::Tensor& time, co
   return recording->output.clone();
 }
 
-void RecordedUNet::record(Recording& recording, const at::Tensor& x, const at::Tensor& time,
-                          const c10::IValue& context) {
+void RecordedDenoiser::record(Recording& recording, const at::Tensor& x, const at::Tensor& time,
+                              const c10::IValue& context) {
   std::unique_ptr<DeviceGraph> graph(device_graphs(device_.type())());
   recording.x = x.clone();
   recording.time = time.clone();
@@ -82,7 +82,7 @@ void RecordedUNet::record(Recording& recording, const at::Tensor& x, const at::T
 }
 
 template <typename Work>
-at::Tensor RecordedUNet::aside(Work&& work) {
+at::Tensor RecordedDenoiser::aside(Work&& work) {
   if (device_.is_cpu()) return work();
   c10::impl::VirtualGuardImpl streams(device_.type());
   // Of the pool that copies of weights take none from.
