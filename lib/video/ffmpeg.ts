@@ -3,7 +3,7 @@ import { constants } from 'node:fs'
 import { access, chmod, stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { delimiter, dirname, join, resolve, sep } from 'node:path'
-import { PassThrough, type Writable } from 'node:stream'
+import { PassThrough, type Readable, type Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { unlessAborted } from '../abort.js'
 import { TorchreelError } from '../errors.js'
@@ -16,9 +16,14 @@ export interface Ffmpeg {
   readonly version: string
   /** Where it was found. */
   readonly source: FfmpegSource
+  /** The major version of its libavformat, such as 61 for ffmpeg 7; 0: it does not say. */
+  readonly libavformat: number
   /** The names of the encoders it has. */
   readonly encoders: ReadonlySet<string>
 }
+
+/** The answer of an ffmpeg. */
+type Answer = Pick<Ffmpeg, 'version' | 'libavformat' | 'encoders'>
 
 export type FfmpegSource =
   | 'option'
@@ -39,7 +44,7 @@ const answerTimeoutMs = 10_000
 const stderrTailLength = 4096
 
 /** What has answered, by path. A failure is not kept: the next call tries again. */
-const answers = new Map<string, Promise<Pick<Ffmpeg, 'version' | 'encoders'>>>()
+const answers = new Map<string, Promise<Answer>>()
 
 const running = new Set<ChildProcess>()
 process.on('exit', () => {
@@ -143,7 +148,7 @@ async function makeExecutable(path: string): Promise<void> {
   if (!(await isExecutable(path))) await chmod(path, 0o755).catch(() => {})
 }
 
-function ask(path: string): Promise<Pick<Ffmpeg, 'version' | 'encoders'>> {
+function ask(path: string): Promise<Answer> {
   const known = answers.get(path)
   if (known) return known
   const answer = interrogate(path)
@@ -152,7 +157,7 @@ function ask(path: string): Promise<Pick<Ffmpeg, 'version' | 'encoders'>> {
   return answer
 }
 
-async function interrogate(path: string): Promise<Pick<Ffmpeg, 'version' | 'encoders'>> {
+async function interrogate(path: string): Promise<Answer> {
   if (!(await stat(path).catch(() => undefined))?.isFile()) throw new Error('no such file')
   if (!(await isExecutable(path))) throw new Error(`not executable; type: chmod +x '${path}'`)
   const signal = AbortSignal.timeout(answerTimeoutMs)
@@ -163,9 +168,10 @@ async function interrogate(path: string): Promise<Pick<Ffmpeg, 'version' | 'enco
     ])
     const version = /^ffmpeg version (\S+)/.exec(banner)?.[1]
     if (version === undefined) throw new Error('it did not answer -version as ffmpeg does')
+    const libavformat = Number(/^libavformat +(\d+)/m.exec(banner)?.[1] ?? 0)
     // A line of the list reads ` V..... libx264   libx264 H.264 / AVC …`.
     const encoders = new Set(Array.from(list.matchAll(/^ [A-Z.]{6} (\S+)/gm), ([, name]) => name as string))
-    return { version, encoders }
+    return { version, libavformat, encoders }
   } catch (error) {
     if (signal.aborted) throw new Error(`no answer to -version within ${answerTimeoutMs / 1000} s`)
     throw error
@@ -178,6 +184,10 @@ export interface FfmpegStreams {
   readonly stdin?: Iterable<Uint8Array> | AsyncIterable<Uint8Array>
   /** Gets stdout. It is not ended: only the caller knows that all is well. */
   readonly stdout?: Writable
+  /** An open file that ffmpeg reads as /dev/fd/3. It stays the caller's. */
+  readonly file?: number | undefined
+  /** Gets what ffmpeg writes to pipe:4. It is not ended either. */
+  readonly report?: Writable
   readonly signal?: AbortSignal | undefined
 }
 
@@ -190,11 +200,14 @@ export interface FfmpegStreams {
 export async function runFfmpeg(
   path: string,
   parameters: readonly string[],
-  { stdin, stdout, signal }: FfmpegStreams,
+  { stdin, stdout, file, report, signal }: FfmpegStreams,
 ): Promise<void> {
   signal?.throwIfAborted()
   const child = spawn(path, parameters, {
-    stdio: [stdin ? 'pipe' : 'ignore', stdout ? 'pipe' : 'ignore', 'pipe'],
+    stdio: [
+      ...([stdin ? 'pipe' : 'ignore', stdout ? 'pipe' : 'ignore', 'pipe'] as const),
+      ...([file ?? 'ignore', report ? 'pipe' : 'ignore'] as const),
+    ],
     windowsHide: true,
   })
   running.add(child)
@@ -204,7 +217,7 @@ export async function runFfmpeg(
     stopped ??= { reason }
     child.kill('SIGKILL')
     // What ffmpeg started may hold the pipes; without this 'close' would wait for it.
-    for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy()
+    for (const stream of child.stdio) stream?.destroy()
   }
   const onAbort = () => stop(signal?.reason)
   signal?.addEventListener('abort', onAbort)
@@ -214,6 +227,7 @@ export async function runFfmpeg(
     stderrTail = (stderrTail + chunk).slice(-stderrTailLength)
   })
   if (stdout) child.stdout?.pipe(stdout, { end: false })
+  if (report) (child.stdio[4] as Readable).pipe(report, { end: false })
   // EPIPE: ffmpeg left early, and its exit code says why.
   child.stdin?.on('error', () => {})
 
@@ -256,10 +270,11 @@ export async function captureFfmpeg(
   path: string,
   parameters: readonly string[],
   signal?: AbortSignal,
+  file?: number,
 ): Promise<string> {
   const stdout = new PassThrough()
   const output = text(stdout)
-  await runFfmpeg(path, parameters, { stdout, signal })
+  await runFfmpeg(path, parameters, { stdout, file, signal })
   stdout.end()
   return output
 }

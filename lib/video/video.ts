@@ -69,6 +69,7 @@ export class Video implements VideoFacts {
   readonly timings: Readonly<Record<string, number>> | undefined
   readonly latents: Numbers | undefined
   readonly warnings: readonly string[]
+  readonly #warnings: string[]
 
   /** @throws TorchreelError `ERR_INVALID_ARGUMENT` if `data` is not a whole number of frames, at least one */
   constructor(contents: VideoContents) {
@@ -105,7 +106,8 @@ export class Video implements VideoFacts {
     this.compiledDenoiser = contents.compiledDenoiser
     this.timings = contents.timings
     this.latents = contents.latents
-    this.warnings = contents.warnings ?? []
+    this.#warnings = [...(contents.warnings ?? [])]
+    this.warnings = this.#warnings
   }
 
   /**
@@ -127,6 +129,7 @@ export class Video implements VideoFacts {
    * | name | format | comment |
    * |---|---|---|
    * | `.mp4` | H.264 High, 4:2:0, index at the front: plays in every browser | tag `comment` |
+   * | `.mov`, `.mkv` | H.264; an mkv takes `codec` 'vp9', 'vp8' and 'av1', too | tag `comment` |
    * | `.webm` | VP9, or VP8 where ffmpeg has only that; AV1 with `codec: 'av1'` | tag `COMMENT` |
    * | `.gif` | 256 colours chosen for each frame; up to 50 frames per second | comment extension, in ASCII |
    * | `.webp` | animated, repeats for ever; up to 90 frames per second | none |
@@ -135,6 +138,8 @@ export class Video implements VideoFacts {
    * | `.png` with `%d` or `%04d` | one lossless PNG per frame, counted from 1 | iTXt `Comment` in each |
    * | `.png` | the same, for a video of one frame, such as a contact sheet | iTXt `Comment` |
    * | a folder, ending in `/` | the same, as `frame_0001.png` … ; the folder is made | iTXt `Comment` in each |
+   *
+   * Where ffmpeg has no libx264, another H.264 encoder that it has is used, and `warnings` says so.
    *
    * The comment is one line of JSON: see `metadata` in {@link VideoEncodeOptions}. `.apng`, `.png` and `.rgb` need no ffmpeg.
    *
@@ -149,7 +154,7 @@ export class Video implements VideoFacts {
    */
   async save(path: string | URL, options: VideoSaveOptions = {}): Promise<string> {
     checkOptions(options, saveOptions)
-    return encodeToFile(this.#source(), path, options)
+    return encodeToFile(this.#source(), path, options, this.#warnings)
   }
 
   /** The encoded video in memory, as {@link Video.stream} gives it. */

@@ -105,3 +105,9 @@ const reading = setInterval(() => {}, 1000)
 if (process.env.STAND_IN_ENDS_WITH_STDIN) process.stdin.resume().on('end', () => clearInterval(reading))
 `
 }
+
+/** Runs the tests' ffmpeg to its end. */
+export function ffmpeg(parameters: readonly string[]): void {
+  const { status, stderr } = spawnSync(real, ['-v', 'error', '-nostdin', '-y', ...parameters])
+  assert.equal(status, 0, stderr.toString())
+}

@@ -144,7 +144,7 @@ describe('where it goes', () => {
         await assert.rejects(call, { code: 'ERR_INVALID_ARGUMENT', parameter: 'path' }, String(name))
       }
     }
-    await assert.rejects(video().save('a.avi'), /\.mp4, \.webm, \.gif, \.webp, \.apng or \.rgb/)
+    await assert.rejects(video().save('a.avi'), /\.mp4, \.mov, \.mkv, \.webm, \.gif, \.webp, \.apng or \.rgb/)
   })
 
   for (const signal of ['SIGKILL', 'SIGTERM', 'SIGINT'] as const) {

@@ -1,12 +1,14 @@
-import { stat } from 'node:fs/promises'
-import { Writable } from 'node:stream'
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isUint8Array } from 'node:util/types'
 import { invalidArgument, TorchreelError } from '../../errors.js'
-import { captureFfmpeg, findFfmpeg, runFfmpeg } from '../ffmpeg.js'
 import { Video } from '../video.js'
 import { type RgbImage, resizeImage } from './resize.js'
+import { type FileFrames, readVideoFile } from './video_file.js'
+
+/** The rates that video files can have, in frames per second. */
+const leastFps = 0.1
+const mostFps = 240
 
 /** A video to start from: a file that ffmpeg can read, a {@link Video}, or frames of rgb24. */
 export type VideoInput = string | URL | Video | readonly RgbImage[]
@@ -72,16 +74,10 @@ export async function readSourceVideo(
   wishes: SourceWishes,
   { multiple, maxPixels, ffmpeg, signal }: ReadingOptions,
 ): Promise<SourceVideo> {
-  const source =
-    typeof input === 'string' || input instanceof URL
-      ? await fileSource(input, ffmpeg, signal)
-      : memorySource(input)
   const nearest = (side: number) => Math.max(multiple, Math.round(side / multiple) * multiple)
-  const width = wishes.width ?? nearest(source.width)
-  const height = wishes.height ?? nearest(source.height)
   const resized: Uint8Array[] = []
-  const most = wishes.frames ?? source.frames ?? Number.POSITIVE_INFINITY
-  await source.read(most, (frame) => {
+  const take = (frame: RgbImage) => {
+    const { width = nearest(frame.width), height = nearest(frame.height) } = wishes
     if ((resized.length + 1) * width * height > maxPixels) {
       throw new TorchreelError('ERR_LIMIT_EXCEEDED', `video: it has more than ${maxPixels} pixels`, {
         parameter: 'video',
@@ -89,146 +85,68 @@ export async function readSourceVideo(
       })
     }
     resized.push(resizeImage(frame, width, height).data)
-  })
+  }
+  const most = wishes.frames ?? Number.POSITIVE_INFINITY
+  const source = await readFrames(input, most, take, { ffmpeg, signal })
   if (resized.length === 0) throw invalidArgument('video', 'a video with frames', 'none')
   if (wishes.frames !== undefined && resized.length < wishes.frames) {
     throw invalidArgument('frames', `at most ${resized.length}, as the video has`, wishes.frames)
   }
-  const unasked =
+  const { width = nearest(source.width), height = nearest(source.height) } = wishes
+  const warnings: string[] = []
+  if (
     (wishes.width === undefined && width !== source.width) ||
     (wishes.height === undefined && height !== source.height)
+  ) {
+    warnings.push(
+      `video: resized from ${source.width}×${source.height} to ${width}×${height}, multiples of ${multiple}`,
+    )
+  }
   return {
     width,
     height,
     frames: resized.length,
-    fps: wishes.fps ?? source.fps,
+    fps: wishes.fps ?? writableRate(source, resized.length, warnings),
     data: Buffer.concat(resized),
-    warnings: unasked
-      ? [
-          `video: resized from ${source.width}×${source.height} to ${width}×${height}, multiples of ${multiple}`,
-        ]
-      : [],
+    warnings,
   }
 }
 
-interface Source {
-  readonly width: number
-  readonly height: number
-  /** Undefined where only reading tells. */
-  readonly frames: number | undefined
-  readonly fps: number | undefined
-  /** Hands on the first `most` frames. */
-  read(most: number, take: (frame: RgbImage) => void): Promise<void>
-}
-
-function memorySource(input: Video | readonly RgbImage[]): Source {
+async function readFrames(
+  input: VideoInput,
+  most: number,
+  take: (frame: RgbImage) => void,
+  how: Pick<ReadingOptions, 'ffmpeg' | 'signal'>,
+): Promise<FileFrames> {
+  if (typeof input === 'string' || input instanceof URL) {
+    const path = input instanceof URL ? fileURLToPath(input) : input
+    return readVideoFile(path, most, take, how)
+  }
+  await readMemory(input, most, take)
   const { width, height } = input instanceof Video ? input : (input[0] as RgbImage)
+  return { width, height, fps: input instanceof Video ? input.fps : undefined, varies: false }
+}
+
+/** The rate of a source, within the rates that a video file can have. */
+function writableRate({ fps, varies }: FileFrames, frames: number, warnings: string[]): number | undefined {
+  if (fps === undefined) return undefined
+  const written = Math.min(Math.max(fps, leastFps), mostFps)
+  if (varies)
+    warnings.push(`video: its frame rate varies; ${frames} frames were read, ${fps} per second on average`)
+  if (written !== fps) warnings.push(`video: its ${fps} frames per second become ${written}`)
+  return written
+}
+
+/** Hands on the first `most` frames of a Video, or of frames in memory. */
+async function readMemory(
+  input: Video | readonly RgbImage[],
+  most: number,
+  take: (frame: RgbImage) => void,
+): Promise<void> {
   const frames = input instanceof Video ? input.frameCount : input.length
-  const frame = (index: number) =>
-    input instanceof Video ? { width, height, data: input.frame(index) } : (input[index] as RgbImage)
-  return {
-    width,
-    height,
-    frames,
-    fps: input instanceof Video ? input.fps : undefined,
-    async read(most, take) {
-      for (let index = 0; index < Math.min(most, frames); index++) {
-        take(frame(index))
-        await setImmediate()
-      }
-    },
-  }
-}
-
-async function fileSource(
-  file: string | URL,
-  ownFfmpeg: string | undefined,
-  signal: AbortSignal | undefined,
-): Promise<Source> {
-  const path = file instanceof URL ? fileURLToPath(file) : file
-  const isFile = await stat(path).then(
-    (found) => found.isFile(),
-    () => false,
-  )
-  if (!isFile) throw invalidArgument('video', 'a file that is there', path)
-  const ffmpeg = await findFfmpeg(ownFfmpeg, ['rawvideo'], signal)
-  // A playlist must not open what else lies on the machine or in the network.
-  const input = ['-protocol_whitelist', 'file', '-i', `file:${path}`]
-  const from = ['-v', 'error', '-nostdin', ...input, '-map', '0:v:0']
-  const run = async <T>(work: Promise<T>): Promise<T> => {
-    try {
-      return await work
-    } catch (error) {
-      if (!(error instanceof TorchreelError) || error.code !== 'ERR_ENCODER_FAILED') throw error
-      const { stderrTail = '', exitCode = null } = error
-      const message = `video: ffmpeg cannot read ${path}: ${stderrTail.trim() || error.message}`
-      throw new TorchreelError('ERR_INVALID_ARGUMENT', message, {
-        parameter: 'video',
-        path,
-        exitCode,
-        stderrTail,
-        cause: error,
-      })
-    }
-  }
-  // One frame as yuv4mpeg says size and rate in its first line: YUV4MPEG2 W64 H40 F8:1 …
-  const probe = [...from, '-frames:v', '1', '-pix_fmt', 'yuv420p', '-f', 'yuv4mpegpipe', '-']
-  const head = await run(captureFfmpeg(ffmpeg.path, probe, signal))
-  const [, width, height, rate, base] = (/^YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)/.exec(head) ?? []).map(Number)
-  if (!width || !height) throw invalidArgument('video', 'a file with frames', path)
-  return {
-    width,
-    height,
-    frames: undefined,
-    fps: rate && base ? rate / base : undefined,
-    async read(most, take) {
-      const count = Number.isFinite(most) ? ['-frames:v', String(most)] : []
-      const raw = [...from, ...count, '-pix_fmt', 'rgb24', '-f', 'rawvideo', '-']
-      const stopped = new AbortController()
-      const frames = new RawFrames(width, height, take)
-      // A frame that is refused ends ffmpeg.
-      frames.on('error', (error) => stopped.abort(error))
-      const either = signal ? AbortSignal.any([signal, stopped.signal]) : stopped.signal
-      await run(runFfmpeg(ffmpeg.path, raw, { stdout: frames, signal: either }))
-      await new Promise<void>((resolve, reject) => {
-        frames.once('error', reject)
-        frames.end(resolve)
-      })
-    },
-  }
-}
-
-/** Cuts a stream of rgb24 into frames. */
-class RawFrames extends Writable {
-  readonly #width: number
-  readonly #height: number
-  readonly #take: (frame: RgbImage) => void
-  #data: Uint8Array
-  #filled = 0
-
-  constructor(width: number, height: number, take: (frame: RgbImage) => void) {
-    super()
-    this.#width = width
-    this.#height = height
-    this.#take = take
-    this.#data = new Uint8Array(width * height * 3)
-  }
-
-  override _write(chunk: Buffer, _encoding: string, done: (error?: Error) => void): void {
-    try {
-      for (let at = 0; at < chunk.length; ) {
-        const part = chunk.subarray(at, at + this.#data.length - this.#filled)
-        this.#data.set(part, this.#filled)
-        this.#filled += part.length
-        at += part.length
-        if (this.#filled < this.#data.length) continue
-        this.#take({ width: this.#width, height: this.#height, data: this.#data })
-        this.#data = new Uint8Array(this.#data.length)
-        this.#filled = 0
-      }
-      done()
-    } catch (error) {
-      done(error as Error)
-    }
+  for (let index = 0; index < Math.min(most, frames); index++) {
+    const { width, height } = input as Video
+    take(input instanceof Video ? { width, height, data: input.frame(index) } : (input[index] as RgbImage))
+    await setImmediate()
   }
 }

@@ -24,6 +24,8 @@ export interface PngSequence {
 
 const fileFormats: ReadonlyMap<string, FileFormat> = new Map([
   ['mp4', 'mp4'],
+  ['mov', 'mov'],
+  ['mkv', 'mkv'],
   ['webm', 'webm'],
   ['gif', 'gif'],
   ['webp', 'webp'],
@@ -32,7 +34,7 @@ const fileFormats: ReadonlyMap<string, FileFormat> = new Map([
 ])
 
 const knownNames =
-  'a file name that ends in .mp4, .webm, .gif, .webp, .apng or .rgb, or in .png with %d or %04d for the number of the frame, or a folder name that ends in /'
+  'a file name that ends in .mp4, .mov, .mkv, .webm, .gif, .webp, .apng or .rgb, or in .png with %d or %04d for the number of the frame, or a folder name that ends in /'
 
 /** Reads from a name what is to be written: see {@link Video.save}. */
 export function parseDestination(given: string | URL): Destination {

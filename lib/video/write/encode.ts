@@ -1,13 +1,24 @@
-import { lstat, open, writeFile } from 'node:fs/promises'
+import { createReadStream } from 'node:fs'
+import { lstat, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { invalidArgument, TorchreelError } from '../../errors.js'
 import { cannotWrite, OutputFiles } from '../../files/output_files.js'
 import { commentOf, factsAsJson } from '../facts.js'
-import { captureFfmpeg, type Ffmpeg, findFfmpeg, runFfmpeg } from '../ffmpeg.js'
+import { captureFfmpeg, type Ffmpeg, runFfmpeg } from '../ffmpeg.js'
 import { type Destination, frameFile, type PngSequence, parseDestination } from './destination.js'
+import { chooseEncoder } from './encoder_choice.js'
 import type { Encoder } from './encoders.js'
-import { checkFormat, checkSettings, ffmpegParameters, needsFfmpeg, type VideoFormat } from './formats.js'
+import {
+  checkFormat,
+  checkSettings,
+  ffmpegParameters,
+  needsFfmpeg,
+  needsFile,
+  type VideoFormat,
+} from './formats.js'
 import { CheckedFrames, checkFrames, type FrameSource } from './frame_source.js'
 import { addGifComment, GifComment } from './gif_comment.js'
 import type { EncodeOptions, EncodeSettings, EncodeToFileOptions } from './options.js'
@@ -23,12 +34,14 @@ export interface EncodePlan {
 /**
  * Encodes frames to a file, or to a sequence of PNG files, by the name: see {@link Video.save}.
  *
+ * @param warnings gets a line where another encoder was used than the usual one
  * @returns the absolute path; for a sequence with its pattern
  */
 export async function encodeToFile(
   source: FrameSource,
   path: string | URL,
   options: EncodeToFileOptions = {},
+  warnings: string[] = [],
 ): Promise<string> {
   const destination = parseDestination(path)
   const encoders = checkPlan({ fps: source.fps, frameCount: checkFrames(source) }, destination, options)
@@ -42,7 +55,8 @@ export async function encodeToFile(
   } else {
     const temporary = await output.add(destination.path)
     if (needsFfmpeg(destination.format)) {
-      await writeWithFfmpeg(frames, encoders, { ...destination, temporary }, options)
+      const warning = await writeWithFfmpeg(frames, encoders, { ...destination, temporary }, options)
+      if (warning !== undefined) warnings.push(warning)
     } else {
       const chunks = chunksOf(frames, destination.format, options)
       await writeChunks(chunks, temporary, destination.path, options.signal)
@@ -76,10 +90,14 @@ export async function encodeToStream(
     })
     return
   }
-  const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
+  const { ffmpeg, encoder } = await chooseEncoder(encoders, options.ffmpeg, signal)
   const comment = commentFor(source, options)
+  if (needsFile(format, encoder)) {
+    await streamFile(source, format, stdout, options)
+    return
+  }
   const job = { ...sizeOf(source), format, output: 'stream', settings: options, comment } as const
-  const parameters = [...ffmpegParameters(ffmpeg, encoders, job), 'pipe:1']
+  const parameters = [...ffmpegParameters(encoder, job), 'pipe:1']
   if (format === 'gif' && comment !== undefined) {
     const commented = new GifComment(comment)
     const passed = pipeline(commented, stdout, { end: false, ...(signal && { signal }) })
@@ -90,6 +108,25 @@ export async function encodeToStream(
     await passed
   } else {
     await runFfmpeg(ffmpeg.path, parameters, { stdin: frames, stdout, signal })
+  }
+}
+
+/** Encodes to a file in a temporary folder, which is then streamed and removed. */
+async function streamFile(
+  source: FrameSource,
+  format: VideoFormat,
+  stdout: Writable,
+  options: EncodeOptions,
+): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'torchreel-')).catch((error: unknown) => {
+    throw cannotWrite(tmpdir(), error)
+  })
+  try {
+    const { signal } = options
+    const file = await encodeToFile(source, join(folder, `video.${format}`), options)
+    await pipeline(createReadStream(file), stdout, { end: false, ...(signal && { signal }) })
+  } finally {
+    await rm(folder, { recursive: true, force: true })
   }
 }
 
@@ -111,18 +148,22 @@ export function checkStream(
 /**
  * Throws what {@link encodeToFile} would throw, without any frame: for a bad name, a file that is there already, a folder
  * that takes no files, a missing ffmpeg. To be called before hours of work.
+ *
+ * @returns a warning where another encoder will be used than the usual one
  */
 export async function checkFile(
   path: string | URL,
   plan: EncodePlan,
   options: EncodeToFileOptions = {},
-): Promise<void> {
+): Promise<readonly string[]> {
   const destination = parseDestination(path)
   const encoders = checkPlan(plan, destination, options)
   await using output = new OutputFiles(options.overwrite ?? false)
   await prepare(destination, output, options)
   await output.add(destination.format === 'png' ? frameFile(destination, 1) : destination.path)
-  if (encoders.length > 0) await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
+  if (encoders.length === 0) return []
+  const { warning } = await chooseEncoder(encoders, options.ffmpeg, options.signal)
+  return warning === undefined ? [] : [warning]
 }
 
 /** Makes the folder, if the name asks for it, and takes on the sidecar, if it is asked for: its temporary file. */
@@ -148,10 +189,6 @@ function checkPlan(
 
 function sizeOf({ width, height, fps }: FrameSource): Pick<FrameSource, 'width' | 'height' | 'fps'> {
   return { width, height, fps }
-}
-
-function encoderNames(encoders: readonly Encoder[]): string[] {
-  return encoders.map(({ name }) => name)
 }
 
 /** Linux takes no longer argument than 128 KiB, with its name and its end. */
@@ -185,16 +222,16 @@ async function writeWithFfmpeg(
   encoders: readonly Encoder[],
   { format, path, temporary }: FfmpegTarget,
   options: EncodeToFileOptions,
-): Promise<void> {
+): Promise<string | undefined> {
   const { source } = frames
-  const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
+  const { ffmpeg, encoder, warning } = await chooseEncoder(encoders, options.ffmpeg, options.signal)
   const comment = commentFor(source, options)
   const job = { ...sizeOf(source), format, output: 'file', settings: options, comment } as const
   try {
     await runFfmpeg(
       ffmpeg.path,
       // `file:` keeps ffmpeg from reading an option, a protocol or a host into the name.
-      [...ffmpegParameters(ffmpeg, encoders, job), `file:${temporary}`],
+      [...ffmpegParameters(encoder, job), `file:${temporary}`],
       { stdin: frames, signal: options.signal },
     )
   } catch (error) {
@@ -215,6 +252,7 @@ async function writeWithFfmpeg(
   if (shown !== frames.count) {
     throw cannotWrite(path, new Error(`it holds ${shown} frames where ${frames.count} were sent`))
   }
+  return warning
 }
 
 /**

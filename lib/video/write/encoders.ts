@@ -14,6 +14,10 @@ export interface Encoder {
   readonly codec?: VideoCodec
   /** It is used only if its codec is asked for. */
   readonly onRequest?: boolean
+  /** It is used only where no ffmpeg has one of the others, and a warning says so. */
+  readonly fallback?: boolean
+  /** It needs hardware, so it is tried before it is used. */
+  readonly hardware?: boolean
   /** Those it takes; the first is the default. None where there is no choice. */
   readonly pixelFormats: readonly PixelFormat[]
   readonly crf?: Range
@@ -82,6 +86,39 @@ export const libx264: Encoder = {
   ],
   filters: (choice) => toYuv(choice, 'bt709'),
 }
+
+/** Cisco's encoder, of builds of ffmpeg without GPL code. It has no rate factor, so its quantiser is held in a range. */
+export const libopenh264: Encoder = {
+  name: 'libopenh264',
+  codec: 'h264',
+  fallback: true,
+  pixelFormats: ['yuv420p'],
+  bitrate: true,
+  settings: ['g', 'maxrate'],
+  parameters: ({ bitrate }) => [
+    ...(bitrate === undefined
+      ? ['-rc_mode', 'quality', '-b:v', '20M', '-qmin', '16', '-qmax', '22']
+      : ['-b:v', `${bitrate}`]),
+    ...bt709Tags,
+  ],
+  filters: (choice) => toYuv(choice, 'bt709'),
+}
+
+/** A GPU's H.264 encoder that takes frames from the host's memory. */
+function hardwareH264(name: string, quality: readonly string[]): Encoder {
+  return {
+    ...{ name, codec: 'h264', fallback: true, hardware: true, pixelFormats: ['yuv420p'], bitrate: true },
+    settings: ['g', 'maxrate', 'bufsize'],
+    parameters: ({ bitrate }) => [
+      ...(bitrate === undefined ? quality : ['-b:v', `${bitrate}`]),
+      ...['-profile:v', 'high', ...bt709Tags],
+    ],
+    filters: (choice) => `${toYuv(choice, 'bt709')}${name === 'h264_qsv' ? ',format=nv12' : ''}`,
+  }
+}
+
+export const nvenc = hardwareH264('h264_nvenc', ['-rc', 'vbr', '-cq', '19', '-b:v', '0'])
+export const quickSync = hardwareH264('h264_qsv', ['-global_quality', '20'])
 
 const vpxSpeed = ['-deadline', 'good', '-cpu-used', '2']
 

@@ -1,14 +1,16 @@
 import { invalidArgument } from '../../errors.js'
-import type { Ffmpeg } from '../ffmpeg.js'
 import {
   type Encoder,
   gif,
   libaom,
+  libopenh264,
   libsvtav1,
   libvpx,
   libvpxVp9,
   libwebp,
   libx264,
+  nvenc,
+  quickSync,
   type Range,
 } from './encoders.js'
 import type { EncodeSettings, PixelFormat, VideoCodec } from './options.js'
@@ -17,33 +19,45 @@ import type { EncodeSettings, PixelFormat, VideoCodec } from './options.js'
  * A format that is one file or one stream of bytes. apng is an animated PNG, png a single picture, rgb24 the plain bytes
  * of the frames, (frames, height, width, 3).
  */
-export type VideoFormat = 'mp4' | 'webm' | 'gif' | 'webp' | 'apng' | 'png' | 'rgb24'
+export type VideoFormat = 'mp4' | 'mov' | 'mkv' | 'webm' | 'gif' | 'webp' | 'apng' | 'png' | 'rgb24'
 
 interface Format {
   /** ffmpeg's encoders for it, the best first: the first that ffmpeg has is used. None: it is written without ffmpeg. */
   readonly encoders: readonly Encoder[]
   readonly file: readonly string[]
   readonly stream: readonly string[]
+  /** Its muxer goes back in the file for these codecs, so a stream is made of a temporary file. */
+  readonly seeks?: readonly VideoCodec[]
   readonly mostFps: number
 }
 
 const own: Format = { encoders: [], file: [], stream: [], mostFps: 240 }
 
-const formats: Readonly<Record<VideoFormat, Format>> = {
-  mp4: {
-    encoders: [libx264],
-    file: ['-movflags', '+faststart', '-f', 'mp4'],
+const h264 = [libx264, libopenh264, nvenc, quickSync]
+const webm = [libvpxVp9, libvpx, libaom, libsvtav1]
+
+/** MP4 and QuickTime differ in their header. */
+function mp4Like(muxer: string): Format {
+  return {
+    encoders: h264,
+    file: ['-movflags', '+faststart', '-f', muxer],
     // A pipe cannot be sought to write the index afterwards: one per fragment instead. Without an edit list, frames out
     // of order would delay the first by two: no B-frames.
-    stream: ['-bf', '0', '-movflags', 'frag_keyframe+empty_moov+default_base_moof', '-f', 'mp4'],
+    stream: ['-bf', '0', '-movflags', 'frag_keyframe+empty_moov+default_base_moof', '-f', muxer],
     mostFps: 240,
-  },
-  webm: {
-    encoders: [libvpxVp9, libvpx, libaom, libsvtav1],
-    file: ['-f', 'webm'],
-    stream: ['-f', 'webm'],
-    mostFps: 240,
-  },
+  }
+}
+
+/** WebM is Matroska with fewer codecs. */
+function matroskaLike(muxer: string, encoders: readonly Encoder[]): Format {
+  return { encoders, file: ['-f', muxer], stream: ['-f', muxer], seeks: ['av1'], mostFps: 240 }
+}
+
+const formats: Readonly<Record<VideoFormat, Format>> = {
+  mp4: mp4Like('mp4'),
+  mov: mp4Like('mov'),
+  mkv: matroskaLike('matroska', [...h264, ...webm.map((encoder) => ({ ...encoder, onRequest: true }))]),
+  webm: matroskaLike('webm', webm),
   gif: {
     encoders: [gif],
     file: ['-loop', '0', '-f', 'gif'],
@@ -74,6 +88,11 @@ export function needsFfmpeg(format: VideoFormat): boolean {
   return formats[format].encoders.length > 0
 }
 
+/** Whether the format's muxer needs a file for the codec of this encoder. */
+export function needsFile(format: VideoFormat, { codec }: Encoder): boolean {
+  return codec !== undefined && (formats[format].seeks?.includes(codec) ?? false)
+}
+
 /**
  * Checks frame rate and settings against what the format can do.
  *
@@ -92,7 +111,8 @@ export function checkSettings(
   checkRange(format, 'crf', byCodec[0]?.crf, settings.crf)
   checkRange(format, 'quality', byCodec[0]?.quality, settings.quality)
   checkBitrate(format, byCodec[0], settings)
-  const byPixels = withPixelFormat(format, byCodec, settings.pixelFormat)
+  const byRate = settings.crf === undefined ? byCodec : byCodec.filter(({ crf }) => crf !== undefined)
+  const byPixels = withPixelFormat(format, byRate, settings.pixelFormat)
   return withSettings(format, byPixels, settings.ffmpegArguments ?? [])
 }
 
@@ -195,13 +215,8 @@ export interface FfmpegJob {
   readonly comment: string | undefined
 }
 
-/**
- * ffmpeg's parameters for rgb24 frames on stdin: all but the name of the output.
- *
- * @param encoders of {@link checkSettings}; `ffmpeg` has one of them
- */
-export function ffmpegParameters(ffmpeg: Ffmpeg, encoders: readonly Encoder[], job: FfmpegJob): string[] {
-  const encoder = encoders.find(({ name }) => ffmpeg.encoders.has(name)) as Encoder
+/** ffmpeg's parameters for rgb24 frames on stdin: all but the name of the output. */
+export function ffmpegParameters(encoder: Encoder, job: FfmpegJob): string[] {
   const { width, height, fps, settings, comment } = job
   const choice = {
     width,

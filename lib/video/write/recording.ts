@@ -33,12 +33,12 @@ interface RecordedCall {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Throws what writing the file would throw, before there is a frame: see `checkSave`. */
+/** Throws what writing the file would throw, before there is a frame: see `checkSave`. Gives warnings. */
 export async function checkRecording(
   { output, ffmpeg, signal }: RecordedCall,
   plan: EncodePlan,
-): Promise<void> {
-  if (output) await checkFile(output.path, plan, { ...output, ffmpeg, signal })
+): Promise<readonly string[]> {
+  return output ? checkFile(output.path, plan, { ...output, ffmpeg, signal }) : []
 }
 
 /**
