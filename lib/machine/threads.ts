@@ -1,0 +1,103 @@
+import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import path from 'node:path'
+
+/** How many threads an operation on the CPU uses, and why. */
+export interface ThreadChoice {
+  readonly threads: number
+  readonly reason: string
+}
+
+/**
+ * Chooses the threads of an operation: `option`, else OMP_NUM_THREADS, else as many as this process may keep busy.
+ * libtorch alone starts one for each visible processor. More threads than a quota allows wait for each other while the
+ * kernel holds some of them back.
+ */
+export function chooseThreads(option?: number): ThreadChoice {
+  if (option) return { threads: option, reason: 'the option threads' }
+  const wanted = Number.parseInt(process.env.OMP_NUM_THREADS ?? '', 10)
+  if (wanted > 0) return { threads: wanted, reason: 'OMP_NUM_THREADS' }
+  const processors = availableParallelism()
+  const quota = readCpuQuota()
+  if (quota !== undefined && quota.processors < processors) {
+    const threads = Math.max(1, Math.floor(quota.processors))
+    return {
+      threads,
+      reason: `the quota of ${Number(quota.processors.toFixed(2))} processors in ${quota.file}`,
+    }
+  }
+  return { threads: processors, reason: `the ${processors} processors that this process may use` }
+}
+
+export interface CpuQuota {
+  /** Processor seconds a second. */
+  readonly processors: number
+  /** The file that says so. */
+  readonly file: string
+}
+
+/**
+ * The smallest CPU quota of this process's control groups and all groups above them; undefined: none.
+ *
+ * @param root the folder in which proc and sys lie
+ */
+export function readCpuQuota(root = '/'): CpuQuota | undefined {
+  const groups = read(path.join(root, 'proc/self/cgroup')) ?? ''
+  const quotas: CpuQuota[] = []
+  // A line reads `0::/a/b` in version 2, `4:cpu,cpuacct:/a/b` in version 1.
+  for (const [, controllers, group] of groups.matchAll(/^\d+:(.*?):(\/.*)$/gm) as Iterable<
+    [string, string, string]
+  >) {
+    if (controllers === '') {
+      quotas.push(...quotasAbove(path.join(root, 'sys/fs/cgroup'), group, 'cpu.max', parseCpuMax))
+      quotas.push(...quotasAbove(path.join(root, 'sys/fs/cgroup/unified'), group, 'cpu.max', parseCpuMax))
+    } else if (controllers.split(',').includes('cpu')) {
+      for (const mount of new Set([controllers, 'cpu', 'cpu,cpuacct'])) {
+        const folder = path.join(root, 'sys/fs/cgroup', mount)
+        quotas.push(...quotasAbove(folder, group, 'cpu.cfs_quota_us', parseCfsQuota))
+      }
+    }
+  }
+  return quotas.sort((one, other) => one.processors - other.processors)[0]
+}
+
+/** The quotas of a group and of those above it. In a container only the mount's root may be there, which is the group. */
+function quotasAbove(
+  mount: string,
+  group: string,
+  name: string,
+  parse: (text: string, folder: string) => number | undefined,
+): CpuQuota[] {
+  const quotas: CpuQuota[] = []
+  for (let inner = group; ; inner = path.dirname(inner)) {
+    const folder = path.join(mount, inner)
+    const file = path.join(folder, name)
+    const text = read(file)
+    const processors = text === undefined ? undefined : parse(text, folder)
+    if (processors !== undefined) quotas.push({ processors, file })
+    if (inner === '/' || inner === '.') return quotas
+  }
+}
+
+/** `100000 100000`: microseconds of processor time in so many microseconds; `max`: no limit. */
+function parseCpuMax(text: string): number | undefined {
+  const [quota, period] = text.trim().split(' ').map(Number)
+  return quotient(quota, period)
+}
+
+/** The file of version 1 has the quota alone; −1: no limit. The period stands beside it. */
+function parseCfsQuota(text: string, folder: string): number | undefined {
+  return quotient(Number(text), Number(read(path.join(folder, 'cpu.cfs_period_us'))))
+}
+
+function quotient(quota = Number.NaN, period = Number.NaN): number | undefined {
+  return quota > 0 && period > 0 ? quota / period : undefined
+}
+
+function read(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch {
+    return undefined
+  }
+}
