@@ -11,20 +11,20 @@ import { type RgbImage, resizeImage } from './resize.js'
 /** A video to start from: a file that ffmpeg can read, a {@link Video}, or frames of rgb24. */
 export type VideoInput = string | URL | Video | readonly RgbImage[]
 
-/** What the caller wants of it. What is not given is the video's own. */
+/** The frame count, size and rate that the caller asked for. Default: the video's own. */
 export interface SourceWishes {
   readonly width?: number | undefined
   readonly height?: number | undefined
-  /** The first so many. */
+  /** Read only this many frames from the start. */
   readonly frames?: number | undefined
   readonly fps?: number | undefined
 }
 
 interface ReadingOptions {
-  /** What its own size goes to the nearest multiple of, in pixels. */
+  /** The video's own size is rounded to the nearest multiple of this many pixels. */
   readonly multiple: number
   readonly maxPixels: number
-  /** The ffmpeg to use, where the caller names one. */
+  /** The ffmpeg to use, if the caller names one. */
   readonly ffmpeg: string | undefined
   readonly signal: AbortSignal | undefined
 }
@@ -36,11 +36,11 @@ export interface SourceVideo {
   readonly fps: number | undefined
   /** rgb24, (frames, height, width, 3). */
   readonly data: Uint8Array
-  /** What was done to the video without being asked for. */
+  /** Changes to the video that the caller did not ask for. */
   readonly warnings: readonly string[]
 }
 
-/** @throws TorchreelError `ERR_INVALID_ARGUMENT` for what is no video */
+/** @throws TorchreelError `ERR_INVALID_ARGUMENT` for a value that is not a video */
 export function checkVideoInput(name: string, value: unknown): VideoInput {
   if (value instanceof Video || (value instanceof URL && value.protocol === 'file:')) return value
   if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value
@@ -61,11 +61,11 @@ export function checkVideoInput(name: string, value: unknown): VideoInput {
 }
 
 /**
- * Reads a video and brings it to the size that is wanted; its own size goes to the nearest multiple of `multiple`.
+ * Reads a video and resizes it. Without a wish for the size, its own size is rounded to the nearest multiple of `multiple`.
  *
  * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a file that cannot be read or has too few frames,
- * `ERR_LIMIT_EXCEEDED` for more pixels than `maxPixels`, `ERR_ENCODER_NOT_FOUND` where a file needs an ffmpeg that is not
- * there; `signal.reason`
+ * `ERR_LIMIT_EXCEEDED` for more pixels than `maxPixels`, `ERR_ENCODER_NOT_FOUND` for a file without an ffmpeg to read it;
+ * `signal.reason`
  */
 export async function readSourceVideo(
   input: VideoInput,
@@ -83,16 +83,26 @@ export async function readSourceVideo(
   const most = wishes.frames ?? source.frames ?? Number.POSITIVE_INFINITY
   await source.read(most, (frame) => {
     if ((resized.length + 1) * width * height > maxPixels) {
-      throw new TorchreelError('ERR_LIMIT_EXCEEDED', `video: it has more than ${maxPixels} pixels`, {
-        parameter: 'video',
-        expected: `at most ${maxPixels} pixels; option frames takes fewer of them`,
-      })
+      throw new TorchreelError(
+        'ERR_LIMIT_EXCEEDED',
+        `video has more than ${maxPixels} pixels in all frames`,
+        {
+          parameter: 'video',
+          expected: `at most ${maxPixels} pixels; the option frames reads fewer frames`,
+        },
+      )
     }
     resized.push(resizeImage(frame, width, height).data)
   })
-  if (resized.length === 0) throw invalidArgument('video', 'a video with frames', 'none')
+  if (resized.length === 0) {
+    throw new TorchreelError('ERR_INVALID_ARGUMENT', 'video has no frames', {
+      parameter: 'video',
+      expected: 'a video with at least one frame',
+      received: input,
+    })
+  }
   if (wishes.frames !== undefined && resized.length < wishes.frames) {
-    throw invalidArgument('frames', `at most ${resized.length}, as the video has`, wishes.frames)
+    throw invalidArgument('frames', `at most ${resized.length}, the number in the video`, wishes.frames)
   }
   const unasked =
     (wishes.width === undefined && width !== source.width) ||
@@ -105,7 +115,7 @@ export async function readSourceVideo(
     data: Buffer.concat(resized),
     warnings: unasked
       ? [
-          `video: resized from ${source.width}×${source.height} to ${width}×${height}, multiples of ${multiple}`,
+          `video was resized from ${source.width}×${source.height} to ${width}×${height}, multiples of ${multiple}`,
         ]
       : [],
   }
@@ -114,10 +124,10 @@ export async function readSourceVideo(
 interface Source {
   readonly width: number
   readonly height: number
-  /** Undefined where only reading tells. */
+  /** Undefined if it is known only after reading. */
   readonly frames: number | undefined
   readonly fps: number | undefined
-  /** Hands on the first `most` frames. */
+  /** Passes the first `most` frames to `take`. */
   read(most: number, take: (frame: RgbImage) => void): Promise<void>
 }
 
@@ -150,9 +160,9 @@ async function fileSource(
     (found) => found.isFile(),
     () => false,
   )
-  if (!isFile) throw invalidArgument('video', 'a file that is there', path)
+  if (!isFile) throw invalidArgument('video', 'an existing file', path)
   const ffmpeg = await findFfmpeg(ownFfmpeg, ['rawvideo'], signal)
-  // A playlist must not open what else lies on the machine or in the network.
+  // A playlist must not open other protocols, such as network addresses.
   const input = ['-protocol_whitelist', 'file', '-i', `file:${path}`]
   const from = ['-v', 'error', '-nostdin', ...input, '-map', '0:v:0']
   const run = async <T>(work: Promise<T>): Promise<T> => {
@@ -161,7 +171,7 @@ async function fileSource(
     } catch (error) {
       if (!(error instanceof TorchreelError) || error.code !== 'ERR_ENCODER_FAILED') throw error
       const { stderrTail = '', exitCode = null } = error
-      const message = `video: ffmpeg cannot read ${path}: ${stderrTail.trim() || error.message}`
+      const message = `ffmpeg cannot read the video ${path}: ${stderrTail.trim() || error.message}`
       throw new TorchreelError('ERR_INVALID_ARGUMENT', message, {
         parameter: 'video',
         path,
@@ -171,11 +181,11 @@ async function fileSource(
       })
     }
   }
-  // One frame as yuv4mpeg says size and rate in its first line: YUV4MPEG2 W64 H40 F8:1 …
+  // Converts one frame to yuv4mpeg. Its first line gives size and rate: YUV4MPEG2 W64 H40 F8:1 …
   const probe = [...from, '-frames:v', '1', '-pix_fmt', 'yuv420p', '-f', 'yuv4mpegpipe', '-']
   const head = await run(captureFfmpeg(ffmpeg.path, probe, signal))
   const [, width, height, rate, base] = (/^YUV4MPEG2 W(\d+) H(\d+) F(\d+):(\d+)/.exec(head) ?? []).map(Number)
-  if (!width || !height) throw invalidArgument('video', 'a file with frames', path)
+  if (!width || !height) throw invalidArgument('video', 'a file with at least one frame', path)
   return {
     width,
     height,
@@ -186,7 +196,7 @@ async function fileSource(
       const raw = [...from, ...count, '-pix_fmt', 'rgb24', '-f', 'rawvideo', '-']
       const stopped = new AbortController()
       const frames = new RawFrames(width, height, take)
-      // A frame that is refused ends ffmpeg.
+      // An error in `take` stops ffmpeg.
       frames.on('error', (error) => stopped.abort(error))
       const either = signal ? AbortSignal.any([signal, stopped.signal]) : stopped.signal
       await run(runFfmpeg(ffmpeg.path, raw, { stdout: frames, signal: either }))
@@ -198,7 +208,7 @@ async function fileSource(
   }
 }
 
-/** Cuts a stream of rgb24 into frames. */
+/** Splits a stream of rgb24 bytes into frames. */
 class RawFrames extends Writable {
   readonly #width: number
   readonly #height: number

@@ -14,16 +14,16 @@ import type { EncodeOptions, EncodeSettings, EncodeToFileOptions } from './optio
 import { encodeApng, encodePng } from './png.js'
 import { webpDuration } from './webp.js'
 
-/** What is known before there are frames. */
+/** The facts of a video that are known before its frames. */
 export interface EncodePlan {
   fps?: number | undefined
   frameCount?: number | undefined
 }
 
 /**
- * Encodes frames to a file, or to a sequence of PNG files, by the name: see {@link Video.save}.
+ * Encodes frames to a file or a sequence of PNG files, depending on the name: see {@link Video.save}.
  *
- * @returns the absolute path; for a sequence with its pattern
+ * @returns the absolute path; for a sequence, with its pattern
  */
 export async function encodeToFile(
   source: FrameSource,
@@ -44,12 +44,12 @@ export async function encodeToFile(
     if (needsFfmpeg(destination.format)) {
       await writeWithFfmpeg(frames, encoders, { ...destination, temporary }, options)
     } else {
-      const chunks = chunksOf(frames, destination.format, options)
+      const chunks = encodeChunks(frames, destination.format, options)
       await writeChunks(chunks, temporary, destination.path, options.signal)
     }
   }
   if (sidecar !== undefined) {
-    await writeFile(sidecar, factsOf(source, frames.count)).catch((error: unknown) => {
+    await writeFile(sidecar, sidecarText(source, frames.count)).catch((error: unknown) => {
       throw cannotWrite(destination.sidecar, error)
     })
   }
@@ -69,7 +69,7 @@ export async function encodeToStream(
   const frames = new CheckedFrames(source)
   const { signal } = options
   if (!needsFfmpeg(format)) {
-    const chunks = chunksOf(frames, format, options)
+    const chunks = encodeChunks(frames, format, options)
     await pipeline(chunks, stdout, { end: false, ...(signal && { signal }) }).catch((error: unknown) => {
       signal?.throwIfAborted()
       throw error
@@ -78,12 +78,12 @@ export async function encodeToStream(
   }
   const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
   const comment = commentFor(source, options)
-  const job = { ...sizeOf(source), format, output: 'stream', settings: options, comment } as const
+  const job = { ...sizeAndRate(source), format, output: 'stream', settings: options, comment } as const
   const parameters = [...ffmpegParameters(ffmpeg, encoders, job), 'pipe:1']
   if (format === 'gif' && comment !== undefined) {
     const commented = new GifComment(comment)
     const passed = pipeline(commented, stdout, { end: false, ...(signal && { signal }) })
-    // Its failure is awaited below; until then it is ffmpeg's that counts.
+    // A failure is rethrown by the await below. If ffmpeg fails too, its error is thrown first.
     passed.catch(() => {})
     await runFfmpeg(ffmpeg.path, parameters, { stdin: frames, stdout: commented, signal })
     commented.end()
@@ -93,7 +93,7 @@ export async function encodeToStream(
   }
 }
 
-/** Throws what {@link encodeToStream} would throw for its arguments. */
+/** Throws the errors of {@link encodeToStream} for its arguments. */
 export function checkStream(
   source: FrameSource,
   format: VideoFormat,
@@ -109,8 +109,8 @@ export function checkStream(
 }
 
 /**
- * Throws what {@link encodeToFile} would throw, without any frame: for a bad name, a file that is there already, a folder
- * that takes no files, a missing ffmpeg. To be called before hours of work.
+ * Throws the errors of {@link encodeToFile} without any frame: for a bad name, an existing file, a folder that is missing or
+ * read-only, a missing ffmpeg. Call it before hours of work.
  */
 export async function checkFile(
   path: string | URL,
@@ -125,7 +125,7 @@ export async function checkFile(
   if (encoders.length > 0) await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
 }
 
-/** Makes the folder, if the name asks for it, and takes on the sidecar, if it is asked for: its temporary file. */
+/** Creates the folder if the name is one, and adds the sidecar if it is wanted. Returns the sidecar's temporary file. */
 async function prepare(
   destination: Destination,
   output: OutputFiles,
@@ -146,7 +146,7 @@ function checkPlan(
   return encoders
 }
 
-function sizeOf({ width, height, fps }: FrameSource): Pick<FrameSource, 'width' | 'height' | 'fps'> {
+function sizeAndRate({ width, height, fps }: FrameSource): Pick<FrameSource, 'width' | 'height' | 'fps'> {
   return { width, height, fps }
 }
 
@@ -154,7 +154,7 @@ function encoderNames(encoders: readonly Encoder[]): string[] {
   return encoders.map(({ name }) => name)
 }
 
-/** Linux takes no longer argument than 128 KiB, with its name and its end. */
+/** Linux limits an argument to 128 KiB, including its name and the terminating zero. */
 const longestComment = 131_000
 
 function commentFor({ facts = {} }: FrameSource, { metadata = true }: EncodeOptions): string | undefined {
@@ -163,13 +163,12 @@ function commentFor({ facts = {} }: FrameSource, { metadata = true }: EncodeOpti
   if (length <= longestComment) return comment
   throw new TorchreelError(
     'ERR_LIMIT_EXCEEDED',
-    `prompt and other facts are ${length} bytes of comment, more than ${longestComment}; pass metadata: false`,
+    `the file's comment (prompt and settings) has ${length} bytes, more than ${longestComment}; set metadata: false`,
     { parameter: 'metadata', expected: `at most ${longestComment} bytes`, received: length },
   )
 }
 
-/** The text of the sidecar. */
-function factsOf(source: FrameSource, frameCount: number): string {
+function sidecarText(source: FrameSource, frameCount: number): string {
   const { width, height, fps, facts = {} } = source
   return `${JSON.stringify({ width, height, frameCount, fps, ...factsAsJson(facts) }, null, 2)}\n`
 }
@@ -189,11 +188,11 @@ async function writeWithFfmpeg(
   const { source } = frames
   const ffmpeg = await findFfmpeg(options.ffmpeg, encoderNames(encoders), options.signal)
   const comment = commentFor(source, options)
-  const job = { ...sizeOf(source), format, output: 'file', settings: options, comment } as const
+  const job = { ...sizeAndRate(source), format, output: 'file', settings: options, comment } as const
   try {
     await runFfmpeg(
       ffmpeg.path,
-      // `file:` keeps ffmpeg from reading an option, a protocol or a host into the name.
+      // With `file:`, ffmpeg cannot mistake the name for an option, a protocol or a host.
       [...ffmpegParameters(ffmpeg, encoders, job), `file:${temporary}`],
       { stdin: frames, signal: options.signal },
     )
@@ -210,16 +209,16 @@ async function writeWithFfmpeg(
     : decodedFrames(ffmpeg, temporary, options.signal)
   ).catch((error: unknown) => {
     options.signal?.throwIfAborted()
-    throw cannotWrite(path, new Error('what ffmpeg wrote is not whole', { cause: error }))
+    throw cannotWrite(path, new Error('the file that ffmpeg wrote is incomplete', { cause: error }))
   })
   if (shown !== frames.count) {
-    throw cannotWrite(path, new Error(`it holds ${shown} frames where ${frames.count} were sent`))
+    throw cannotWrite(path, new Error(`it has ${shown} frames instead of ${frames.count}`))
   }
 }
 
 /**
- * Decodes the file and counts. ffmpeg says 0 when the disk was full while it moved the index to the front, and when it
- * dropped a frame.
+ * Decodes the file and counts its frames. ffmpeg's exit code is 0 even if the disk was full while it moved the index to the
+ * front, or if it dropped a frame.
  */
 async function decodedFrames(
   ffmpeg: Ffmpeg,
@@ -236,13 +235,13 @@ async function decodedFrames(
   return list.match(/^[^#\n]+$/gm)?.length ?? 0
 }
 
-/** The frames that a webp shows, by its duration. In a picture it cannot be seen how many were alike. */
+/** The frame count of a webp, from its duration. A still image does not say how many identical frames it had. */
 async function webpFrames(temporary: string, fps: number, expected: number): Promise<number> {
   const duration = await webpDuration(temporary)
   return duration === undefined ? expected : Math.round((duration * fps) / 1000)
 }
 
-/** Whether ffmpeg failed for want of room or a working disk. */
+/** Whether ffmpeg failed because the disk is full or broken. */
 function isDiskFailure(error: unknown): boolean {
   if (!(error instanceof TorchreelError) || error.code !== 'ERR_ENCODER_FAILED') return false
   const reasons =
@@ -250,8 +249,8 @@ function isDiskFailure(error: unknown): boolean {
   return error.signal === 'SIGXFSZ' || reasons.test(error.stderrTail ?? '')
 }
 
-/** The bytes of a format that is written without ffmpeg. */
-async function* chunksOf(
+/** Encodes a format that does not need ffmpeg. */
+async function* encodeChunks(
   frames: CheckedFrames,
   format: VideoFormat,
   options: EncodeOptions,
@@ -265,7 +264,7 @@ async function* chunksOf(
     for await (const frame of frames) yield encodePng(frame, frames.source, comment)
     return
   }
-  // The number of frames stands before them.
+  // The header contains the number of frames, so all frames must be there first.
   const all: Uint8Array[] = []
   for await (const frame of frames) all.push(frame)
   yield* encodeApng(all, all.length, frames.source, comment)
@@ -307,10 +306,10 @@ async function writePngs(
       throw cannotWrite(path, error)
     })
   }
-  // A frame of a longer sequence would follow on these.
+  // An existing next file would look like part of this sequence.
   const next = destination.frame(frames.count + 1)
   if (next !== undefined && (await lstat(next).catch(() => undefined))) {
-    throw new TorchreelError('ERR_OUTPUT_EXISTS', `${next} of a longer sequence exists; remove it first`, {
+    throw new TorchreelError('ERR_OUTPUT_EXISTS', `${next} exists from a longer sequence; remove it first`, {
       path: next,
     })
   }
