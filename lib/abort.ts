@@ -1,4 +1,4 @@
-/** The promise's end, or the signal's reason if that comes first. What is waited for goes on: others wait for it, too. */
+/** Settles like `work`, or rejects with the signal's reason if that comes first. `work` continues: others may wait for it too. */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   signal?.throwIfAborted()
   let onAbort = () => {}

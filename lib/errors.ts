@@ -1,4 +1,4 @@
-/** Every way torchreel can refuse or fail. Codes are stable: they change only with a major version. */
+/** The code of an error. Codes are stable: they change only with a major version. */
 export type TorchreelErrorCode =
   | 'ERR_INVALID_ARGUMENT'
   | 'ERR_LIMIT_EXCEEDED'
@@ -22,36 +22,35 @@ export type TorchreelErrorCode =
   | 'ERR_NATIVE_LOAD'
   | 'ERR_INTERNAL'
 
-/** What a {@link TorchreelError} carries beside its code and message, where it applies. */
+/** Further fields of a {@link TorchreelError}. Each is set only if it applies. */
 export interface TorchreelErrorDetails {
-  /** The name of the argument or option at fault. */
+  /** The name of the invalid argument or option. */
   parameter?: string
-  /** What would have been accepted. */
+  /** The values that are accepted, in words. */
   expected?: string
-  /** What came instead. */
+  /** The value that was given. */
   received?: unknown
-  /** Where numbers stopped being finite: 'encode', 'denoise' or 'decode'. */
+  /** The stage in which a number was NaN or infinite: 'encode', 'denoise' or 'decode'. */
   stage?: string
-  /** Which prompt or frame of the stage, or call of the network, from 1. */
+  /** The prompt, the frame, or the call of the network in this stage, from 1. */
   step?: number
-  /** Whose memory was refused, or which device was lost: 'cpu', 'cuda:0' … */
+  /** The device that has no more memory or was lost: 'cpu', 'cuda:0' … */
   device?: string
   /** The file or folder concerned. */
   path?: string
-  /** The address that was asked for. */
+  /** The URL of the request. */
   url?: string
   /** ffmpeg's exit code. */
   exitCode?: number | null
   /** The signal that ended ffmpeg. */
   signal?: string | null
-  /** The last lines ffmpeg wrote to stderr. */
+  /** The last lines that ffmpeg wrote to stderr. */
   stderrTail?: string
   cause?: unknown
 }
 
 /**
- * The one error class of torchreel. An aborted call is the exception: it rejects with `signal.reason`, as the
- * platform does.
+ * The only error class of torchreel. An aborted call rejects with `signal.reason` instead, as usual on this platform.
  */
 export class TorchreelError extends Error {
   override readonly name = 'TorchreelError'
@@ -76,7 +75,7 @@ export class TorchreelError extends Error {
   }
 }
 
-/** An `ERR_INVALID_ARGUMENT` that says which parameter, what was expected and what came. */
+/** An `ERR_INVALID_ARGUMENT` with the parameter, the expected values and the value that was given. */
 export function invalidArgument(parameter: string, expected: string, received: unknown): TorchreelError {
   return new TorchreelError(
     'ERR_INVALID_ARGUMENT',
@@ -87,6 +86,15 @@ export function invalidArgument(parameter: string, expected: string, received: u
       received,
     },
   )
+}
+
+/** An `ERR_INVALID_ARGUMENT` for two options that exclude each other. */
+export function conflict(parameter: string, other: string, received: unknown): TorchreelError {
+  return new TorchreelError('ERR_INVALID_ARGUMENT', `${parameter} cannot be combined with ${other}`, {
+    parameter,
+    expected: `no ${parameter} with ${other}`,
+    received,
+  })
 }
 
 /** A short, safe rendering of any value for a message. */

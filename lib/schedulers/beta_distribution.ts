@@ -1,7 +1,7 @@
 /**
- * The quantile function of the symmetric beta distribution Beta(shape, shape), 0 < shape < 1: the x with I_x(shape,
- * shape) = probability. Symmetry makes this simple: x(p) = 1 − x(1 − p), so only x ≤ 1/2 is ever evaluated, where the
- * power series of the incomplete beta function converges quickly, and I_½ = ½ gives its normalization.
+ * The quantile function of the symmetric beta distribution Beta(shape, shape), 0 < shape < 1: the x with
+ * I_x(shape, shape) = probability. By symmetry x(p) = 1 − x(1 − p), so only x ≤ 1/2 is evaluated. There the power series
+ * of the incomplete beta function converges quickly. I_½ = ½ gives its normalisation.
  */
 export function symmetricBetaQuantile(probability: number, shape: number): number {
   if (probability <= 0) return 0

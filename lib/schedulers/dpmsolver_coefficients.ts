@@ -14,18 +14,18 @@ import { type ProgramBuilder, SAMPLE } from './program.js'
  */
 export type Algorithm = 'dpmsolver' | 'dpmsolver++' | 'sde-dpmsolver' | 'sde-dpmsolver++'
 
-/** Whether the algorithm integrates x_0; else it integrates ε. */
+/** True: the algorithm integrates x_0. False: it integrates ε. */
 function integratesSample(algorithm: Algorithm): boolean {
   return algorithm.endsWith('++')
 }
 
-/** x_t = sample · x_s + d0 · D0 + d1 · D1 + d2 · D2 + noise · z, the D being derivatives of x_0 or ε by λ, times hⁿ. */
+/** x_t = sample · x_s + d0 · D0 + d1 · D1 + d2 · D2 + noise · z. Dn is the n-th derivative of x_0 or ε by λ, times hⁿ. */
 export interface SolverCoefficients {
   readonly sample: number
   readonly d0: number
-  /** Of D1 in the second-order midpoint form. */
+  /** For D1 in the second-order midpoint form. */
   readonly d1Midpoint: number
-  /** Of D1 in the second-order Heun form and in the third order. */
+  /** For D1 in the second-order Heun form and in the third order. */
   readonly d1: number
   readonly d2: number
   readonly noise: number
@@ -94,7 +94,7 @@ interface ConversionConfig {
   readonly sample_max_value: number
 }
 
-/** target ← x_0 or ε, whichever the algorithm integrates, of the sample and the network's output. */
+/** target ← x_0 or ε (the one that the algorithm integrates), from the sample and the network's output. */
 export function writeConvertedOutput(
   builder: ProgramBuilder,
   target: number,
@@ -121,7 +121,7 @@ interface AlgorithmConfig {
   readonly final_sigmas_type: string
 }
 
-/** What the forms that integrate ε cannot do. */
+/** Rejects options that the forms which integrate ε do not support. */
 export function checkAlgorithm({
   algorithm_type,
   prediction_type,

@@ -8,7 +8,7 @@ export interface Sample {
   readonly shape: readonly number[]
 }
 
-/** What a program calls for the network's output; `call` counts from 0. */
+/** Stands for the network: a program calls it for each output. `call` counts from 0. */
 export type Model = (
   input: Float32Array,
   timestep: number,
@@ -21,12 +21,11 @@ export interface NoiseSource {
 }
 
 /**
- * Runs a program the slow, obvious way: what the core does on the device, for tests and for looking into a scheduler.
+ * Runs a program in the slow, obvious way. The core does the same on the device. Use it in tests, and to inspect a scheduler.
  *
- * @param sample The initial noise; it is not changed.
- * @returns The sample after each call's updates, as it stands before the next call, and last at the end.
- * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a program that is not well formed, or that draws noise where no
- * `generator` is given.
+ * @param sample The initial noise. It is not changed.
+ * @returns The sample before each call but the first, and at the end.
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a malformed program, or one that draws noise without a `generator`
  */
 export async function runProgram(
   program: DenoisingProgram,
@@ -44,7 +43,7 @@ export async function runProgram(
     )
   }
   if (generator === undefined && steps.some((step) => step.kind === 'noise')) {
-    throw invalidArgument('generator', 'given: this program draws noise', generator)
+    throw invalidArgument('generator', 'a source of noise: this program draws noise', generator)
   }
   const registers = Array.from({ length: program.registers }, () => new Float32Array(size))
   const at = (register: number) => registers[register] as Float32Array
@@ -100,7 +99,11 @@ function threshold(values: Float32Array, ratio: number, maximum: number): void {
 
 function exactly(size: number, parameter: string, values: Float32Array): Float32Array {
   if (!(values instanceof Float32Array) || values.length !== size) {
-    throw invalidArgument(parameter, `a source of Float32Arrays of ${size} values`, values)
+    throw invalidArgument(
+      parameter,
+      `a function or source that returns a Float32Array of ${size} values`,
+      values,
+    )
   }
   return values
 }

@@ -16,7 +16,7 @@ import { PNDMScheduler } from './solvers/pndm.js'
 import { TCDScheduler } from './solvers/tcd.js'
 import { UniPCMultistepScheduler } from './solvers/unipc.js'
 
-/** The short names, as the command line takes them. */
+/** The short names, which the command line accepts too. */
 const byName = {
   ddim: DDIMScheduler,
   ddpm: DDPMScheduler,
@@ -43,16 +43,16 @@ export const schedulerNames = Object.freeze(Object.keys(byName)) as readonly Sch
 type SchedulerClass = { readonly name: string; fromConfig(config: object): Scheduler }
 const classes: Readonly<Record<string, SchedulerClass>> = byName
 
-/** Undefined where there is none, whatever a file gives for the name. */
+/** The class of this name. Undefined for unknown names and for values that are not strings. */
 export function classNamed(name: unknown): SchedulerClass | undefined {
   return Object.values(classes).find((schedulerClass) => schedulerClass.name === name)
 }
 
 /**
- * The scheduler of a short name (`'euler-ancestral'`) or class name (`'EulerAncestralDiscreteScheduler'`), made from a
- * config as its `fromConfig` does.
+ * Makes a scheduler by its short name (`'euler-ancestral'`) or class name (`'EulerAncestralDiscreteScheduler'`), with the
+ * class's `fromConfig`.
  *
- * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a name that is not known, or a value that the class does not take.
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT` for an unknown name, or a value that the class does not accept
  */
 export function schedulerFrom(name: string, config: object = {}): Scheduler {
   const found = Object.hasOwn(classes, name) ? classes[name] : classNamed(name)
@@ -61,8 +61,7 @@ export function schedulerFrom(name: string, config: object = {}): Scheduler {
   const hint = suggestion(String(name), known) || '.'
   throw new TorchreelError(
     'ERR_INVALID_ARGUMENT',
-    `there is no scheduler "${name}"${hint} The schedulers are ${schedulerNames.join(', ')}, ` +
-      'or their class names',
+    `unknown scheduler "${name}"${hint} Use one of ${schedulerNames.join(', ')}, or a class name`,
     { parameter: 'scheduler', expected: `one of ${known.join(', ')}`, received: name },
   )
 }

@@ -2,7 +2,7 @@ import { invalidArgument } from '../errors.js'
 import { type ConfigOf, choice, integer, list, nullable, number } from './config.js'
 import { interpolate } from './spacing.js'
 
-/** The options of every scheduler that say which noise the network was trained on. */
+/** The options of every scheduler that describe the noise which the network was trained on. */
 export function noiseScheduleOptions<const S extends string = BetaSchedule>(
   defaults: { start: number; end: number; schedule: BetaSchedule } = {
     start: 1e-4,
@@ -36,7 +36,7 @@ type NoiseScheduleConfig = Omit<ConfigOf<ReturnType<typeof noiseScheduleOptions>
  * The noise levels of the T timesteps the network was trained on. x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε, and in the
  * variance-exploding scale σ_t = √((1 − ᾱ_t) / ᾱ_t).
  *
- * The tables hold what float32 arithmetic makes of them: the rounding of ᾱ near 1 shows in every trajectory.
+ * The tables are computed in float32, like the reference's: the rounding of ᾱ near 1 is visible in every trajectory.
  */
 export class NoiseSchedule {
   /** T. */
@@ -62,26 +62,26 @@ export class NoiseSchedule {
     this.logSigmas = this.sigmas.map(Math.log)
   }
 
-  /** ᾱ of a timestep; `past` for a timestep before the first. */
+  /** ᾱ of a timestep, or `past` for a negative timestep. */
   alphaCumprodAt(timestep: number, past = 1): number {
     if (timestep < 0) return past
     const alpha = this.alphasCumprod[timestep]
     if (alpha === undefined) {
       throw invalidArgument(
         'steps',
-        `so few that no timestep, steps_offset added, passes ${this.length - 1}`,
+        `small enough that no timestep plus steps_offset exceeds ${this.length - 1}`,
         timestep,
       )
     }
     return alpha
   }
 
-  /** σ of a timestep that may lie between two of the table's. */
+  /** σ of a timestep, which may lie between two entries of the table. */
   sigmaAt(timestep: number): number {
     return interpolate(this.sigmas, timestep)
   }
 
-  /** The timestep of a σ, linear in log σ between two of the table's. */
+  /** The timestep of a σ, interpolated linearly in log σ between two entries of the table. */
   timestepOf(sigma: number): number {
     const logSigma = Math.log(Math.max(sigma, 1e-10))
     let low = -1
@@ -104,7 +104,7 @@ function makeBetas(config: NoiseScheduleConfig): Float32Array {
   const { num_train_timesteps: count, beta_start: start, beta_end: end, trained_betas: trained } = config
   if (trained !== null) {
     if (trained.length !== count) {
-      throw invalidArgument('trained_betas', `null or ${count} numbers, as num_train_timesteps says`, trained)
+      throw invalidArgument('trained_betas', `null or ${count} numbers (num_train_timesteps)`, trained)
     }
     return Float32Array.from(trained)
   }
@@ -120,11 +120,11 @@ function makeBetas(config: NoiseScheduleConfig): Float32Array {
       )
     }
     case 'squaredcos_cap_v2':
-      return betasOf((t) => Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2, count)
+      return betasFrom((t) => Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2, count)
     case 'exp':
-      return betasOf((t) => Math.exp(t * -12), count)
+      return betasFrom((t) => Math.exp(t * -12), count)
     case 'laplace':
-      return betasOf((t) => {
+      return betasFrom((t) => {
         const logSignal = -0.5 * (t > 0.5 ? -1 : 1) * Math.log(1 - 2 * Math.abs(0.5 - t) + 1e-6)
         const signal = Math.exp(logSignal)
         return Math.sqrt(signal / (1 + signal))
@@ -132,14 +132,14 @@ function makeBetas(config: NoiseScheduleConfig): Float32Array {
   }
 }
 
-/** β of a continuous ᾱ(t), t in [0, 1], none larger than 0.999. */
-function betasOf(alphaBar: (t: number) => number, count: number): Float32Array {
+/** β for a continuous ᾱ(t), t in [0, 1]. At most 0.999 each. */
+function betasFrom(alphaBar: (t: number) => number, count: number): Float32Array {
   return Float32Array.from({ length: count }, (_, i) =>
     Math.min(1 - alphaBar((i + 1) / count) / alphaBar(i / count), 0.999),
   )
 }
 
-/** In float32, counted from both ends, with one rounding per value (fused multiply-add). */
+/** In float32, computed from both ends, with one rounding per value (fused multiply-add). */
 function float32Linspace(start: number, end: number, count: number): Float32Array {
   const first = Math.fround(start)
   const last = Math.fround(end)

@@ -2,7 +2,7 @@ import { invalidArgument } from '../errors.js'
 import { flag, number } from './config.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from './program.js'
 
-/** What the network was trained to predict. */
+/** The quantity that the network was trained to predict. */
 export type PredictionType = 'epsilon' | 'sample' | 'v_prediction' | 'flow_prediction'
 
 /** A noise level: x = alpha · x_0 + sigma · ε. */
@@ -11,7 +11,7 @@ export interface NoiseLevel {
   readonly sigma: number
   /** Half the log signal-to-noise ratio, log(alpha / sigma). */
   readonly lambda: number
-  /** The level as the solver's own σ: sigma / alpha, or the flow's σ. */
+  /** The σ of the solver's own scale: sigma / alpha, or the flow's σ. */
   readonly raw: number
 }
 
@@ -34,13 +34,13 @@ export function cumulativeLevel(alphaCumprod: number): NoiseLevel {
 }
 
 /**
- * x_0 of the sample and the network's output.
+ * The terms of x_0, from the sample and the network's output.
  *
- * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a network that predicts ε where the sample is nothing else
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT` if the network predicts ε and the sample is pure noise
  */
 export function predictedSample(type: PredictionType, { alpha, sigma, raw }: NoiseLevel): readonly Term[] {
   if (alpha === 0 && type === 'epsilon') {
-    const expected = 'false with prediction_type "epsilon" where a step begins at the last timestep'
+    const expected = 'false with prediction_type "epsilon" if a step starts at the last timestep'
     throw invalidArgument('rescale_betas_zero_snr', expected, true)
   }
   switch (type) {
@@ -55,7 +55,7 @@ export function predictedSample(type: PredictionType, { alpha, sigma, raw }: Noi
   }
 }
 
-/** ε of the sample and the network's output. */
+/** The terms of ε, from the sample and the network's output. */
 export function predictedNoise(type: PredictionType, { alpha, sigma, raw }: NoiseLevel): readonly Term[] {
   switch (type) {
     case 'epsilon':
@@ -69,7 +69,7 @@ export function predictedNoise(type: PredictionType, { alpha, sigma, raw }: Nois
   }
 }
 
-/** x_0 where the sample is in the variance-exploding scale, x = x_0 + σ ε, and the network sees x / √(σ² + 1). */
+/** The terms of x_0 for a sample in the variance-exploding scale, x = x_0 + σ ε. The network sees x / √(σ² + 1). */
 export function predictedExplodingSample(type: PredictionType, sigma: number): readonly Term[] {
   const alpha = inputScale(sigma)
   switch (type) {
@@ -82,7 +82,7 @@ export function predictedExplodingSample(type: PredictionType, sigma: number): r
   }
 }
 
-/** What the network's input is scaled by in the variance-exploding scale, 1 / √(σ² + 1). */
+/** The factor of the network's input in the variance-exploding scale, 1 / √(σ² + 1). */
 export function inputScale(sigma: number): number {
   return 1 / Math.sqrt(sigma ** 2 + 1)
 }
@@ -113,7 +113,7 @@ interface LimitConfig {
   readonly clip_sample_range?: number
 }
 
-/** Limits a predicted x_0 as the config says: by dynamic thresholding, by clipping, or not at all. */
+/** Limits a predicted x_0 by dynamic thresholding, by clipping, or not at all, depending on the config. */
 export function limitSample(builder: ProgramBuilder, target: number, config: LimitConfig): void {
   if (config.thresholding) {
     builder.threshold(target, config.dynamic_thresholding_ratio ?? 0.995, config.sample_max_value ?? 1)

@@ -1,9 +1,9 @@
 import { invalidArgument, TorchreelError } from '../errors.js'
 
 /**
- * A denoising program: what a scheduler makes of its config and a number of steps. Every solver in use is, once those
- * are known, a fixed list of linear combinations over the sample, earlier model outputs and fresh noise. The core
- * runs programs and knows no scheduler.
+ * A denoising program, which a scheduler makes from its config and a number of steps. Once these are known, every solver
+ * is a fixed list of linear combinations of the sample, earlier model outputs and fresh noise. The core runs programs
+ * and knows no scheduler.
  *
  * `code` is a flat list of instructions over registers that hold tensors of the sample's shape:
  *
@@ -13,13 +13,13 @@ import { invalidArgument, TorchreelError } from '../errors.js'
  *     CLAMP     3, target, limit                            target ← min(max(target, −limit), limit)
  *     THRESHOLD 4, target, ratio, maximum                   dynamic thresholding, see {@link ProgramBuilder.threshold}
  *
- * Register 0 is the sample, register 1 the output of the last CALL, the rest, 64 in all, are the program's own. The program starts
- * with the sample holding standard normal noise, or latents where a run starts from those, and ends with the sample holding the denoised latents.
- * Coefficients are computed in float64 and applied in float32, whatever the network's dtype.
+ * Register 0 is the sample, register 1 the output of the last CALL. All others, up to 64 in total, are free for the program. The
+ * sample starts as standard normal noise, or as latents if the run starts from latents. It ends as the denoised latents.
+ * Coefficients are computed in float64 and applied in float32, for every dtype of the network.
  */
 export interface DenoisingProgram {
   readonly code: Float64Array
-  /** How many registers `code` uses, sample and output among them. */
+  /** The number of registers that `code` uses, including sample and output. */
   readonly registers: number
   /** The timestep of each CALL, in order. */
   readonly timesteps: Float64Array
@@ -39,7 +39,7 @@ export class ProgramBuilder {
   readonly #timesteps: number[] = []
   #registers = 2
 
-  /** A new register, for the program's own use. */
+  /** Returns a new register. */
   register(): number {
     return this.#registers++
   }
@@ -51,7 +51,7 @@ export class ProgramBuilder {
     return this
   }
 
-  /** target ← Σ coefficient · register. The target may be among the terms; terms with coefficient 0 are left out. */
+  /** target ← Σ coefficient · register. The target may be one of the terms. Terms with coefficient 0 are left out. */
   combine(target: number, terms: readonly Term[]): this {
     const kept = terms.filter(([, coefficient]) => coefficient !== 0)
     this.#code.push(Instruction.combine, target, kept.length, ...kept.flat())
@@ -85,7 +85,7 @@ export class ProgramBuilder {
     if (bad >= 0) {
       throw new TorchreelError(
         'ERR_NUMERIC',
-        `the scheduler made a program that holds ${code[bad]} at ${bad}`,
+        `the scheduler's program contains ${code[bad]} at position ${bad}`,
       )
     }
     return { code, registers: this.#registers, timesteps: Float64Array.from(this.#timesteps) }
@@ -100,13 +100,13 @@ export type Step =
   | { readonly kind: 'clamp'; readonly target: number; readonly limit: number }
   | { readonly kind: 'threshold'; readonly target: number; readonly ratio: number; readonly maximum: number }
 
-/** As many as the core has room for. */
+/** The core's limit. */
 const maxRegisters = 64
 
 /**
- * The instructions of a program, which may be anybody's: all that the core relies on is checked.
+ * Decodes a program into instructions. The program may come from the user, so everything that the core relies on is checked.
  *
- * @throws TorchreelError `ERR_INVALID_ARGUMENT` that says where the program is not well formed
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT` with the position at which the program is malformed
  */
 export function decodeProgram(program: DenoisingProgram): Step[] {
   const { code, registers, timesteps } = program ?? {}
@@ -115,27 +115,31 @@ export function decodeProgram(program: DenoisingProgram): Step[] {
   }
   let position = 0
   const fail = (what: string): never => {
-    throw new TorchreelError('ERR_INVALID_ARGUMENT', `program: ${what}, at ${position} of its code`, {
-      parameter: 'program',
-    })
+    throw new TorchreelError(
+      'ERR_INVALID_ARGUMENT',
+      `program: ${what}, at position ${position} of its code`,
+      {
+        parameter: 'program',
+      },
+    )
   }
   if (!Number.isInteger(registers) || registers < 2 || registers > maxRegisters) {
     fail(`it must have 2 to ${maxRegisters} registers, not ${registers}`)
   }
 
   const number = (): number => {
-    if (position >= code.length) fail('its last instruction is cut short')
+    if (position >= code.length) fail('its last instruction is incomplete')
     const value = code[position++] as number
-    return Number.isFinite(value) ? value : fail(`it holds ${value}`)
+    return Number.isFinite(value) ? value : fail(`it contains ${value}`)
   }
   const register = (): number => {
     const value = number()
     const valid = Number.isInteger(value) && value >= 0 && value < registers
-    return valid ? value : fail(`${value} is no register: it has ${registers}`)
+    return valid ? value : fail(`${value} is not one of its ${registers} registers`)
   }
   const written = new Set([SAMPLE])
   const read = (value: number): number =>
-    written.has(value) ? value : fail(`it reads register ${value}, which nothing wrote`)
+    written.has(value) ? value : fail(`it reads register ${value} before writing it`)
 
   const steps: Step[] = []
   const calls: number[] = []
@@ -150,7 +154,7 @@ export function decodeProgram(program: DenoisingProgram): Step[] {
       const target = register()
       const count = number()
       if (!Number.isInteger(count) || count < 0 || 2 * count > code.length - position) {
-        fail(`a combination of ${count} terms does not fit`)
+        fail(`a combination of ${count} terms exceeds its code`)
       }
       const terms = Array.from({ length: count }, (): Term => [read(register()), number()])
       steps.push({ kind: 'combine', target, terms })
@@ -161,7 +165,7 @@ export function decodeProgram(program: DenoisingProgram): Step[] {
       written.add(target)
     } else if (opcode === Instruction.clamp) {
       const step = { kind: 'clamp', target: read(register()), limit: number() } as const
-      if (step.limit < 0) fail(`a clamp's limit is ${step.limit}`)
+      if (step.limit < 0) fail(`a clamp's limit is ${step.limit}, below 0`)
       steps.push(step)
     } else if (opcode === Instruction.threshold) {
       const target = read(register())
@@ -170,12 +174,12 @@ export function decodeProgram(program: DenoisingProgram): Step[] {
       if (step.maximum < 1) fail(`a threshold's maximum is ${step.maximum}, below 1`)
       steps.push(step)
     } else {
-      fail(`${opcode} is no instruction`)
+      fail(`${opcode} is not an instruction`)
     }
   }
   if (calls.length === 0) fail('it never calls the network')
   if (calls.length !== timesteps.length || calls.some((timestep, i) => timestep !== timesteps[i])) {
-    fail('its timesteps are not those of its calls')
+    fail('its timesteps differ from those of its calls')
   }
   return steps
 }

@@ -2,11 +2,11 @@ import { invalidArgument } from '../errors.js'
 import { type ConfigOf, makeConfig, type Options, pickSettings, writtenValues } from './config.js'
 import { type DenoisingProgram, ProgramBuilder, SAMPLE } from './program.js'
 
-/** What turns a number of steps into a {@link DenoisingProgram}. A solver of one's own only has to be one of these. */
+/** Makes a {@link DenoisingProgram} for a number of steps. Implement this interface to use your own solver. */
 export interface Scheduler {
-  /** The class name, as published checkpoints write it: `DPMSolverMultistepScheduler`. */
+  /** The class name, as in published checkpoints: `DPMSolverMultistepScheduler`. */
   readonly name: string
-  /** Every option and its value, under the published names: what `scheduler_config.json` holds. */
+  /** Every option and its value, with the published names: the content of `scheduler_config.json`. */
   readonly config: Readonly<Record<string, unknown>>
   /** Pure: the same steps and options give the same program. */
   program(steps: number, options?: ProgramOptions): DenoisingProgram
@@ -14,52 +14,52 @@ export interface Scheduler {
 
 export interface ProgramOptions {
   /**
-   * How much fresh noise a step adds, 0 (none, the default) to 1: η of DDIM (Song et al. 2020, equation 16) and γ of TCD.
-   * Other schedulers have no use for it.
+   * How much fresh noise a step adds, from 0 (none, the default) to 1: η of DDIM (Song et al. 2020, equation 16) and γ of
+   * TCD. Other schedulers ignore it.
    */
   eta?: number | undefined
   /**
-   * Start from latents, not from noise: the program first adds noise to them, of the level of its first step, and takes
-   * the last `steps · strength` steps, rounded down. Above 0, at most 1.
+   * Start from latents instead of noise. The program first adds noise to them, at the level of its first step, and runs
+   * only the last `steps · strength` steps, rounded down. Above 0, at most 1.
    *
-   * The first steps of LMS and PNDM are the reference's here, too, and less exact than they could be: LMS takes the order
-   * that it would have had by then, and PNDM leaves out calls, of which its first step has two.
+   * LMS and PNDM start as the reference does, which is less exact than possible: LMS uses the order that it would have
+   * reached by then, and PNDM leaves out calls, not steps (its first step has two calls).
    */
   strength?: number | undefined
   /**
-   * The timesteps to call the network at, falling, one for each step. For DDPM, DPMSolverMultistep, DPMSolverSinglestep,
-   * Euler, Heun, LCM and TCD, where no rule of the config spreads the σ.
+   * The timesteps at which the network is called, falling, one per step. For DDPM, DPMSolverMultistep, DPMSolverSinglestep,
+   * Euler, Heun, LCM and TCD, unless the config has a rule for the σ.
    */
   timesteps?: readonly number[] | undefined
-  /** σ at each step, falling, and at the end, which is mostly 0. For Euler, and for UniPC with `use_flow_sigmas`. */
+  /** σ at each step, falling, and at the end (usually 0). For Euler, and for UniPC with `use_flow_sigmas`. */
   sigmas?: readonly number[] | undefined
 }
 
-/** What a program is written for: {@link ProgramOptions}, checked. */
+/** {@link ProgramOptions} after the check, for `write`. */
 export interface Run {
   readonly steps: number
   readonly eta: number
-  /** The first step to take. */
+  /** The index of the first step to run. */
   readonly first: number
-  /** The sample starts as latents, and not as noise. */
+  /** The sample starts as latents, not as noise. */
   readonly fromLatents: boolean
   readonly timesteps: readonly number[] | undefined
   readonly sigmas: readonly number[] | undefined
 }
 
-/** How many of `steps` are taken from latents. */
+/** How many of `steps` run when the sample starts from latents. */
 export function stepsTaken(steps: number, strength: number): number {
   return Math.min(Math.trunc(steps * strength), steps)
 }
 
-/** The written values that another class's config hands on. */
+/** Values that were written in another class's config. */
 export type Carried = Readonly<Record<string, unknown>>
 
-/** What the schedulers here share: a checked config, and the checks of `program`. */
+/** The base class of all schedulers here: a checked config, and the checks of `program`. */
 export abstract class ConfiguredScheduler<O extends Options> implements Scheduler {
-  /** Every option and its value, and values that only another class has a use for. */
+  /** Every option and its value, and values that only other classes use. */
   readonly config: ConfigOf<O>
-  /** The values this class has a use for. */
+  /** The values that this class uses. */
   protected readonly settings: ConfigOf<O>
 
   protected constructor(
@@ -73,12 +73,12 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
   }
 
   /**
-   * A scheduler of this class from the config of any class: the content of a `scheduler_config.json`, or the `config` of
-   * another scheduler. Values that were written down are kept; values that were only the other class's defaults are not:
-   * this class has its own. Keys that are no option of this class are not used, but stay in the new `config`.
-   * `overrides` come before both.
+   * Makes a scheduler of this class from the config of any class: the content of a `scheduler_config.json`, or the
+   * `config` of another scheduler. Values that were written in the config are kept. Values that were only defaults of the
+   * other class are replaced by this class's defaults. Keys that are not options of this class are not used, but stay in
+   * the new `config`. `overrides` take precedence.
    *
-   * @throws TorchreelError `ERR_INVALID_ARGUMENT` that names the option, for a value which this class does not take.
+   * @throws TorchreelError `ERR_INVALID_ARGUMENT` with the name of an option whose value this class does not accept
    */
   static fromConfig<S, G extends object>(
     this: new (
@@ -94,13 +94,13 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     return new this(overrides, writtenValues(config))
   }
 
-  /** What a caller may give in place of the config's own spacing. */
+  /** The options with which a caller may replace the config's spacing. */
   protected readonly takes: readonly ('timesteps' | 'sigmas')[] = []
 
   /**
-   * The program of a run of `steps` steps.
+   * Makes the program of a run of `steps` steps.
    *
-   * @throws TorchreelError `ERR_INVALID_ARGUMENT` for an option out of range, or of no use to this scheduler
+   * @throws TorchreelError `ERR_INVALID_ARGUMENT` for an option that is out of range or not supported by this scheduler
    */
   program(steps: number, options: ProgramOptions = {}): DenoisingProgram {
     const { eta = 0, strength, timesteps, sigmas } = options
@@ -127,8 +127,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
 
   #checkTimesteps(timesteps: readonly number[], steps: number, sigmas: readonly number[] | undefined): void {
     this.#checkTakes('timesteps', timesteps)
-    if (sigmas !== undefined)
-      throw invalidArgument('timesteps', 'undefined where sigmas are given', timesteps)
+    if (sigmas !== undefined) throw invalidArgument('timesteps', 'omitted if sigmas are given', timesteps)
     const { num_train_timesteps, ...config } = this.settings
     const last = (num_train_timesteps as number) - 1
     const fits = (value: number, i: number) =>
@@ -136,12 +135,12 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     if (!Array.isArray(timesteps) || timesteps.length !== steps || !timesteps.every(fits)) {
       throw invalidArgument(
         'timesteps',
-        `${steps} falling integers from ${last} to 0, one for each step`,
+        `${steps} falling integers from ${last} to 0, one per step`,
         timesteps,
       )
     }
     const rule = spacingRules.find((name) => (config as Record<string, unknown>)[name] === true)
-    if (rule) throw invalidArgument('timesteps', `undefined where the config says ${rule}`, timesteps)
+    if (rule) throw invalidArgument('timesteps', `omitted if the config sets ${rule}`, timesteps)
   }
 
   #checkSigmas(sigmas: readonly number[], steps: number): void {
@@ -149,19 +148,15 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     const fits = (value: number, i: number) =>
       Number.isFinite(value) && value >= 0 && value < (sigmas[i - 1] ?? Infinity)
     if (Array.isArray(sigmas) && sigmas.length === steps + 1 && sigmas.every(fits)) return
-    throw invalidArgument(
-      'sigmas',
-      `${steps + 1} falling numbers, one for each step and one for the end`,
-      sigmas,
-    )
+    throw invalidArgument('sigmas', `${steps + 1} falling numbers, one per step and one for the end`, sigmas)
   }
 
   #checkTakes(option: 'timesteps' | 'sigmas', value: unknown): void {
-    if (!this.takes.includes(option)) throw invalidArgument(option, `undefined for ${this.name}`, value)
+    if (!this.takes.includes(option)) throw invalidArgument(option, `omitted for ${this.name}`, value)
   }
 }
 
-/** Options that decide on the timesteps. */
+/** Options that determine the timesteps. */
 const spacingRules = [
   'use_karras_sigmas',
   'use_exponential_sigmas',
@@ -171,8 +166,8 @@ const spacingRules = [
 ]
 
 /**
- * Where a run starts from latents: adds noise to them, sample ← alpha · sample + sigma · noise. Where it starts from
- * noise: scales it, by `initial` = the first step's own deviation.
+ * Brings the sample to the level of the first step. Latents get noise: sample ← alpha · sample + sigma · noise. Noise is
+ * scaled by `initial`, the standard deviation at the first step.
  */
 export function writeStart(
   builder: ProgramBuilder,

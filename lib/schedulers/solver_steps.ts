@@ -12,7 +12,7 @@ import {
   type sigmaSpacingOptions,
 } from './spacing.js'
 
-/** What the solvers of the DPM-Solver, DEIS and UniPC families share. */
+/** Options that DPM-Solver, DEIS and UniPC share. */
 export const flowOptions = {
   prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction', 'flow_prediction']),
   use_flow_sigmas: flag(false),
@@ -22,8 +22,8 @@ export const flowOptions = {
 }
 
 /**
- * Networks that predict a variance beside the noise have twice the channels and are not run here; the names of fixed
- * variances mean something to DDPM only.
+ * Networks that predict a variance as well have twice the channels and are not supported. Only DDPM uses the fixed
+ * variances.
  */
 export const varianceOption = nullable(
   choice('fixed_small', ['fixed_small', 'fixed_small_log', 'fixed_large', 'fixed_large_log']),
@@ -32,19 +32,19 @@ export const varianceOption = nullable(
 type StepsConfig = ConfigOf<typeof sigmaSpacingOptions> &
   Pick<ConfigOf<typeof flowOptions>, 'use_flow_sigmas' | 'flow_shift'>
 
-/** What only some of the solvers have as options. */
+/** Options that only some of these solvers have. */
 interface SolverSteps {
   readonly spacing?: Spacing
   readonly offset?: number
-  /** Timesteps with a λ below this are cut off. */
+  /** Timesteps with a λ below this are left out. */
   readonly lambdaMin?: number
   /** Evenly spaced in λ: Lu et al. 2022. */
   readonly luLambdas?: boolean
-  /** Round the timesteps that Karras's or Lu's rule gives; any others are truncated in the end. */
+  /** Round the timesteps of Karras's and Lu's rules. All others are truncated at the end. */
   readonly wholeTimesteps?: boolean
 }
 
-/** The timesteps of the calls and σ at them, the end left out. */
+/** The timesteps of the calls, and σ at each of them, without the end. */
 export function solverSteps(
   config: StepsConfig,
   schedule: NoiseSchedule,
@@ -60,7 +60,7 @@ export function solverSteps(
   const total = schedule.length
   const max = schedule.sigmas.at(-1) as number
   const min = schedule.sigmas[0] as number
-  const timestepsOf = (sigmas: number[], round: boolean) => {
+  const withTimesteps = (sigmas: number[], round: boolean) => {
     const timesteps = sigmas.map((sigma) => schedule.timestepOf(sigma))
     return { timesteps: round ? timesteps.map(roundHalfEven) : timesteps, sigmas }
   }
@@ -68,10 +68,10 @@ export function solverSteps(
     const sigmas = linspace(schedule.logSigmas.at(-1) as number, schedule.logSigmas[0] as number, steps).map(
       Math.exp,
     )
-    return timestepsOf(sigmas, wholeTimesteps)
+    return withTimesteps(sigmas, wholeTimesteps)
   }
   const spread = sigmaSpacing(config)
-  if (spread) return timestepsOf(spread(max, min, steps), config.use_karras_sigmas && wholeTimesteps)
+  if (spread) return withTimesteps(spread(max, min, steps), config.use_karras_sigmas && wholeTimesteps)
   if (config.use_flow_sigmas) {
     const sigmas = flowSigmas(total, config.flow_shift, steps)
     return { timesteps: sigmas.map((sigma) => sigma * total), sigmas }
@@ -81,7 +81,7 @@ export function solverSteps(
   return { timesteps: [...timesteps], sigmas: timesteps.map((timestep) => schedule.sigmaAt(timestep)) }
 }
 
-/** Whole timesteps for the network, and the noise levels of the σ and of the end. */
+/** Whole timesteps for the network, and the noise levels of all σ and of the end. */
 export function solverLevels(
   config: { readonly use_flow_sigmas: boolean },
   { timesteps, sigmas }: { timesteps: number[]; sigmas: number[] },
@@ -94,12 +94,12 @@ export function solverLevels(
   }
 }
 
-/** Something of the current step (0), of earlier steps (1, 2) or of the next (−1). */
+/** A value at the current step (0), at earlier steps (1, 2) or at the next one (−1). */
 export type At<T> = (back: number) => T
 
 /**
- * The order that the history allows: with very many steps, rounded timesteps repeat, and no slope can be drawn through
- * two outputs at the same level.
+ * The order that the history allows. With very many steps, rounded timesteps repeat, and two outputs at the same level
+ * have no slope.
  */
 export function distinctOrder(order: number, level: At<NoiseLevel>): number {
   for (let back = 1; back < order; back++) {

@@ -4,7 +4,7 @@ import { choice, flag, integer } from './config.js'
 import type { NoiseSchedule } from './noise_schedule.js'
 import type { Run } from './scheduler.js'
 
-/** How the steps of a run are spread over the training timesteps: Lin et al. 2023, table 2. */
+/** How the steps of a run are spaced over the training timesteps: Lin et al. 2023, table 2. */
 export type Spacing = 'linspace' | 'leading' | 'trailing'
 
 export function spacingOptions(spacing: Spacing) {
@@ -14,14 +14,14 @@ export function spacingOptions(spacing: Spacing) {
   }
 }
 
-/** Which rule, if any, spreads the σ instead of the timesteps. At most one may be on. */
+/** Rules that space the σ instead of the timesteps. At most one may be on. */
 export const sigmaSpacingOptions = {
   use_karras_sigmas: flag(false),
   use_exponential_sigmas: flag(false),
   use_beta_sigmas: flag(false),
 }
 
-/** `count` numbers from `start` to `stop`, both among them. */
+/** `count` evenly spaced numbers from `start` to `stop`, both included. */
 export function linspace(start: number, stop: number, count: number): number[] {
   const step = (stop - start) / (count - 1)
   return Array.from({ length: count }, (_, i) =>
@@ -37,7 +37,7 @@ export function roundHalfEven(value: number): number {
   return floor % 2 === 0 ? floor : floor + 1
 }
 
-/** The table's value at a position between its entries; the first or last value outside it. */
+/** Linear interpolation between entries of a table. Outside it, the first or last value. */
 export function interpolate(table: Float32Array, position: number): number {
   const last = table.length - 1
   if (position <= 0) return table[0] as number
@@ -48,8 +48,8 @@ export function interpolate(table: Float32Array, position: number): number {
 }
 
 /**
- * Falling timesteps over [0, total), one per step. "linspace" may fall between two timesteps; a network that wants
- * whole ones has them rounded by its scheduler.
+ * Falling timesteps over [0, total), one per step. "linspace" gives fractions; schedulers whose network needs whole
+ * timesteps round them.
  */
 export function spacedTimesteps(spacing: Spacing, total: number, steps: number, offset: number): number[] {
   switch (spacing) {
@@ -63,8 +63,8 @@ export function spacedTimesteps(spacing: Spacing, total: number, steps: number, 
 }
 
 /**
- * Falling whole timesteps over [0, last), for solvers that take one more point, the end, for granted: the grid has
- * steps + 1 points and its last is left out. `total` is T; `last` is less where the noisiest timesteps are cut off.
+ * Falling whole timesteps over [0, last) for solvers that add the end themselves: the grid has steps + 1 points, without
+ * the last. `total` is T. `last` is less than T if the noisiest timesteps are left out.
  */
 export function openTimesteps(
   spacing: Spacing,
@@ -90,7 +90,7 @@ function leading(stride: number, steps: number, first: number, offset: number): 
   return Array.from({ length: steps }, (_, i) => (steps - 1 - i + first) * stride + offset)
 }
 
-/** Every (total / steps)-th timestep down from last − 1. Fewer than `steps` where last < total. */
+/** Every (total / steps)-th timestep down from last − 1. Fewer than `steps` if last < total. */
 function trailing(last: number, total: number, steps: number): number[] {
   const stride = last - (last - total / steps)
   const length = Math.ceil((last * steps) / total)
@@ -115,7 +115,7 @@ function betaSigmas(max: number, min: number, steps: number): number[] {
   return linspace(0, 1, steps).map((ramp) => min + symmetricBetaQuantile(1 - ramp, 0.6) * (max - min))
 }
 
-/** The σ of flow matching, where x = (1 − σ) x_0 + σ ε, shifted towards noise by `shift`; the end, σ = 0, left out. */
+/** The σ of flow matching, x = (1 − σ) x_0 + σ ε, shifted towards noise by `shift`, without the end σ = 0. */
 export function flowSigmas(total: number, shift: number, steps: number): number[] {
   return linspace(1, 1 / total, steps + 1)
     .map((alpha) => 1 - alpha)
@@ -128,12 +128,12 @@ interface SigmaSpacingConfig {
   readonly use_karras_sigmas: boolean
   readonly use_exponential_sigmas: boolean
   readonly use_beta_sigmas: boolean
-  /** Limits that replace a scheduler's own; some classes have them as options, others take them from another's config. */
+  /** Limits that replace a scheduler's own. Some classes have them as options, others only read them from another's config. */
   readonly sigma_min?: unknown
   readonly sigma_max?: unknown
 }
 
-/** The rule by which a config spreads its σ from max to min, or null where its timesteps decide. */
+/** The rule by which a config spaces its σ from max to min, or null if its timesteps determine them. */
 export function sigmaSpacing(
   config: SigmaSpacingConfig,
 ): ((max: number, min: number, steps: number) => number[]) | null {
@@ -154,17 +154,17 @@ export function sigmaSpacing(
     )
 }
 
-/** At most one rule spreads the σ. */
+/** Rejects a config with more than one rule for the σ. */
 export function checkSigmaSpacing(config: SigmaSpacingConfig): void {
   const chosen = Object.keys(sigmaSpacingOptions).filter(
     (key) => config[key as keyof SigmaSpacingConfig] === true,
   )
-  if (chosen.length > 1) throw invalidArgument(chosen[1] as string, `false where ${chosen[0]} is true`, true)
+  if (chosen.length > 1) throw invalidArgument(chosen[1] as string, `false if ${chosen[0]} is true`, true)
 }
 
 /**
- * The float timesteps of the calls, and σ at them and, one more, 0 at the end: what the solvers in the variance-exploding
- * scale share.
+ * For solvers in the variance-exploding scale: the fractional timesteps of the calls, and σ at each of them with a 0 added at
+ * the end.
  */
 export function explodingSteps(
   config: SigmaSpacingConfig & { readonly timestep_spacing: Spacing; readonly steps_offset: number },

@@ -1,5 +1,5 @@
 /**
- * Frames side by side in rows, from left to right and from top to bottom; black where the last row has no more.
+ * Arranges frames in rows, from left to right and from top to bottom. Missing frames of the last row are black.
  *
  * @param frames rgb24, (height, width, 3)
  * @returns rgb24, (rows · height, columns · width, 3)

@@ -12,7 +12,7 @@ export interface ImageFrame {
 }
 
 export interface ExportToVideoOptions extends EncodeToFileOptions {
-  /** Frames per second. Default: those of a `Video`, else 8. */
+  /** Frames per second. Default: the `Video`'s, else 8. */
   fps?: number | undefined
   /** Needed if the frames are plain bytes. */
   width?: number | undefined
@@ -23,7 +23,7 @@ export interface ExportToVideoOptions extends EncodeToFileOptions {
 /**
  * Saves frames as a video: see {@link Video.save}.
  *
- * @param frames a `Video`; or rgb24 frames of one size, as `{ width, height, data }` or as bytes with the size in the options
+ * @param frames a `Video`, or rgb24 frames of one size: `{ width, height, data }`, or plain bytes and the size in the options
  * @returns the absolute path
  */
 export async function exportToVideo(
@@ -33,11 +33,11 @@ export async function exportToVideo(
 ): Promise<string> {
   checkOptions(options, exportOptions)
   const { fps = frames instanceof Video ? frames.fps : 8 } = options
-  const images = imagesOf(frames, options)
+  const images = listImages(frames, options)
   const { width = images[0]?.width, height = images[0]?.height } = options
   checkSize('width', width)
   checkSize('height', height)
-  const bytes = images.map((image, index) => bytesOf(image, index, width, height))
+  const bytes = images.map((image, index) => checkedBytes(image, index, width, height))
   const facts = frames instanceof Video ? frames : {}
   return encodeToFile({ width, height, fps, frames: bytes, facts }, path, options)
 }
@@ -46,7 +46,7 @@ const exportOptions = [...saveOptions, 'fps', 'width', 'height'] as const
 
 type MaybeSized = Partial<Pick<ImageFrame, 'width' | 'height'>> & Pick<ImageFrame, 'data'>
 
-function imagesOf(
+function listImages(
   frames: Video | readonly (Uint8Array | ImageFrame)[],
   { width, height }: ExportToVideoOptions,
 ): MaybeSized[] {
@@ -63,7 +63,7 @@ function imagesOf(
   })
 }
 
-function bytesOf(image: MaybeSized, index: number, width: number, height: number): Uint8Array {
+function checkedBytes(image: MaybeSized, index: number, width: number, height: number): Uint8Array {
   if (image.width !== width || image.height !== height) {
     throw invalidArgument(`frames[${index}]`, `${width}×${height}`, `${image.width}×${image.height}`)
   }

@@ -1,14 +1,14 @@
 import type { Numbers } from '../checks/checks.js'
 
 /**
- * What a video was made with beside its prompt, seed, steps and guidance, under the names of `generate`'s options; what
- * was left at "off" or at nothing is not there. Files are told by their names, not by where they lie.
+ * The settings of a video besides its prompt, seed, steps and guidance. They have the names of `generate`'s options.
+ * Options that were off are omitted. Files are given by their base name, without the folder.
  */
 export interface VideoSettings {
   readonly frames: number
   readonly width: number
   readonly height: number
-  /** What `schedulerFrom` and `fromConfig` make the scheduler from: all that is not its class's default. */
+  /** The config from which `schedulerFrom` and `fromConfig` make the scheduler: all values that are not its class's defaults. */
   readonly schedulerConfig?: Readonly<Record<string, unknown>> | undefined
   readonly eta?: number | undefined
   readonly clipSkip?: number | undefined
@@ -23,32 +23,32 @@ export interface VideoSettings {
   readonly featureCache?: number | undefined
   readonly loras?: readonly { readonly file: string; readonly scale: number }[] | undefined
   readonly textualInversions?: readonly { readonly file: string; readonly token: string }[] | undefined
-  /** What was given beside all this, and must be given again: 'video', 'latents', 'promptEmbeds' … */
+  /** Further inputs that must be given again to repeat the video: 'video', 'latents', 'promptEmbeds' … */
   readonly inputs?: readonly string[] | undefined
   /**
-   * Where one seed drew for several videos: how many, and which of them this is, from 0. The same number of prompts, with
-   * this one in its place, makes it again.
+   * Set if one seed was used for several videos: their number, and the index of this one, from 0. To repeat this video,
+   * pass the same number of prompts, with its own at this index.
    */
   readonly batch?: { readonly videos: number; readonly index: number } | undefined
 }
 
-/** What is known of how a video was made. All of it is optional. */
+/** How a video was made. Everything is optional. */
 export interface VideoFacts {
-  /** The text that the video shows. */
+  /** The text that describes the video. */
   readonly prompt?: string | undefined
-  /** The text that it does not show. */
+  /** The text that the video should not show. */
   readonly negativePrompt?: string | undefined
   /** The seed of the noise. */
   readonly seed?: number | undefined
   /** Denoising steps. */
   readonly steps?: number | undefined
-  /** How much of a video that was started from was given up. */
+  /** How much of the source video was given up. */
   readonly strength?: number | undefined
-  /** How strongly the prompt guided, or how strongly in each step. */
+  /** The guidance scale, or one for each step. */
   readonly guidanceScale?: number | readonly number[] | undefined
-  /** The class of the scheduler. */
+  /** The scheduler's class name. */
   readonly scheduler?: string | undefined
-  /** All else that it was made with. */
+  /** All other settings. */
   readonly settings?: VideoSettings | undefined
   /** The checkpoint. */
   readonly model?: string | undefined
@@ -58,21 +58,21 @@ export interface VideoFacts {
   readonly libtorch?: string | undefined
   /** Where the networks computed: 'cpu', 'cuda:0' … */
   readonly device?: string | undefined
-  /** What they computed in. */
+  /** The number type in which they computed. */
   readonly dtype?: string | undefined
-  /** The package of machine code, by its name, that ran in place of the UNet's graph. */
+  /** The name of the compiled denoiser that ran instead of the denoiser's graph. */
   readonly compiledDenoiser?: string | undefined
   /** Milliseconds by stage. */
   readonly timings?: Readonly<Record<string, number>> | undefined
-  /** Denoised, (1, C, frames, height / 8, width / 8) for the published models, where they were asked for. */
+  /** The denoised latents if `returnLatents` was set: (1, C, frames, height / 8, width / 8) for the published models. */
   readonly latents?: Numbers | undefined
-  /** What the caller should know, such as a prompt cut short. */
+  /** Warnings for the caller, such as a truncated prompt. */
   readonly warnings?: readonly string[] | undefined
 }
 
 /**
- * What stands in the file as its comment: one line of JSON with the facts that make the video again. A fact that is not
- * known is left out; undefined if none is.
+ * The comment in the file: one line of JSON with the facts that are needed to make the video again. Unknown facts are
+ * omitted. Undefined if none is known.
  */
 export function commentOf(facts: VideoFacts): string | undefined {
   const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, model, torchreel } = facts
@@ -93,7 +93,7 @@ export function commentOf(facts: VideoFacts): string | undefined {
   return json === '{}' ? undefined : json
 }
 
-/** The facts of a video that are not its pixels or latents, in the order in which a reader wants them. */
+/** The facts of a video without pixels and latents, the most important ones first. */
 export function factsAsJson(facts: VideoFacts): Omit<VideoFacts, 'latents'> {
   const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, settings } = facts
   const { model, torchreel, libtorch, device, dtype, compiledDenoiser, timings, warnings } = facts

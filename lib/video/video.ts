@@ -35,13 +35,13 @@ export interface VideoContents extends VideoFacts {
   readonly height: number
   /** Frames per second. */
   readonly fps: number
-  /** rgb24, (frames, height, width, 3). Kept as it is, not copied. */
+  /** rgb24, (frames, height, width, 3). Not copied. */
   readonly data: Uint8Array
   /** See {@link Video.file}. */
   readonly file?: string | undefined
 }
 
-/** Frames in memory, and what is known of how they were made. */
+/** Frames in memory, and facts about how they were made. */
 export class Video implements VideoFacts {
   readonly width: number
   readonly height: number
@@ -50,7 +50,7 @@ export class Video implements VideoFacts {
   readonly fps: number
   /** rgb24, (frameCount, height, width, 3). */
   readonly data: Uint8Array
-  /** Where it was written while it was made, as {@link Video.save} gives it; undefined without the option `output`. */
+  /** The path that the option `output` wrote to, as {@link Video.save} returns it. Undefined without `output`. */
   readonly file: string | undefined
   readonly prompt: string | undefined
   readonly negativePrompt: string | undefined
@@ -124,47 +124,47 @@ export class Video implements VideoFacts {
   }
 
   /**
-   * Saves the video. The name says how:
+   * Saves the video. The name determines the format:
    *
    * | name | format | comment |
    * |---|---|---|
    * | `.mp4` | H.264 High, 4:2:0, index at the front: plays in every browser | tag `comment` |
    * | `.mov`, `.mkv` | H.264; an mkv takes `codec` 'vp9', 'vp8' and 'av1', too | tag `comment` |
-   * | `.webm` | VP9, or VP8 where ffmpeg has only that; AV1 with `codec: 'av1'` | tag `COMMENT` |
+   * | `.webm` | VP9, or VP8 if ffmpeg has no VP9 encoder; AV1 with `codec: 'av1'` | tag `COMMENT` |
    * | `.gif` | 256 colours chosen for each frame; up to 50 frames per second | comment extension, in ASCII |
-   * | `.webp` | animated, repeats for ever; up to 90 frames per second | none |
-   * | `.apng` | animated PNG, lossless, repeats for ever; up to 90 frames per second | iTXt `Comment` |
+   * | `.webp` | animated, loops; up to 90 frames per second | none |
+   * | `.apng` | animated PNG, lossless, loops; up to 90 frames per second | iTXt `Comment` |
    * | `.rgb` | the plain bytes of `data`, without a header | none |
    * | `.png` with `%d` or `%04d` | one lossless PNG per frame, counted from 1 | iTXt `Comment` in each |
    * | `.png` | the same, for a video of one frame, such as a contact sheet | iTXt `Comment` |
-   * | a folder, ending in `/` | the same, as `frame_0001.png` … ; the folder is made | iTXt `Comment` in each |
+   * | a folder, ending in `/` | the same, as `frame_0001.png` … ; creates the folder | iTXt `Comment` in each |
    *
-   * Where ffmpeg has no libx264, another H.264 encoder that it has is used, and `warnings` says so.
+   * If ffmpeg has no libx264, `save` uses another H.264 encoder of it and adds a line to `warnings`.
    *
-   * The comment is one line of JSON: see `metadata` in {@link VideoEncodeOptions}. `.apng`, `.png` and `.rgb` need no ffmpeg.
+   * The comment is one line of JSON: see `metadata` in {@link VideoEncodeOptions}. `.apng`, `.png` and `.rgb` do not need
+   * ffmpeg.
    *
-   * The file appears whole or not at all: it is written beside the target, decoded once to count its frames (of a webp,
-   * which older ffmpegs cannot decode, the chunks are read), flushed and renamed. mp4 and webm have even sides, unless
-   * their pixel format lets them be odd: an odd width or height grows by a copy of the last column or row.
+   * The file appears complete or not at all. It is written beside the target, decoded once to count its frames, flushed and
+   * renamed. (Older ffmpegs cannot decode a webp; its chunks are read instead.) Unless the pixel format allows odd sides,
+   * mp4 and webm have even ones: an odd width or height grows by a copy of the last column or row.
    *
    * @returns the absolute path
-   * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_OUTPUT_EXISTS`, `ERR_OUTPUT_WRITE` (a folder that is missing or
-   *   takes no files, a full disk), `ERR_ENCODER_NOT_FOUND` (no ffmpeg, or none with an encoder for it),
-   *   `ERR_ENCODER_FAILED`
+   * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_OUTPUT_EXISTS`, `ERR_OUTPUT_WRITE` (a missing or read-only folder, a
+   *   full disk), `ERR_ENCODER_NOT_FOUND` (no ffmpeg, or none with an encoder for this format), `ERR_ENCODER_FAILED`
    */
   async save(path: string | URL, options: VideoSaveOptions = {}): Promise<string> {
     checkOptions(options, saveOptions)
     return encodeToFile(this.#source(), path, options, this.#warnings)
   }
 
-  /** The encoded video in memory, as {@link Video.stream} gives it. */
+  /** The encoded video as a buffer, with the bytes of {@link Video.stream}. */
   async toBuffer(format: VideoFormat, options: VideoEncodeOptions = {}): Promise<Buffer> {
     return buffer(this.stream(format, options))
   }
 
   /**
-   * The encoded video as a stream of bytes. An mp4 is fragmented, as a stream must be. Destroying the stream ends the
-   * encoding. A failure is the stream's error; only a whole video ends it.
+   * The encoded video as a stream of bytes. An mp4 is fragmented, because a stream cannot seek. Destroying the stream stops
+   * the encoding. A failure becomes the stream's error. The stream ends only after the complete video.
    *
    * @throws TorchreelError `ERR_INVALID_ARGUMENT`; the stream errs with `ERR_ENCODER_NOT_FOUND`, `ERR_ENCODER_FAILED`
    */
@@ -184,10 +184,10 @@ export class Video implements VideoFacts {
   }
 
   /**
-   * All frames as one picture: a video of one frame with the facts of this one, to be saved as `.png` or taken as
-   * `toBuffer('png')`. They run from left to right and from top to bottom.
+   * All frames in one picture, from left to right and from top to bottom. Returns a video of one frame with the same facts.
+   * Save it as `.png`, or call `toBuffer('png')`.
    *
-   * @param options `columns`: frames in a row, 1 to `frameCount`; by default as many as make a square
+   * @param options `columns`: frames per row, 1 to `frameCount`. Default: as many as make a square
    */
   contactSheet(options: ContactSheetOptions = {}): Video {
     checkOptions(options, ['columns'])
@@ -199,7 +199,7 @@ export class Video implements VideoFacts {
     return new Video({ ...this, ...sheet, latents: undefined, file: undefined })
   }
 
-  /** What `JSON.stringify` writes: the size and all that is known, without pixels and latents. */
+  /** For `JSON.stringify`: the size and all facts, without pixels and latents. */
   toJSON(): object {
     const { width, height, frameCount, fps } = this
     return { width, height, frameCount, fps, ...factsAsJson(this) }
@@ -208,10 +208,10 @@ export class Video implements VideoFacts {
   #source(): FrameSource {
     const expected = this.frameCount * this.height * this.width * 3
     if (this.data.byteLength !== expected) {
-      // The constructor has checked it: the buffer was transferred or resized since.
+      // The constructor has checked the length: the buffer was transferred or resized since then.
       throw new TorchreelError(
         'ERR_INTERNAL',
-        `data has ${this.data.byteLength} bytes where it had ${expected}`,
+        `data has ${this.data.byteLength} bytes now, and had ${expected} before`,
       )
     }
     const frames = Array.from({ length: this.frameCount }, (_, index) => this.frame(index))
@@ -220,8 +220,8 @@ export class Video implements VideoFacts {
 }
 
 /**
- * Throws what {@link Video.save} would throw, before there is a video: for a bad name, a file that is there already, a
- * folder that takes no files, a missing ffmpeg.
+ * Throws the errors of {@link Video.save} before there is a video: for a bad name, an existing file, a folder that is
+ * missing or read-only, a missing ffmpeg.
  */
 export async function checkSave(
   path: string | URL,
@@ -232,7 +232,7 @@ export async function checkSave(
   await checkFile(path, plan, options)
 }
 
-/** Refuses what is not a whole number of pixels. */
+/** Checks that a width or height is a whole number of pixels. */
 export function checkSize(parameter: string, size: number | undefined): asserts size is number {
   if (!(Number.isSafeInteger(size) && (size as number) > 0)) {
     throw invalidArgument(parameter, 'a positive integer', size)

@@ -23,6 +23,8 @@ test('links between documents lead to files that are there', () => {
     'README.md',
     'CONTRIBUTING.md',
     'ARCHITECTURE.md',
+    'SECURITY.md',
+    'bench/README.md',
     'models/README.md',
     'models/shapes/README.md',
   ]

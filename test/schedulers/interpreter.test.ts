@@ -66,15 +66,15 @@ describe('the interpreter', () => {
 
   test('refuses programs that are not well formed', async () => {
     const program = (message: RegExp) => invalid('program', message)
-    await assert.rejects(run(withCode(9)), program(/9 is no instruction/))
-    await assert.rejects(run(withCode(1, 0, 2, 0, 1)), program(/2 terms does not fit/))
+    await assert.rejects(run(withCode(9)), program(/9 is not an instruction/))
+    await assert.rejects(run(withCode(1, 0, 2, 0, 1)), program(/2 terms exceeds its code/))
     await assert.rejects(run(withCode(1, 0, -1)), program(/-1 terms/))
-    await assert.rejects(run(withCode(1, 3, 1, 0, 1)), program(/3 is no register/))
-    await assert.rejects(run(withCode(1, 0.5, 1, 0, 1)), program(/0.5 is no register/))
-    await assert.rejects(run(withCode(1, 0, 1, 2, 1)), program(/register 2, which nothing wrote/))
-    await assert.rejects(run(withCode(1, 0, 1, 1, 1)), program(/register 1, which nothing wrote/))
-    await assert.rejects(run(withCode(1, 0, 1, 0, Number.NaN)), program(/holds NaN/))
-    await assert.rejects(run(withCode(3, 0)), program(/cut short/))
+    await assert.rejects(run(withCode(1, 3, 1, 0, 1)), program(/3 is not one of its 3 registers/))
+    await assert.rejects(run(withCode(1, 0.5, 1, 0, 1)), program(/0.5 is not one of its 3 registers/))
+    await assert.rejects(run(withCode(1, 0, 1, 2, 1)), program(/register 2 before writing it/))
+    await assert.rejects(run(withCode(1, 0, 1, 1, 1)), program(/register 1 before writing it/))
+    await assert.rejects(run(withCode(1, 0, 1, 0, Number.NaN)), program(/contains NaN/))
+    await assert.rejects(run(withCode(3, 0)), program(/last instruction is incomplete/))
     await assert.rejects(run(withCode(0, 5, 1)), program(/timesteps/))
   })
 

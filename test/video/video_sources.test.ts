@@ -36,7 +36,7 @@ describe('the frame rate of a source', () => {
     assert.equal(made.fps, 9)
     assert.match(
       made.warnings.join('\n'),
-      /its frame rate varies; 10 frames were read, 9 per second on average/,
+      /the frame rate of video varies: 10 frames were read, 9 per second on average/,
     )
     const first = await generate(file, 4)
     assert.equal(first.frameCount, 4)
@@ -62,7 +62,7 @@ describe('the frame rate of a source', () => {
     ffmpeg(['-f', 'lavfi', '-i', 'testsrc=size=32x32:rate=1000:duration=0.004', '-c:v', 'libx264', file])
     const made = await generate(file)
     assert.deepEqual([made.frameCount, made.fps], [4, 240])
-    assert.match(made.warnings.join('\n'), /its 1000 frames per second become 240/)
+    assert.match(made.warnings.join('\n'), /the frame rate of video, 1000, becomes 240/)
   })
 })
 

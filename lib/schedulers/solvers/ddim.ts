@@ -25,8 +25,8 @@ const options = {
 export type DDIMConfig = ConfigOf<typeof options>
 
 /**
- * Denoising diffusion implicit models: Song et al. 2020, https://arxiv.org/abs/2010.02502, equations 12 and 16. The
- * scheduler that ModelScope's checkpoints name.
+ * Denoising diffusion implicit models: Song et al. 2020, https://arxiv.org/abs/2010.02502, equations 12 and 16.
+ * ModelScope's checkpoints name this scheduler.
  */
 export class DDIMScheduler extends ConfiguredScheduler<typeof options> {
   readonly #schedule: NoiseSchedule

@@ -35,7 +35,7 @@ export class DDPMScheduler extends ConfiguredScheduler<typeof options> {
     if (this.settings.variance_type === 'fixed_large_log') {
       throw invalidArgument(
         'variance_type',
-        '"fixed_small", "fixed_small_log" or "fixed_large" ("fixed_large_log" takes the root of a negative number)',
+        '"fixed_small", "fixed_small_log" or "fixed_large" ("fixed_large_log" would need the root of a negative number)',
         'fixed_large_log',
       )
     }

@@ -44,7 +44,7 @@ export class DEISMultistepScheduler extends ConfiguredScheduler<typeof options> 
       spacing: config.timestep_spacing,
       offset: config.steps_offset,
     })
-    // A run ends at the schedule's smallest σ; where a rule spread the σ, that is its last, and the last step rests.
+    // A run ends at the schedule's smallest σ. If a rule spaced the σ, its last σ is this end, and the last step changes nothing.
     const ruled = config.use_flow_sigmas || sigmaSpacing(config) !== null
     const end = (ruled ? spaced.sigmas.at(-1) : this.#schedule.sigmas[0]) as number
     const { timesteps, levels } = solverLevels(config, spaced, end)
@@ -75,10 +75,10 @@ export class DEISMultistepScheduler extends ConfiguredScheduler<typeof options> 
     })
   }
 
-  /** target ← ε, by way of the predicted x_0: (x − alpha · x_0) / sigma. */
+  /** target ← ε, computed from the predicted x_0: (x − alpha · x_0) / sigma. */
   #writeNoise(builder: ProgramBuilder, target: number, { alpha, ...level }: NoiseLevel): void {
     const config = this.settings
-    // A predicted flow is taken to be in the scale of the solver's own σ.
+    // A predicted flow is in the scale of the solver's own σ.
     const sigma = config.prediction_type === 'flow_prediction' ? level.raw : level.sigma
     builder.combine(target, predictedSample(config.prediction_type, { alpha, ...level }))
     limitSample(builder, target, config)
@@ -90,8 +90,8 @@ export class DEISMultistepScheduler extends ConfiguredScheduler<typeof options> 
 }
 
 /**
- * For each node the integral over ρ, from the newest node to the next, of the Lagrange polynomial in log ρ that is 1
- * there and 0 at the other nodes.
+ * For each node: the integral over ρ, from the newest node to `next`, of the Lagrange polynomial in log ρ that is 1 at
+ * this node and 0 at the others.
  */
 function integratedWeights(nodes: readonly NoiseLevel[], next: NoiseLevel): number[] {
   const start = nodes[0] as NoiseLevel

@@ -71,7 +71,7 @@ export class DPMSolverMultistepScheduler extends ConfiguredScheduler<typeof opti
       offset: config.steps_offset,
       lambdaMin: config.lambda_min_clipped,
       luLambdas: config.use_lu_lambdas,
-      // A cosine schedule has its largest σ so close together that whole timesteps would not tell them apart.
+      // The largest σ of a cosine schedule are so close together that whole timesteps could not distinguish them.
       wholeTimesteps: config.beta_schedule !== 'squaredcos_cap_v2',
     })
     const end = config.final_sigmas_type === 'zero' ? 0 : (this.#schedule.sigmas[0] as number)
@@ -120,7 +120,7 @@ export class DPMSolverMultistepScheduler extends ConfiguredScheduler<typeof opti
   }
 }
 
-/** The terms of D0, D1 and D2 from three outputs: Lu et al. 2022, DPM-Solver, appendix B. */
+/** The terms of D0, D1 and D2, computed from three outputs: Lu et al. 2022, DPM-Solver, appendix B. */
 function thirdOrder({ d0, d1, d2 }: SolverCoefficients, level: At<NoiseLevel>, output: At<number>): Term[] {
   const h = level(-1).lambda - level(0).lambda
   const r0 = (level(0).lambda - level(1).lambda) / h

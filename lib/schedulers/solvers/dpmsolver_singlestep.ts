@@ -35,8 +35,8 @@ const options = {
 export type DPMSolverSinglestepConfig = ConfigOf<typeof options>
 
 /**
- * DPM-Solver and DPM-Solver++ in single steps: calls come in groups of `solver_order`, and each group starts again from
- * its first sample, with a higher order at each of its calls. Lu et al. 2022, https://arxiv.org/abs/2206.00927,
+ * DPM-Solver and DPM-Solver++ in single steps. Calls come in groups of `solver_order`. Every call of a group starts from the
+ * group's first sample, with a higher order each time. Lu et al. 2022, https://arxiv.org/abs/2206.00927,
  * algorithms 1 and 2, with intermediate times on the schedule's own grid.
  */
 export class DPMSolverSinglestepScheduler extends ConfiguredScheduler<typeof options> {
@@ -82,20 +82,20 @@ export class DPMSolverSinglestepScheduler extends ConfiguredScheduler<typeof opt
     })
   }
 
-  /** The order of each call. A run that does not fill its last group ends with lower orders. */
+  /** The order of each call. A run with an incomplete last group ends with lower orders. */
   #orders(steps: number): number[] {
     const { solver_order: order, lower_order_final, final_sigmas_type } = this.settings
     const zero = final_sigmas_type === 'zero'
     const orders = Array.from({ length: steps }, (_, i) => (i % order) + 1)
     const lowered = lower_order_final || zero || steps % order !== 0
-    // The last group would end in the highest order, so it is cut: 1 2 1 for third order, 1 1 for second.
+    // The last group would end with the highest order, so it is shortened: 1 2 1 for third order, 1 1 for second.
     if (lowered && steps % order === 0) orders[steps - 1] = 1
     if (zero) orders[steps - 1] = 1
     return orders
   }
 }
 
-/** The terms of D0, D1 and D2 from the outputs of a group so far, slopes taken from its start. */
+/** The terms of D0, D1 and D2, computed from the outputs of a group so far. Slopes are relative to its first output. */
 function groupTerms(
   order: number,
   solverType: 'midpoint' | 'heun',
@@ -115,7 +115,7 @@ function groupTerms(
     ]
   }
   const r1 = (level(1).lambda - first) / h
-  // The midpoint form uses the slope to the newest output alone; Heun's fits a parabola through both.
+  // The midpoint form uses only the slope to the newest output. Heun's form fits a parabola through both.
   const newest = solverType === 'midpoint' ? d1 / r0 : (-r1 * d1 + 2 * d2) / (r0 - r1) / r0
   const middle = solverType === 'midpoint' ? 0 : (r0 * d1 - 2 * d2) / (r0 - r1) / r1
   return [

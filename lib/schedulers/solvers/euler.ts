@@ -66,7 +66,7 @@ export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> 
     if (run.timesteps && continuous) {
       throw invalidArgument(
         'timesteps',
-        'undefined where the config says timestep_type "continuous"',
+        'omitted if the config sets timestep_type "continuous"',
         run.timesteps,
       )
     }
@@ -74,7 +74,7 @@ export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> 
       ...(run.timesteps ??
         spacedTimesteps(config.timestep_spacing, schedule.length, steps, config.steps_offset)),
     ]
-    // Log-linear σ have one more step than the timesteps: such a run ends at the smallest σ, not at 0.
+    // Log-linear σ include the end: such a run ends at the smallest σ, not at 0.
     let sigmas =
       config.interpolation_type === 'linear'
         ? timesteps.map((timestep) => schedule.sigmaAt(Math.fround(timestep)))
@@ -100,8 +100,8 @@ export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> 
 }
 
 /**
- * Brings standard normal noise, or latents, to the level of the first step. A "leading" spacing does not start at the
- * noisiest timestep, so there the sample, not only its noise, has variance σ² + 1.
+ * Brings standard normal noise, or latents, to the level of the first step. "leading" spacing does not start at the
+ * noisiest timestep, so its sample has variance σ² + 1: noise and picture.
  */
 export function writeExplodingStart(
   builder: ProgramBuilder,
@@ -114,7 +114,7 @@ export function writeExplodingStart(
   writeStart(builder, run, { alpha: 1, sigma: sigmas[run.first] as number }, initial)
 }
 
-/** A step from σ to the next σ with fresh noise: down to `down` by the ODE, then up by noise. */
+/** A step from σ to the next σ with fresh noise: the ODE goes down to `down`, then noise goes up again. */
 export function ancestralStep(sigma: number, next: number): { up: number; down: number } {
   return { up: next * Math.sqrt(1 - (next / sigma) ** 2), down: next ** 2 / sigma }
 }

@@ -17,8 +17,8 @@ const options = {
 export type HeunDiscreteConfig = ConfigOf<typeof options>
 
 /**
- * Heun's method in σ: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 1. Two calls a step but for the
- * last, which ends at σ = 0.
+ * Heun's method in σ: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 1. Two calls per step, except one
+ * for the last step, which ends at σ = 0.
  */
 export class HeunDiscreteScheduler extends ConfiguredScheduler<typeof options> {
   protected override readonly takes = ['timesteps'] as const

@@ -22,8 +22,8 @@ const options = {
 export type KDPM2DiscreteConfig = ConfigOf<typeof options>
 
 /**
- * The midpoint method in log σ: DPM-Solver-2 of Lu et al. 2022 as in Karras et al. 2022. Two calls a step but for the
- * last, which ends at σ = 0. The ancestral form steps further down than σ' and returns by fresh noise.
+ * The midpoint method in log σ: DPM-Solver-2 of Lu et al. 2022 as in Karras et al. 2022. Two calls per step, except one for
+ * the last step, which ends at σ = 0. The ancestral form steps below σ' and returns with fresh noise.
  */
 abstract class MidpointScheduler extends ConfiguredScheduler<typeof options> {
   readonly #schedule: NoiseSchedule

@@ -12,7 +12,7 @@ import { type ProgramBuilder, SAMPLE } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
 import { spacingOptions } from '../spacing.js'
 
-/** The options of schedulers for distilled networks, which were trained on every k-th timestep only. */
+/** The options of schedulers for distilled networks. These were trained on every k-th timestep only. */
 export const distilledOptions = {
   ...noiseScheduleOptions({ start: 0.00085, end: 0.012, schedule: 'scaled_linear' }),
   ...clippingOptions(false),
@@ -48,7 +48,7 @@ export class LCMScheduler extends ConfiguredScheduler<typeof distilledOptions> {
     writeStart(builder, run, cumulativeLevel(start))
     timesteps.forEach((timestep, i) => {
       if (i < run.first) return
-      // The boundary condition of consistency models with a data deviation of 0.5: f(x, 0) = x.
+      // The boundary condition of consistency models, f(x, 0) = x, with a standard deviation of the data of 0.5.
       const scaled = timestep * config.timestep_scaling
       const ofSample = 0.25 / (scaled ** 2 + 0.25)
       const ofDenoised = scaled / Math.sqrt(scaled ** 2 + 0.25)
@@ -77,13 +77,13 @@ export class LCMScheduler extends ConfiguredScheduler<typeof distilledOptions> {
   }
 }
 
-/** Falling timesteps, spread over the `original` ones that a network of `total` timesteps was distilled on. */
+/** Falling timesteps, spaced over the `original` timesteps (out of `total`) on which the network was distilled. */
 export function distilledTimesteps(total: number, original: number, steps: number): number[] {
   if (original > total) {
-    throw invalidArgument('original_inference_steps', `at most num_train_timesteps, ${total}`, original)
+    throw invalidArgument('original_inference_steps', `at most ${total} (num_train_timesteps)`, original)
   }
   if (steps > original) {
-    throw invalidArgument('steps', `at most original_inference_steps, ${original}`, steps)
+    throw invalidArgument('steps', `at most ${original} (original_inference_steps)`, steps)
   }
   const stride = Math.floor(total / original)
   return Array.from({ length: steps }, (_, i) => (original - Math.floor(i * (original / steps))) * stride - 1)

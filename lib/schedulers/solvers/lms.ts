@@ -15,7 +15,7 @@ const options = {
 
 export type LMSDiscreteConfig = ConfigOf<typeof options>
 
-/** How many slopes the polynomial goes through. */
+/** The number of slopes that the polynomial passes through. */
 const order = 4
 
 /** The linear multistep method (Adams–Bashforth with uneven steps) in σ, of Crowson's k-diffusion. */
@@ -48,7 +48,7 @@ export class LMSDiscreteScheduler extends ConfiguredScheduler<typeof options> {
         [OUTPUT, -ofOutput / sigma],
       ])
       const past = sigmas.slice(Math.max(i + 1 - order, 0), i + 1).reverse()
-      // From latents the older slopes are missing; the reference leaves their terms out and keeps the others' weights.
+      // A run from latents has no older slopes. The reference leaves their terms out and keeps the weights of the others.
       builder.combine(SAMPLE, [
         [SAMPLE, 1],
         ...past
@@ -61,7 +61,7 @@ export class LMSDiscreteScheduler extends ConfiguredScheduler<typeof options> {
 
 /**
  * The integral from `from` to `to` of the Lagrange polynomial that is 1 at nodes[k] and 0 at the other nodes. Two Gauss
- * points are exact to the third degree, which at most it has.
+ * points are exact up to the third degree, which is its highest.
  */
 function integratedBasis(nodes: readonly number[], k: number, from: number, to: number): number {
   const node = nodes[k] as number

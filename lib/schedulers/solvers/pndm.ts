@@ -18,7 +18,7 @@ export type PNDMConfig = ConfigOf<typeof options>
 
 /**
  * Pseudo numerical methods for diffusion models: Liu et al. 2022, https://arxiv.org/abs/2202.09778. With
- * `skip_prk_steps` the linear multistep method (PLMS) starts by itself, with one call more than steps; without, three
+ * `skip_prk_steps` the linear multistep method (PLMS) runs from the start, with one call more than steps. Without it, three
  * Runge–Kutta steps of four calls come first.
  */
 export class PNDMScheduler extends ConfiguredScheduler<typeof options> {
@@ -37,7 +37,7 @@ export class PNDMScheduler extends ConfiguredScheduler<typeof options> {
     const timesteps = spacedTimesteps(config.timestep_spacing, total, steps, config.steps_offset).map(
       roundHalfEven,
     )
-    // The first step's second call comes again with the second step.
+    // The timestep of the first step's second call is also that of the second step.
     const calls = timesteps
       .flatMap((timestep, i) => (i === 1 ? [timestep, timestep] : [timestep]))
       .slice(run.first)
@@ -47,14 +47,13 @@ export class PNDMScheduler extends ConfiguredScheduler<typeof options> {
     if (config.skip_prk_steps) {
       this.#startMultistep(builder, calls, stride, start)
     } else {
-      if (run.first > 0)
-        throw invalidArgument('strength', '1 where skip_prk_steps is false', run.first / steps)
-      if (steps < 4) throw invalidArgument('steps', 'at least 4 where skip_prk_steps is false', steps)
+      if (run.first > 0) throw invalidArgument('strength', '1 if skip_prk_steps is false', run.first / steps)
+      if (steps < 4) throw invalidArgument('steps', 'at least 4 if skip_prk_steps is false', steps)
       this.#startRungeKutta(builder, timesteps, stride, start)
     }
   }
 
-  /** The first step is taken twice: by its first slope, then again by the mean of the slopes at its two ends. */
+  /** Runs the first step twice: with its first slope, then with the mean of the slopes at its two ends. */
   #startMultistep(builder: ProgramBuilder, calls: readonly number[], stride: number, start: number): void {
     const history = Array.from({ length: 4 }, () => builder.register())
     const first = calls[0] as number
@@ -71,7 +70,7 @@ export class PNDMScheduler extends ConfiguredScheduler<typeof options> {
     this.#multistep(builder, calls.slice(2), stride, history, 1)
   }
 
-  /** Three steps of the classic fourth-order method, at half the stride for the slopes in the middle. */
+  /** Three steps of the classic fourth-order Runge–Kutta method. The middle slopes are at half the stride. */
   #startRungeKutta(
     builder: ProgramBuilder,
     timesteps: readonly number[],
@@ -104,7 +103,7 @@ export class PNDMScheduler extends ConfiguredScheduler<typeof options> {
     this.#multistep(builder, timesteps.slice(3), stride, history, 3)
   }
 
-  /** Adams–Bashforth over the last outputs, of which `history` has `known` already: equation 12. */
+  /** Adams–Bashforth over the last outputs: equation 12. `history` already contains `known` outputs. */
   #multistep(
     builder: ProgramBuilder,
     timesteps: readonly number[],
@@ -128,7 +127,7 @@ export class PNDMScheduler extends ConfiguredScheduler<typeof options> {
     })
   }
 
-  /** Equation 11: the sample ← `from`, a sample at one timestep, moved to another along the predicted noise. */
+  /** Equation 11: sample ← `from`, moved from `timestep` to `next` along the predicted noise. */
   #move(
     builder: ProgramBuilder,
     from: number,

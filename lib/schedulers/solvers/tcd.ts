@@ -9,7 +9,7 @@ export type TCDConfig = ConfigOf<typeof distilledOptions>
 
 /**
  * Strategic stochastic sampling of trajectory consistency models: Zheng et al. 2024, https://arxiv.org/abs/2402.19159,
- * algorithm 4. `eta` is the paper's γ. It shares its options with {@link LCMScheduler}, but limits no sample.
+ * algorithm 4. `eta` is the paper's γ. It has the options of {@link LCMScheduler}, but does not limit the sample.
  */
 export class TCDScheduler extends ConfiguredScheduler<typeof distilledOptions> {
   protected override readonly takes = ['timesteps'] as const
@@ -35,7 +35,7 @@ export class TCDScheduler extends ConfiguredScheduler<typeof distilledOptions> {
       if (i < run.first) return
       const next = timesteps[i + 1] ?? 0
       const level = cumulativeLevel(schedule.alphaCumprodAt(timestep))
-      // The step goes down to s, below the next timestep, in float32 as the timestep tables are, then up by noise.
+      // The step goes down to s, below the next timestep, then up with noise. s is computed in float32, like the timestep tables.
       const alphaS = schedule.alphaCumprodAt(Math.floor(Math.fround(Math.fround(1 - eta) * next)))
       const ratio = schedule.alphaCumprodAt(next) / alphaS
       const { alpha, sigma } = cumulativeLevel(alphaS)

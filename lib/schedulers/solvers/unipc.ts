@@ -8,7 +8,7 @@ import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../sche
 import { distinctOrder, flowOptions, solverLevels, solverSteps } from '../solver_steps.js'
 import { checkSigmaSpacing, linspace, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
 
-/** A predictor of one's own is another scheduler object, which no config file can hold. */
+/** A custom predictor would be another scheduler object, which a config file cannot contain. */
 const noPredictor: Option<null> = {
   default: null,
   expected: 'null',
@@ -37,8 +37,8 @@ const options = {
 export type UniPCMultistepConfig = ConfigOf<typeof options>
 
 /**
- * The unified predictor–corrector: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8. Each call
- * first corrects the sample that it was made at, then predicts the next.
+ * The unified predictor–corrector: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8. After each call, the
+ * current sample is corrected first, then the next one is predicted.
  */
 export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options> {
   protected override readonly takes = ['sigmas'] as const
@@ -49,10 +49,10 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
     const config = this.settings
     checkSigmaSpacing(config)
     if (config.shift_terminal !== null && !config.use_flow_sigmas) {
-      throw invalidArgument('shift_terminal', 'null where use_flow_sigmas is false', config.shift_terminal)
+      throw invalidArgument('shift_terminal', 'null if use_flow_sigmas is false', config.shift_terminal)
     }
     if (config.use_dynamic_shifting) {
-      throw invalidArgument('use_dynamic_shifting', 'false: this model gives no shift to follow', true)
+      throw invalidArgument('use_dynamic_shifting', 'false: this model does not provide a shift', true)
     }
     if (!config.predict_x0 && config.prediction_type === 'flow_prediction') {
       throw invalidArgument('predict_x0', 'true with prediction_type "flow_prediction"', false)
@@ -101,8 +101,8 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
   }
 
   /**
-   * The step from `past[0]`, where the sample was `start`, to `next`, by the outputs there and before; the corrector
-   * has the output at `next` as well.
+   * The step from `past[0]`, where the sample was `start`, to `next`, using the outputs there and before. The corrector also
+   * uses the output at `next`.
    */
   #update(start: number, past: readonly Past[], next: NoiseLevel, corrected?: number): Term[] {
     const { predict_x0, solver_type } = this.settings
@@ -118,7 +118,7 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
 
     const terms: Term[] = [
       [start, predict_x0 ? next.sigma / from.level.sigma : next.alpha / from.level.alpha],
-      // sigma' · (eʰ − 1), written so that it has its limit at sigma' = 0
+      // sigma' · (eʰ − 1), in a form that has its limit at sigma' = 0
       [
         from.output,
         predict_x0 ? -next.alpha * phi1 : next.sigma - (next.alpha * from.level.sigma) / from.level.alpha,
@@ -138,7 +138,11 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
     const config = this.settings
     const spread = sigmaSpacing(config) !== null
     if (run.sigmas && (spread || !config.use_flow_sigmas)) {
-      throw invalidArgument('sigmas', 'undefined unless use_flow_sigmas alone spreads them', run.sigmas)
+      throw invalidArgument(
+        'sigmas',
+        'omitted unless the config sets use_flow_sigmas and no other rule',
+        run.sigmas,
+      )
     }
     let spaced = solverSteps(config, this.#schedule, run, {
       spacing: config.timestep_spacing,
@@ -162,21 +166,21 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
       const stretch = (1 - (sigmas.at(-1) as number)) / (1 - terminal)
       sigmas = sigmas.map((sigma) => 1 - (1 - sigma) / stretch)
     }
-    // At σ = 1 nothing of x_0 is left and λ is infinite.
+    // At σ = 1 the sample contains nothing of x_0, and λ is infinite.
     if (Math.abs((sigmas[0] as number) - 1) < 1e-6) sigmas[0] = (sigmas[0] as number) - 1e-6
     return sigmas
   }
 }
 
-/** An output of the network, converted, and the level that it was made at. */
+/** A converted output of the network, and its noise level. */
 interface Past {
   readonly level: NoiseLevel
   readonly output: number
 }
 
 /**
- * The weights of the slopes at these ratios of the step: the solution of R ρ = b of equation 10, in which row n holds
- * the n-th powers. Where the paper has a simpler solution of second order for one slope, ρ = ½, that is taken.
+ * The weights of the slopes at these ratios of the step: the solution of R ρ = b of equation 10, in which row n contains
+ * the n-th powers. For one slope, the paper's simpler second-order solution ρ = ½ is used.
  */
 function slopeWeights(ratios: readonly number[], hh: number, bh: number): number[] {
   if (ratios.length === 0) return []

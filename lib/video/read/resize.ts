@@ -6,8 +6,8 @@ export interface RgbImage {
 }
 
 /**
- * Resizes by cubic convolution (Keys 1981, a = −0.5), widened where the image shrinks so that every pixel counts: first
- * the rows, then the columns, each rounded to whole values. What Pillow's bicubic filter does.
+ * Resizes by cubic convolution (Keys 1981, a = −0.5), like Pillow's bicubic filter: first the rows, then the columns, each
+ * rounded to whole values. The filter is wider if the image shrinks, so that every pixel counts.
  */
 export function resizeImage(image: RgbImage, width: number, height: number): RgbImage {
   let { data } = image
@@ -25,7 +25,7 @@ function resample(data: Uint8Array, outer: number, from: number, to: number, inn
     for (const { first, weights } of taps) {
       const start = (line * from + first) * inner
       for (let i = start; i < start + inner; i++) {
-        let sum = 0.5 // halves go up
+        let sum = 0.5 // rounds halves up
         for (let tap = 0; tap < weights.length; tap++) {
           sum += (weights[tap] as number) * (data[i + tap * inner] as number)
         }
@@ -36,7 +36,7 @@ function resample(data: Uint8Array, outer: number, from: number, to: number, inn
   return new Uint8Array(resized.buffer)
 }
 
-/** For each new position the first old one that it is made of, and the weights from there on; they add up to 1. */
+/** For each new position: the first old position that contributes, and the weights from there on. Their sum is 1. */
 function filters(from: number, to: number): { first: number; weights: number[] }[] {
   const step = from / to
   const scale = Math.max(step, 1)

@@ -13,20 +13,20 @@ const mostFps = 240
 /** A video to start from: a file that ffmpeg can read, a {@link Video}, or frames of rgb24. */
 export type VideoInput = string | URL | Video | readonly RgbImage[]
 
-/** What the caller wants of it. What is not given is the video's own. */
+/** The frame count, size and rate that the caller asked for. Default: the video's own. */
 export interface SourceWishes {
   readonly width?: number | undefined
   readonly height?: number | undefined
-  /** The first so many. */
+  /** Read only this many frames from the start. */
   readonly frames?: number | undefined
   readonly fps?: number | undefined
 }
 
 interface ReadingOptions {
-  /** What its own size goes to the nearest multiple of, in pixels. */
+  /** The video's own size is rounded to the nearest multiple of this many pixels. */
   readonly multiple: number
   readonly maxPixels: number
-  /** The ffmpeg to use, where the caller names one. */
+  /** The ffmpeg to use, if the caller names one. */
   readonly ffmpeg: string | undefined
   readonly signal: AbortSignal | undefined
 }
@@ -38,11 +38,11 @@ export interface SourceVideo {
   readonly fps: number | undefined
   /** rgb24, (frames, height, width, 3). */
   readonly data: Uint8Array
-  /** What was done to the video without being asked for. */
+  /** Changes to the video that the caller did not ask for. */
   readonly warnings: readonly string[]
 }
 
-/** @throws TorchreelError `ERR_INVALID_ARGUMENT` for what is no video */
+/** @throws TorchreelError `ERR_INVALID_ARGUMENT` for a value that is not a video */
 export function checkVideoInput(name: string, value: unknown): VideoInput {
   if (value instanceof Video || (value instanceof URL && value.protocol === 'file:')) return value
   if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value
@@ -63,11 +63,11 @@ export function checkVideoInput(name: string, value: unknown): VideoInput {
 }
 
 /**
- * Reads a video and brings it to the size that is wanted; its own size goes to the nearest multiple of `multiple`.
+ * Reads a video and resizes it. Without a wish for the size, its own size is rounded to the nearest multiple of `multiple`.
  *
  * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a file that cannot be read or has too few frames,
- * `ERR_LIMIT_EXCEEDED` for more pixels than `maxPixels`, `ERR_ENCODER_NOT_FOUND` where a file needs an ffmpeg that is not
- * there; `signal.reason`
+ * `ERR_LIMIT_EXCEEDED` for more pixels than `maxPixels`, `ERR_ENCODER_NOT_FOUND` for a file without an ffmpeg to read it;
+ * `signal.reason`
  */
 export async function readSourceVideo(
   input: VideoInput,
@@ -79,18 +79,28 @@ export async function readSourceVideo(
   const take = (frame: RgbImage) => {
     const { width = nearest(frame.width), height = nearest(frame.height) } = wishes
     if ((resized.length + 1) * width * height > maxPixels) {
-      throw new TorchreelError('ERR_LIMIT_EXCEEDED', `video: it has more than ${maxPixels} pixels`, {
-        parameter: 'video',
-        expected: `at most ${maxPixels} pixels; option frames takes fewer of them`,
-      })
+      throw new TorchreelError(
+        'ERR_LIMIT_EXCEEDED',
+        `video has more than ${maxPixels} pixels in all frames`,
+        {
+          parameter: 'video',
+          expected: `at most ${maxPixels} pixels; the option frames reads fewer frames`,
+        },
+      )
     }
     resized.push(resizeImage(frame, width, height).data)
   }
   const most = wishes.frames ?? Number.POSITIVE_INFINITY
   const source = await readFrames(input, most, take, { ffmpeg, signal })
-  if (resized.length === 0) throw invalidArgument('video', 'a video with frames', 'none')
+  if (resized.length === 0) {
+    throw new TorchreelError('ERR_INVALID_ARGUMENT', 'video has no frames', {
+      parameter: 'video',
+      expected: 'a video with at least one frame',
+      received: input,
+    })
+  }
   if (wishes.frames !== undefined && resized.length < wishes.frames) {
-    throw invalidArgument('frames', `at most ${resized.length}, as the video has`, wishes.frames)
+    throw invalidArgument('frames', `at most ${resized.length}, the number in the video`, wishes.frames)
   }
   const { width = nearest(source.width), height = nearest(source.height) } = wishes
   const warnings: string[] = []
@@ -99,7 +109,7 @@ export async function readSourceVideo(
     (wishes.height === undefined && height !== source.height)
   ) {
     warnings.push(
-      `video: resized from ${source.width}×${source.height} to ${width}×${height}, multiples of ${multiple}`,
+      `video was resized from ${source.width}×${source.height} to ${width}×${height}, multiples of ${multiple}`,
     )
   }
   return {
@@ -132,8 +142,8 @@ function writableRate({ fps, varies }: FileFrames, frames: number, warnings: str
   if (fps === undefined) return undefined
   const written = Math.min(Math.max(fps, leastFps), mostFps)
   if (varies)
-    warnings.push(`video: its frame rate varies; ${frames} frames were read, ${fps} per second on average`)
-  if (written !== fps) warnings.push(`video: its ${fps} frames per second become ${written}`)
+    warnings.push(`the frame rate of video varies: ${frames} frames were read, ${fps} per second on average`)
+  if (written !== fps) warnings.push(`the frame rate of video, ${fps}, becomes ${written}`)
   return written
 }
 

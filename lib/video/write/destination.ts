@@ -5,20 +5,20 @@ import type { VideoFormat } from './formats.js'
 
 type FileFormat = Exclude<VideoFormat, 'png'>
 
-/** Where frames go: one file, or one PNG per frame. */
+/** The target of frames: one file, or one PNG per frame. */
 export type Destination =
   | { readonly format: FileFormat; readonly path: string; readonly sidecar: string }
   | PngSequence
 
 export interface PngSequence {
   readonly format: 'png'
-  /** Absolute, with its pattern. */
+  /** The absolute path, with its pattern. */
   readonly path: string
-  /** The JSON beside it, absolute. */
+  /** The absolute path of the JSON file beside it. */
   readonly sidecar: string
-  /** Set if the name ends in a separator: the folder is made. */
+  /** Set if the name ends in a separator: a folder to create. */
   readonly folder?: string
-  /** The file of a frame, counted from 1. Undefined if the name has no number and there is more than one. */
+  /** The file of a frame, counted from 1. Undefined after the first frame if the name has no number. */
   readonly frame: (number: number) => string | undefined
 }
 
@@ -34,9 +34,9 @@ const fileFormats: ReadonlyMap<string, FileFormat> = new Map([
 ])
 
 const knownNames =
-  'a file name that ends in .mp4, .mov, .mkv, .webm, .gif, .webp, .apng or .rgb, or in .png with %d or %04d for the number of the frame, or a folder name that ends in /'
+  'a file name ending in .mp4, .mov, .mkv, .webm, .gif, .webp, .apng or .rgb, or in .png with %d or %04d for the frame number, or a folder name ending in /'
 
-/** Reads from a name what is to be written: see {@link Video.save}. */
+/** Determines format and files from a name: see {@link Video.save}. */
 export function parseDestination(given: string | URL): Destination {
   const name = given instanceof URL && given.protocol === 'file:' ? fileURLToPath(given) : given
   if (typeof name !== 'string' || name === '' || name.includes('\0')) {
@@ -60,7 +60,7 @@ function jsonBeside(path: string): string {
 function pngSequence(path: string): PngSequence {
   const name = basename(path)
   const [number, second] = Array.from(name.matchAll(/%(?:0(\d))?d/g))
-  if (second) throw invalidArgument('path', 'a file name with one %d', path)
+  if (second) throw invalidArgument('path', 'a file name with only one %d', path)
   return {
     format: 'png',
     path,
@@ -78,7 +78,7 @@ function pngSequence(path: string): PngSequence {
 export function frameFile(destination: PngSequence, number: number): string {
   const path = destination.frame(number)
   if (path === undefined) {
-    throw invalidArgument('path', 'a name with %d or %04d for the number of the frame', destination.path)
+    throw invalidArgument('path', 'a name with %d or %04d for the frame number', destination.path)
   }
   return path
 }

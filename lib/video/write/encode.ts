@@ -25,17 +25,17 @@ import type { EncodeOptions, EncodeSettings, EncodeToFileOptions } from './optio
 import { encodeApng, encodePng } from './png.js'
 import { webpDuration } from './webp.js'
 
-/** What is known before there are frames. */
+/** The facts of a video that are known before its frames. */
 export interface EncodePlan {
   fps?: number | undefined
   frameCount?: number | undefined
 }
 
 /**
- * Encodes frames to a file, or to a sequence of PNG files, by the name: see {@link Video.save}.
+ * Encodes frames to a file or a sequence of PNG files, depending on the name: see {@link Video.save}.
  *
- * @param warnings gets a line where another encoder was used than the usual one
- * @returns the absolute path; for a sequence with its pattern
+ * @param warnings gets a line if a fallback encoder was used
+ * @returns the absolute path; for a sequence, with its pattern
  */
 export async function encodeToFile(
   source: FrameSource,
@@ -58,12 +58,12 @@ export async function encodeToFile(
       const warning = await writeWithFfmpeg(frames, encoders, { ...destination, temporary }, options)
       if (warning !== undefined) warnings.push(warning)
     } else {
-      const chunks = chunksOf(frames, destination.format, options)
+      const chunks = encodeChunks(frames, destination.format, options)
       await writeChunks(chunks, temporary, destination.path, options.signal)
     }
   }
   if (sidecar !== undefined) {
-    await writeFile(sidecar, factsOf(source, frames.count)).catch((error: unknown) => {
+    await writeFile(sidecar, sidecarText(source, frames.count)).catch((error: unknown) => {
       throw cannotWrite(destination.sidecar, error)
     })
   }
@@ -83,7 +83,7 @@ export async function encodeToStream(
   const frames = new CheckedFrames(source)
   const { signal } = options
   if (!needsFfmpeg(format)) {
-    const chunks = chunksOf(frames, format, options)
+    const chunks = encodeChunks(frames, format, options)
     await pipeline(chunks, stdout, { end: false, ...(signal && { signal }) }).catch((error: unknown) => {
       signal?.throwIfAborted()
       throw error
@@ -96,12 +96,12 @@ export async function encodeToStream(
     await streamFile(source, format, stdout, options)
     return
   }
-  const job = { ...sizeOf(source), format, output: 'stream', settings: options, comment } as const
+  const job = { ...sizeAndRate(source), format, output: 'stream', settings: options, comment } as const
   const parameters = [...ffmpegParameters(encoder, job), 'pipe:1']
   if (format === 'gif' && comment !== undefined) {
     const commented = new GifComment(comment)
     const passed = pipeline(commented, stdout, { end: false, ...(signal && { signal }) })
-    // Its failure is awaited below; until then it is ffmpeg's that counts.
+    // A failure is rethrown by the await below. If ffmpeg fails too, its error is thrown first.
     passed.catch(() => {})
     await runFfmpeg(ffmpeg.path, parameters, { stdin: frames, stdout: commented, signal })
     commented.end()
@@ -130,7 +130,7 @@ async function streamFile(
   }
 }
 
-/** Throws what {@link encodeToStream} would throw for its arguments. */
+/** Throws the errors of {@link encodeToStream} for its arguments. */
 export function checkStream(
   source: FrameSource,
   format: VideoFormat,
@@ -146,10 +146,10 @@ export function checkStream(
 }
 
 /**
- * Throws what {@link encodeToFile} would throw, without any frame: for a bad name, a file that is there already, a folder
- * that takes no files, a missing ffmpeg. To be called before hours of work.
+ * Throws the errors of {@link encodeToFile} without any frame: for a bad name, an existing file, a folder that is missing or
+ * read-only, a missing ffmpeg. Call it before hours of work.
  *
- * @returns a warning where another encoder will be used than the usual one
+ * @returns a warning if a fallback encoder will be used
  */
 export async function checkFile(
   path: string | URL,
@@ -166,7 +166,7 @@ export async function checkFile(
   return warning === undefined ? [] : [warning]
 }
 
-/** Makes the folder, if the name asks for it, and takes on the sidecar, if it is asked for: its temporary file. */
+/** Creates the folder if the name is one, and adds the sidecar if it is wanted. Returns the sidecar's temporary file. */
 async function prepare(
   destination: Destination,
   output: OutputFiles,
@@ -187,11 +187,11 @@ function checkPlan(
   return encoders
 }
 
-function sizeOf({ width, height, fps }: FrameSource): Pick<FrameSource, 'width' | 'height' | 'fps'> {
+function sizeAndRate({ width, height, fps }: FrameSource): Pick<FrameSource, 'width' | 'height' | 'fps'> {
   return { width, height, fps }
 }
 
-/** Linux takes no longer argument than 128 KiB, with its name and its end. */
+/** Linux limits an argument to 128 KiB, including its name and the terminating zero. */
 const longestComment = 131_000
 
 function commentFor({ facts = {} }: FrameSource, { metadata = true }: EncodeOptions): string | undefined {
@@ -200,13 +200,12 @@ function commentFor({ facts = {} }: FrameSource, { metadata = true }: EncodeOpti
   if (length <= longestComment) return comment
   throw new TorchreelError(
     'ERR_LIMIT_EXCEEDED',
-    `prompt and other facts are ${length} bytes of comment, more than ${longestComment}; pass metadata: false`,
+    `the file's comment (prompt and settings) has ${length} bytes, more than ${longestComment}; set metadata: false`,
     { parameter: 'metadata', expected: `at most ${longestComment} bytes`, received: length },
   )
 }
 
-/** The text of the sidecar. */
-function factsOf(source: FrameSource, frameCount: number): string {
+function sidecarText(source: FrameSource, frameCount: number): string {
   const { width, height, fps, facts = {} } = source
   return `${JSON.stringify({ width, height, frameCount, fps, ...factsAsJson(facts) }, null, 2)}\n`
 }
@@ -226,7 +225,7 @@ async function writeWithFfmpeg(
   const { source } = frames
   const { ffmpeg, encoder, warning } = await chooseEncoder(encoders, options.ffmpeg, options.signal)
   const comment = commentFor(source, options)
-  const job = { ...sizeOf(source), format, output: 'file', settings: options, comment } as const
+  const job = { ...sizeAndRate(source), format, output: 'file', settings: options, comment } as const
   try {
     await runFfmpeg(
       ffmpeg.path,
@@ -247,17 +246,17 @@ async function writeWithFfmpeg(
     : decodedFrames(ffmpeg, temporary, options.signal)
   ).catch((error: unknown) => {
     options.signal?.throwIfAborted()
-    throw cannotWrite(path, new Error('what ffmpeg wrote is not whole', { cause: error }))
+    throw cannotWrite(path, new Error('the file that ffmpeg wrote is incomplete', { cause: error }))
   })
   if (shown !== frames.count) {
-    throw cannotWrite(path, new Error(`it holds ${shown} frames where ${frames.count} were sent`))
+    throw cannotWrite(path, new Error(`it has ${shown} frames instead of ${frames.count}`))
   }
   return warning
 }
 
 /**
- * Decodes the file and counts. ffmpeg says 0 when the disk was full while it moved the index to the front, and when it
- * dropped a frame.
+ * Decodes the file and counts its frames. ffmpeg's exit code is 0 even if the disk was full while it moved the index to the
+ * front, or if it dropped a frame.
  */
 async function decodedFrames(
   ffmpeg: Ffmpeg,
@@ -274,13 +273,13 @@ async function decodedFrames(
   return list.match(/^[^#\n]+$/gm)?.length ?? 0
 }
 
-/** The frames that a webp shows, by its duration. In a picture it cannot be seen how many were alike. */
+/** The frame count of a webp, from its duration. A still image does not say how many identical frames it had. */
 async function webpFrames(temporary: string, fps: number, expected: number): Promise<number> {
   const duration = await webpDuration(temporary)
   return duration === undefined ? expected : Math.round((duration * fps) / 1000)
 }
 
-/** Whether ffmpeg failed for want of room or a working disk. */
+/** Whether ffmpeg failed because the disk is full or broken. */
 function isDiskFailure(error: unknown): boolean {
   if (!(error instanceof TorchreelError) || error.code !== 'ERR_ENCODER_FAILED') return false
   const reasons =
@@ -288,8 +287,8 @@ function isDiskFailure(error: unknown): boolean {
   return error.signal === 'SIGXFSZ' || reasons.test(error.stderrTail ?? '')
 }
 
-/** The bytes of a format that is written without ffmpeg. */
-async function* chunksOf(
+/** Encodes a format that does not need ffmpeg. */
+async function* encodeChunks(
   frames: CheckedFrames,
   format: VideoFormat,
   options: EncodeOptions,
@@ -303,7 +302,7 @@ async function* chunksOf(
     for await (const frame of frames) yield encodePng(frame, frames.source, comment)
     return
   }
-  // The number of frames stands before them.
+  // The header contains the number of frames, so all frames must be there first.
   const all: Uint8Array[] = []
   for await (const frame of frames) all.push(frame)
   yield* encodeApng(all, all.length, frames.source, comment)
@@ -345,10 +344,10 @@ async function writePngs(
       throw cannotWrite(path, error)
     })
   }
-  // A frame of a longer sequence would follow on these.
+  // An existing next file would look like part of this sequence.
   const next = destination.frame(frames.count + 1)
   if (next !== undefined && (await lstat(next).catch(() => undefined))) {
-    throw new TorchreelError('ERR_OUTPUT_EXISTS', `${next} of a longer sequence exists; remove it first`, {
+    throw new TorchreelError('ERR_OUTPUT_EXISTS', `${next} exists from a longer sequence; remove it first`, {
       path: next,
     })
   }

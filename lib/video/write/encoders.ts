@@ -1,6 +1,6 @@
 import type { PixelFormat, VideoCodec } from './options.js'
 
-/** A range of numbers, both ends in it. */
+/** A range of numbers, including both ends. */
 export interface Range {
   readonly default: number
   readonly least: number
@@ -9,29 +9,29 @@ export interface Range {
 
 /** One of ffmpeg's encoders, and how it is used here. */
 export interface Encoder {
-  /** ffmpeg's name of it. */
+  /** ffmpeg's name for it. */
   readonly name: string
   readonly codec?: VideoCodec
-  /** It is used only if its codec is asked for. */
+  /** Used only if the caller asks for its codec. */
   readonly onRequest?: boolean
-  /** It is used only where no ffmpeg has one of the others, and a warning says so. */
+  /** Used only if no ffmpeg has any of the others, with a warning. */
   readonly fallback?: boolean
-  /** It needs hardware, so it is tried before it is used. */
+  /** It needs hardware, so it is tested before it is used. */
   readonly hardware?: boolean
-  /** Those it takes; the first is the default. None where there is no choice. */
+  /** The supported pixel formats, the default first. Empty if there is no choice. */
   readonly pixelFormats: readonly PixelFormat[]
   readonly crf?: Range
   readonly quality?: Range
-  /** Whether it takes a bit rate. */
+  /** Whether it supports a bit rate. */
   readonly bitrate: boolean
-  /** The settings that a caller may add, by ffmpeg's names. Each takes one value, and none of them takes a file. */
+  /** The settings that a caller may add, with ffmpeg's names. Each has one value, and none accepts a file. */
   readonly settings: readonly string[]
   readonly parameters: (choice: Choice) => readonly string[]
-  /** The filters that take rgb24 to what is encoded. */
+  /** The filters that convert rgb24 to the encoder's input. */
   readonly filters: (choice: Choice) => string
 }
 
-/** What was chosen for an encoder: rate factor, bit rate or quality, as it has them. */
+/** The values for an encoder: rate factor, bit rate or quality, whichever it supports. */
 export interface Choice {
   readonly width: number
   readonly height: number
@@ -53,7 +53,7 @@ const blockSettings = ['cpu-used', 'row-mt', 'tile-columns', 'tile-rows', 'lag-i
 
 const crf63 = { default: 24, least: 0, most: 63 }
 
-/** Bit rate 0: constant quality, no ceiling. */
+/** Bit rate 0 means constant quality without a limit. */
 function rate({ crf, bitrate }: Choice): string[] {
   return bitrate === undefined ? ['-b:v', '0', '-crf', `${crf}`] : ['-b:v', `${bitrate}`]
 }
@@ -62,7 +62,7 @@ export const libx264: Encoder = {
   name: 'libx264',
   codec: 'h264',
   pixelFormats: ['yuv420p', 'yuv422p', 'yuv444p'],
-  // crf 0 would be lossless, which only High 4:4:4 Predictive has: browsers refuse it.
+  // crf 0 would be lossless, which needs the profile High 4:4:4 Predictive. Browsers cannot play it.
   crf: { default: 18, least: 1, most: 51 },
   bitrate: true,
   settings: [
@@ -140,7 +140,7 @@ export const libvpx: Encoder = {
   crf: crf63,
   bitrate: true,
   settings: [...rateSettings, 'cpu-used', 'lag-in-frames', 'deadline', 'auto-alt-ref', 'sharpness'],
-  // VP8 wants a ceiling, its rate factor starts at 4, and its colours are BT.601 by definition.
+  // VP8 needs a maximum bit rate, its rate factor starts at 4, and its colours are always BT.601.
   parameters: ({ crf, bitrate }) => [
     ...(bitrate === undefined ? ['-b:v', '100M', '-crf', `${Math.max(crf, 4)}`] : ['-b:v', `${bitrate}`]),
     ...vpxSpeed,
@@ -157,12 +157,12 @@ export const libaom: Encoder = {
   crf: crf63,
   bitrate: true,
   settings: [...rateSettings, ...blockSettings, 'usage', 'denoise-noise-level'],
-  // Before ffmpeg 4.3 it was marked experimental.
+  // Before ffmpeg 4.3 this encoder was marked experimental.
   parameters: (choice) => [...rate(choice), '-strict', 'experimental', '-cpu-used', '6', ...bt709Tags],
   filters: (choice) => toYuv(choice, 'bt709'),
 }
 
-/** Faster than libaom, but it takes no side below 64 pixels. */
+/** Faster than libaom, but each side needs at least 64 pixels. */
 export const libsvtav1: Encoder = {
   name: 'libsvtav1',
   codec: 'av1',
@@ -184,7 +184,7 @@ export const gif: Encoder = {
   bitrate: false,
   settings: [],
   parameters: () => [],
-  // Each frame has the 256 colours that serve it best: a fifth of the error of one palette for all.
+  // Each frame has its own palette: a fifth of the error of one palette for all frames.
   filters: () =>
     'split[frames][sample];[sample]palettegen=stats_mode=single[palette];[frames][palette]paletteuse=new=1',
 }
@@ -199,10 +199,10 @@ export const libwebp: Encoder = {
   filters: () => 'format=bgra',
 }
 
-/** How many pixels of a row and of a column share their colour. */
+/** How many pixels of a row, and of a column, share one colour value. */
 const sharing = { yuv420p: [2, 2], yuv422p: [2, 1], yuv444p: [1, 1] } as const
 
-/** To 8 bits in limited range. A side that is shared by twos and is odd grows by a copy of its last pixel. */
+/** Converts to 8 bits in limited range. If pixels share colour in pairs, an odd side grows by a copy of its last pixel. */
 function toYuv({ width, height, pixelFormat }: Choice, matrix: string): string {
   const [across, down] = sharing[pixelFormat]
   const [right, bottom] = [width % across, height % down]

@@ -1,4 +1,4 @@
-import { invalidArgument } from '../../errors.js'
+import { conflict, invalidArgument, TorchreelError } from '../../errors.js'
 import {
   type Encoder,
   gif,
@@ -16,17 +16,17 @@ import {
 import type { EncodeSettings, PixelFormat, VideoCodec } from './options.js'
 
 /**
- * A format that is one file or one stream of bytes. apng is an animated PNG, png a single picture, rgb24 the plain bytes
- * of the frames, (frames, height, width, 3).
+ * A format of one file or one stream of bytes. apng: an animated PNG. png: a single picture. rgb24: the plain bytes of the
+ * frames, (frames, height, width, 3).
  */
 export type VideoFormat = 'mp4' | 'mov' | 'mkv' | 'webm' | 'gif' | 'webp' | 'apng' | 'png' | 'rgb24'
 
 interface Format {
-  /** ffmpeg's encoders for it, the best first: the first that ffmpeg has is used. None: it is written without ffmpeg. */
+  /** ffmpeg's encoders, the best first; the first that ffmpeg has is used. Empty: the format does not need ffmpeg. */
   readonly encoders: readonly Encoder[]
   readonly file: readonly string[]
   readonly stream: readonly string[]
-  /** Its muxer goes back in the file for these codecs, so a stream is made of a temporary file. */
+  /** The muxer seeks back for these codecs, so a stream is made from a temporary file. */
   readonly seeks?: readonly VideoCodec[]
   readonly mostFps: number
 }
@@ -41,8 +41,8 @@ function mp4Like(muxer: string): Format {
   return {
     encoders: h264,
     file: ['-movflags', '+faststart', '-f', muxer],
-    // A pipe cannot be sought to write the index afterwards: one per fragment instead. Without an edit list, frames out
-    // of order would delay the first by two: no B-frames.
+    // A pipe cannot seek back to write one index, so each fragment has its own. There is no edit list either: B-frames
+    // would delay the first frame by two, so there are none.
     stream: ['-bf', '0', '-movflags', 'frag_keyframe+empty_moov+default_base_moof', '-f', muxer],
     mostFps: 240,
   }
@@ -62,14 +62,14 @@ const formats: Readonly<Record<VideoFormat, Format>> = {
     encoders: [gif],
     file: ['-loop', '0', '-f', 'gif'],
     stream: ['-loop', '0', '-f', 'gif'],
-    // A GIF counts in hundredths of a second, and browsers slow down what is shown for less than two.
+    // A GIF counts in hundredths of a second. Browsers slow down frames shorter than two hundredths.
     mostFps: 50,
   },
   webp: {
     encoders: [libwebp],
     file: ['-loop', '0', '-f', 'webp'],
     stream: ['-loop', '0', '-f', 'webp'],
-    // It counts in milliseconds, and browsers slow down what is shown for less than eleven.
+    // A webp counts in milliseconds. Browsers slow down frames shorter than 11 ms.
     mostFps: 90,
   },
   apng: { ...own, mostFps: 90 },
@@ -83,7 +83,7 @@ export function checkFormat(format: string): asserts format is VideoFormat {
   }
 }
 
-/** Whether a format is made by ffmpeg. */
+/** Whether ffmpeg encodes this format. */
 export function needsFfmpeg(format: VideoFormat): boolean {
   return formats[format].encoders.length > 0
 }
@@ -94,9 +94,9 @@ export function needsFile(format: VideoFormat, { codec }: Encoder): boolean {
 }
 
 /**
- * Checks frame rate and settings against what the format can do.
+ * Checks that the format supports the frame rate and the settings.
  *
- * @returns the encoders that can do all of it, the best first: ffmpeg must have one of them
+ * @returns the encoders that support all of them, the best first. ffmpeg must have one of them
  */
 export function checkSettings(
   format: VideoFormat,
@@ -176,7 +176,7 @@ function checkRange(
   value: number | undefined,
 ): void {
   if (value === undefined) return
-  if (!range) throw invalidArgument(parameter, `left out for ${format}, which has none`, value)
+  if (!range) throw unsupported(parameter, format, value)
   if (!(typeof value === 'number' && value >= range.least && value <= range.most)) {
     throw invalidArgument(parameter, `a number from ${range.least} to ${range.most} for ${format}`, value)
   }
@@ -185,8 +185,8 @@ function checkRange(
 function checkBitrate(format: VideoFormat, encoder: Encoder | undefined, settings: EncodeSettings): void {
   const { bitrate, crf } = settings
   if (bitrate === undefined) return
-  if (!encoder?.bitrate) throw invalidArgument('bitrate', `left out for ${format}, which has none`, bitrate)
-  if (crf !== undefined) throw invalidArgument('bitrate', 'left out beside crf', bitrate)
+  if (!encoder?.bitrate) throw unsupported('bitrate', format, bitrate)
+  if (crf !== undefined) throw conflict('bitrate', 'crf', bitrate)
   if (!(Number.isSafeInteger(bitrate) && bitrate >= 1000 && bitrate <= 1e9)) {
     throw invalidArgument('bitrate', 'an integer from 1000 to 1000000000 bits per second', bitrate)
   }
@@ -199,12 +199,19 @@ function oneOf(
   received: unknown,
 ) {
   const names = [...new Set(known.filter((name) => name !== undefined))]
-  const expected =
-    names.length > 0 ? `one of ${names.join(', ')} for ${format}` : `left out for ${format}, which has none`
-  return invalidArgument(parameter, expected, received)
+  if (names.length === 0) return unsupported(parameter, format, received)
+  return invalidArgument(parameter, `one of ${names.join(', ')} for ${format}`, received)
 }
 
-/** What ffmpeg is told of the frames and the file. */
+function unsupported(parameter: string, format: VideoFormat, received: unknown): TorchreelError {
+  return new TorchreelError('ERR_INVALID_ARGUMENT', `${format} has no option ${parameter}`, {
+    parameter,
+    expected: `no ${parameter} with ${format}`,
+    received,
+  })
+}
+
+/** The input of {@link ffmpegParameters}. */
 export interface FfmpegJob {
   readonly width: number
   readonly height: number
@@ -215,7 +222,7 @@ export interface FfmpegJob {
   readonly comment: string | undefined
 }
 
-/** ffmpeg's parameters for rgb24 frames on stdin: all but the name of the output. */
+/** ffmpeg's parameters for rgb24 frames on stdin, without the name of the output. */
 export function ffmpegParameters(encoder: Encoder, job: FfmpegJob): string[] {
   const { width, height, fps, settings, comment } = job
   const choice = {
@@ -231,7 +238,7 @@ export function ffmpegParameters(encoder: Encoder, job: FfmpegJob): string[] {
     ...['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-video_size', `${width}x${height}`, '-framerate', `${fps}`],
     ...['-i', 'pipe:0', '-vf', encoder.filters(choice)],
     ...['-c:v', encoder.name, ...encoder.parameters(choice), ...(settings.ffmpegArguments ?? [])],
-    // mp4 and webm keep it; the muxers of the others pass over it.
+    // mp4 and webm store it; other muxers ignore it.
     ...(comment === undefined ? [] : ['-metadata', `comment=${comment}`]),
     ...formats[job.format][job.output],
   ]

@@ -1,7 +1,7 @@
 import { invalidArgument, TorchreelError } from '../../errors.js'
 import type { VideoFacts } from '../facts.js'
 
-/** What goes into an encoder: frames of rgb24, each (height, width, 3). They may still be in the making. */
+/** The input of an encoder: rgb24 frames, each (height, width, 3). Frames may still be computed while it runs. */
 export interface FrameSource {
   readonly width: number
   readonly height: number
@@ -12,9 +12,9 @@ export interface FrameSource {
 }
 
 /**
- * Checks frames that are there.
+ * Checks an array of frames.
  *
- * @returns how many there are; undefined if they are in the making
+ * @returns the number of frames; undefined if they are still being computed
  */
 export function checkFrames(source: FrameSource): number | undefined {
   if (!Array.isArray(source.frames)) return undefined
@@ -26,7 +26,7 @@ export function checkFrames(source: FrameSource): number | undefined {
 }
 
 function checkFrame(frame: Uint8Array, index: number, { width, height }: FrameSource): void {
-  // ffmpeg would shift the frames that follow, or drop the last one, and say nothing.
+  // With a wrong length, ffmpeg would silently shift the following frames or drop the last one.
   if (frame.byteLength !== width * height * 3) {
     throw new TorchreelError(
       'ERR_INTERNAL',
@@ -35,7 +35,7 @@ function checkFrame(frame: Uint8Array, index: number, { width, height }: FrameSo
   }
 }
 
-/** The frames of a source, each checked before it is handed on, and counted. */
+/** Checks and counts the frames of a source as they pass. */
 export class CheckedFrames implements AsyncIterable<Uint8Array> {
   count = 0
   readonly source: FrameSource

@@ -4,17 +4,17 @@ import { Transform, type TransformCallback } from 'node:stream'
 const fixedHeaderLength = 13
 const longestBlock = 255
 
-/** Writes a comment into a GIF file, which ffmpeg does not. */
+/** Writes a comment into a GIF file. ffmpeg cannot. */
 export async function addGifComment(path: string, json: string): Promise<void> {
   const gif = await readFile(path)
   const end = headerEnd(gif) ?? gif.length
   await writeFile(path, [gif.subarray(0, end), commentExtension(json), gif.subarray(end)])
 }
 
-/** Passes a GIF on with a comment after its header. */
+/** Passes a GIF through and inserts a comment after its header. */
 export class GifComment extends Transform {
   readonly #comment: Buffer
-  /** What came before the header was whole; undefined since. */
+  /** The bytes so far while the header is incomplete; undefined afterwards. */
   #header: Buffer | undefined = Buffer.alloc(0)
 
   constructor(json: string) {
@@ -39,7 +39,7 @@ export class GifComment extends Transform {
   }
 }
 
-/** Where a GIF's header and its global colour table (GIF89a, 18 and 19) end; undefined if there is no more of it yet. */
+/** The end of a GIF's header and global colour table (GIF89a, 18 and 19). Undefined if more bytes are needed. */
 function headerEnd(gif: Buffer): number | undefined {
   if (gif.length < fixedHeaderLength) return undefined
   const flags = gif[10] as number
@@ -47,7 +47,7 @@ function headerEnd(gif: Buffer): number | undefined {
   return gif.length < end ? undefined : end
 }
 
-/** A comment extension (GIF89a, 24) in ASCII: other characters of the JSON are escaped as JSON has it. */
+/** A comment extension (GIF89a, 24) in ASCII. Other characters of the JSON are escaped in JSON's way. */
 function commentExtension(json: string): Buffer {
   const text = json.replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
   const blocks = [Buffer.from([0x21, 0xfe])]

@@ -16,18 +16,18 @@ interface Size {
  * Encodes one frame as a PNG (ISO/IEC 15948): 8-bit RGB, no interlacing.
  *
  * @param frame rgb24, (height, width, 3)
- * @param comment the text of its keyword Comment
+ * @param comment the text for the keyword Comment
  */
 export async function encodePng(frame: Uint8Array, size: Size, comment?: string): Promise<Buffer> {
   return Buffer.concat([...opening(size, comment), chunk('IDAT', await compress(frame, size)), ending])
 }
 
 /**
- * Encodes frames as an animated PNG that repeats for ever (W3C, PNG third edition, 4.9): the first frame is a PNG's
- * picture, which is what a reader shows that knows no animation.
+ * Encodes frames as an animated PNG that loops (W3C, PNG third edition, 4.9). The first frame is also the PNG's still
+ * picture, for readers that do not support animation.
  *
  * @param frames rgb24, (height, width, 3)
- * @param frameCount how many there are: it stands before them
+ * @param frameCount the number of frames, which the header contains
  */
 export async function* encodeApng(
   frames: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
@@ -41,7 +41,7 @@ export async function* encodeApng(
   let sequence = 0
   for await (const frame of frames) {
     const first = sequence === 0
-    // 20 bytes of numbers, then the delay, then: leave the canvas as it is, replace what was there.
+    // 20 bytes of numbers, the delay, then dispose_op 0 (none) and blend_op 0 (source).
     const control = Buffer.concat([uint32s(sequence++, video.width, video.height, 0, 0), Buffer.alloc(6)])
     control.writeUInt16BE(numerator, 20)
     control.writeUInt16BE(denominator, 22)
@@ -52,14 +52,14 @@ export async function* encodeApng(
   yield ending
 }
 
-/** Seconds that a frame is shown, as a fraction of two 16-bit numbers. */
+/** The duration of a frame in seconds, as a fraction of two 16-bit numbers. */
 function delay(fps: number): { numerator: number; denominator: number } {
   const numerator = [1, 10, 100, 1000].find((scale) => Number.isInteger(fps * scale)) ?? 1000
   const scale = fps * numerator > 0xffff ? 100 : numerator
   return { numerator: scale, denominator: Math.round(fps * scale) }
 }
 
-/** Signature and header; the comment, if there is one. */
+/** Signature and header, and the comment if there is one. */
 function opening({ width, height }: Size, comment: string | undefined): [Buffer, ...Buffer[]] {
   const header = Buffer.concat([uint32s(width, height), Buffer.from([8, colourTypeRgb, 0, 0, 0])])
   const start = Buffer.concat([signature, chunk('IHDR', header)])
@@ -80,7 +80,7 @@ function compress(frame: Uint8Array, size: Size): Promise<Buffer> {
   return deflateAsync(filterRows(frame, size))
 }
 
-/** Each row as its filter's number and the differences to the pixel on the left (9.2, filter type Sub). */
+/** Each row as the filter's number and the differences from the pixel to the left (9.2, filter type Sub). */
 function filterRows(frame: Uint8Array, { width, height }: Size): Uint8Array {
   const stride = width * 3
   const rows = new Uint8Array(height * (stride + 1))

@@ -7,7 +7,7 @@ import { checkFile, type EncodePlan, encodeToFile } from './encode.js'
 import type { FrameSource } from './frame_source.js'
 import { checkOptions, type EncodeToFileOptions, saveOptions } from './options.js'
 
-/** Where a video is written as it is decoded, and how: as {@link Video.save} takes it. */
+/** A file that is written while the video is decoded, with the options of {@link Video.save}. */
 export interface Output extends Omit<EncodeToFileOptions, 'ffmpeg' | 'signal'> {
   /** A file, or files: see {@link Video.save}. */
   path: string | URL
@@ -15,7 +15,7 @@ export interface Output extends Omit<EncodeToFileOptions, 'ffmpeg' | 'signal'> {
 
 const names = ['path', ...saveOptions.filter((name) => name !== 'ffmpeg' && name !== 'signal')]
 
-/** A name, or options with one. What hangs together with the format is checked by {@link checkRecording}. */
+/** Checks a path, or options with one. {@link checkRecording} checks the options that depend on the format. */
 export const outputOf: Check<Output> = (name, value) => {
   const output = typeof value === 'string' || value instanceof URL ? { path: value } : value
   if (typeof output !== 'object' || output === null) throw invalidArgument(name, 'a path, or { path }', value)
@@ -25,7 +25,7 @@ export const outputOf: Check<Output> = (name, value) => {
   return { path, ...how }
 }
 
-/** What of a call concerns the file that it writes. */
+/** The options of a call that concern the file it writes. */
 interface RecordedCall {
   readonly output?: Output | undefined
   /** The ffmpeg to use. */
@@ -33,7 +33,7 @@ interface RecordedCall {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Throws what writing the file would throw, before there is a frame: see `checkSave`. Gives warnings. */
+/** Throws the errors of writing the file before there is a frame: see `checkSave`. Returns warnings. */
 export async function checkRecording(
   { output, ffmpeg, signal }: RecordedCall,
   plan: EncodePlan,
@@ -42,11 +42,11 @@ export async function checkRecording(
 }
 
 /**
- * A file that is written while the frames of its video are decoded. It appears whole, when the recording has ended well,
- * or not at all. Frames that wait for the encoder are views of the video's own memory.
+ * A file that is written while the frames of its video are decoded. It appears complete when the recording ends without an
+ * error, or not at all. Frames that wait for the encoder are views of the video's memory.
  */
 export class Recording {
-  /** As `Video.save` gives it. */
+  /** As `Video.save` returns it. */
   readonly path: string
   readonly #output: Output
   readonly #options: EncodeToFileOptions
@@ -64,10 +64,10 @@ export class Recording {
     this.#output = output
     this.#options = { ...output, ffmpeg, signal }
     this.#source = { ...size, frames: this.#frames, facts: {} }
-    this.#frames.on('error', () => {}) // `discard` makes one, perhaps before anyone reads
+    this.#frames.on('error', () => {}) // `discard` emits one, perhaps before there is a reader
   }
 
-  /** Starts the encoder, which then waits for frames. `facts`: what the file's comment says. Idempotent. */
+  /** Starts the encoder, which then waits for frames. `facts` are for the file's comment. Idempotent. */
   begin(facts: VideoFacts): void {
     if (this.#written) return
     this.#source.facts = facts
@@ -77,20 +77,20 @@ export class Recording {
     })
   }
 
-  /** Hands on a frame, which must stay as it is. Throws what the encoder has failed with. */
+  /** Passes a frame to the encoder. It must not change afterwards. Throws the encoder's error if it has failed. */
   take(frame: Uint8Array): void {
     if (this.#failure) throw this.#failure.error
     this.#frames.push(frame)
   }
 
-  /** Waits for the whole file. `facts`: what the JSON beside it says. */
+  /** Waits for the complete file. `facts` are for the JSON file beside it. */
   async end(facts: VideoFacts): Promise<void> {
     this.#source.facts = facts
     this.#frames.push(null)
     await this.#written
   }
 
-  /** Ends the encoder; nothing stays. */
+  /** Stops the encoder. No file remains. */
   async discard(reason: unknown): Promise<void> {
     this.#frames.destroy(reason instanceof Error ? reason : new Error('discarded', { cause: reason }))
     await this.#written?.catch(() => {})
