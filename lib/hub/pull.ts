@@ -47,7 +47,7 @@ export interface PullOptions {
   signal?: AbortSignal | undefined
   /** Called as bytes arrive, at most ten times a second. What it throws ends the download. */
   onProgress?: ((progress: DownloadProgress) => void) | undefined
-  /** Called once before files are downloaded, with the licence of the weights. */
+  /** Called once before the weights are downloaded, with their licence. */
   onDownload?: ((start: DownloadStart) => void) | undefined
   /** @internal */
   patience?: Patience | undefined
