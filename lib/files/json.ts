@@ -40,7 +40,7 @@ function parse(text: string): unknown {
   }
 }
 
-const longestText = 2 ** 26 // bytes; the longest file of a published checkpoint, vocab.json, has 2^20
+const longestText = 2 ** 26 // bytes; the longest file of a published checkpoint, UMT5's tokenizer.json, has 2^24
 
 /**
  * Reads a text file of a checkpoint: a regular one, since a stranger's folder may hold pipes, which never end, and devices.

@@ -2,6 +2,7 @@ import path from 'node:path'
 import { show, TorchreelError } from '../errors.js'
 import { readJson, readText } from '../files/json.js'
 import { BytePairEncoding } from './byte_pair_encoding.js'
+import { FixedWords } from './fixed_words.js'
 
 /** A prompt as the text encoder takes it. */
 export interface Tokens {
@@ -149,29 +150,6 @@ export class Tokenizer {
    */
   setAddedTokens(tokens: readonly AddedToken[]): void {
     this.#added = new FixedWords(new Map(tokens.map(({ content, ids }) => [normalize(content), ids])))
-  }
-}
-
-/** Words that stand for given ids wherever a text holds them; the longest that fits. */
-class FixedWords {
-  readonly #ids: ReadonlyMap<string, readonly number[]>
-  readonly #pattern: RegExp | undefined
-
-  constructor(ids: ReadonlyMap<string, readonly number[]>) {
-    const longestFirst = [...ids.keys()].sort((a, b) => b.length - a.length)
-    const escaped = longestFirst.map((content) => content.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
-    this.#ids = ids
-    this.#pattern = escaped.length > 0 ? new RegExp(`(${escaped.join('|')})`) : undefined
-  }
-
-  has(word: string): boolean {
-    return this.#ids.has(word)
-  }
-
-  /** @param encode what lies between these words */
-  encode(text: string, encode: (between: string) => readonly number[]): readonly number[] {
-    if (!this.#pattern) return encode(text)
-    return text.split(this.#pattern).flatMap((part) => this.#ids.get(part) ?? encode(part))
   }
 }
 
