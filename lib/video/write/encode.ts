@@ -56,7 +56,7 @@ export async function encodeToFile(
     const temporary = await output.add(destination.path)
     if (needsFfmpeg(destination.format)) {
       const warning = await writeWithFfmpeg(frames, encoders, { ...destination, temporary }, options)
-      if (warning !== undefined) warnings.push(warning)
+      if (warning !== undefined && !warnings.includes(warning)) warnings.push(warning)
     } else {
       const chunks = encodeChunks(frames, destination.format, options)
       await writeChunks(chunks, temporary, destination.path, options.signal)
