@@ -1,6 +1,7 @@
-// npm run release:check: packs the package, looks at its types and entry points with publint and are-the-types-wrong, then
-// installs the tarball into empty projects by npm, pnpm and yarn, under three versions of Node, where no compiler, no
-// Python and no ffmpeg of the system's is on PATH, and makes a video from each with the libtorch that is found here.
+// npm run release:check: packs the package, checks its types and entry points with publint and are-the-types-wrong, then
+// installs the tarball into empty projects with npm, pnpm and yarn, under three versions of Node. PATH has Node alone: no
+// compiler, no Python, no ffmpeg. Each project makes videos with the libtorch that is found here, and one with the ffmpeg
+// that `torchreel setup` gets from npm's registry.
 import { execFile, execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -15,6 +16,7 @@ const nodes = ['20', '22', '24']
 const bundler = 'esbuild@0.28'
 const libtorch = findLibtorch().folder
 const ffmpeg = (await findFfmpeg()).path
+const registry = execFileSync('npm', ['config', 'get', 'registry'], { encoding: 'utf8' }).trim()
 
 /** Programs that a user would write; each says what it made. */
 const generate = `const video = await generate('a big red circle moving left', { model: 'shapes', steps: 2, seed: 1 })
@@ -35,7 +37,7 @@ export const code = new TorchreelError('ERR_DISPOSED', 'x').code satisfies strin
 export const made: Promise<torchreel.Video> = torchreel.generate('a', { model: 'shapes' })`,
 }
 
-/** A tool from npm, installed once beside the projects. */
+/** Installs a tool from npm, once, beside the projects. */
 function tool(...packages: string[]): string {
   const folder = path.join(work, 'tools', packages.join('+').replaceAll('/', '-'))
   mkdirSync(folder, { recursive: true })
@@ -47,7 +49,7 @@ function tool(...packages: string[]): string {
 
 interface Manager {
   readonly name: string
-  /** Its program, run by the Node that is tried. */
+  /** Its script, run by the Node that is tried. */
   readonly script: string
   readonly install: (tarball: string) => string[]
 }
@@ -71,7 +73,7 @@ function managers(): Manager[] {
     {
       name: 'yarn',
       script: path.join(tool('yarn@1'), 'yarn/bin/yarn.js'),
-      // Its cache takes a tarball of the same name and version for the same.
+      // An own cache: yarn's would give an older tarball of the same name and version.
       install: (tarball) => [
         'add',
         '--no-progress',
@@ -83,7 +85,7 @@ function managers(): Manager[] {
   ]
 }
 
-/** Packs and checks that prebuilds are in it. */
+/** Packs the package and checks that the prebuilds are in it. */
 function pack(): string {
   const output = execFileSync('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', work], {
     cwd: root,
@@ -93,7 +95,7 @@ function pack(): string {
   const [{ filename, files, size }] = JSON.parse(output)
   const names = (files as { path: string }[]).map((file) => file.path)
   for (const pattern of [
-    /^prebuilds\/linux-x64\/torchreel\.node$/,
+    /^prebuilds\/linux-x64\/torchreel\.glibc\.node$/,
     /^prebuilds\/linux-x64\/torchreel_core-.*\.so$/,
   ])
     if (!names.some((name) => pattern.test(name))) throw new Error(`the tarball has no ${pattern.source}`)
@@ -108,7 +110,7 @@ function checkPublication(tarball: string): void {
       cwd: work,
     })
   look('publint@0.3', 'publint', 'run', tarball, '--strict')
-  // What the ignored rule warns of, require() of an ES module, is what every Node in "engines" does.
+  // The ignored rule warns of require() of an ES module, which every Node in "engines" can do.
   look('@arethetypeswrong/cli@0.18', 'attw', tarball, '--ignore-rules', 'cjs-resolves-to-esm')
 }
 
@@ -159,6 +161,15 @@ async function tryOut({ name, script, install }: Manager, major: string, bin: st
     return /ERR_LIBTORCH_NOT_FOUND/.test(said) && /npx torchreel setup/.test(said)
   })
   row.setup = await cell(async () => (await run(project, bin, [cli, 'setup'], here)).trim() === libtorch)
+  // With npx where npm is; else by the command itself, over HTTP.
+  row.ffmpeg = await cell(async () => {
+    const command = name === 'npm' ? [script, 'exec', '--', 'torchreel'] : [cli]
+    const bare = { ...here, FFMPEG_PATH: '', XDG_CACHE_HOME: path.join(project, 'cache') }
+    const configured = { ...bare, npm_config_registry: registry }
+    await run(project, bin, [...command, 'setup'], configured)
+    await run(project, bin, [...command, 'a red circle'], bare)
+    return statSync(path.join(project, 'torchreel.mp4')).size > 1000
+  })
   row.doctor = await cell(async () => {
     const { checks } = JSON.parse(
       await run(project, bin, [cli, 'doctor', '--json'], here).catch((e) => e.stdout),

@@ -1,10 +1,27 @@
+import { cpus, totalmem } from 'node:os'
 import { Command } from 'commander'
-import { type Check, examine } from '../machine/doctor.js'
+import { listModels } from '../hub/cached_models.js'
+import { hubCacheFolder } from '../hub/environment.js'
+import { addonFile, coreVersions } from '../machine/addon_files.js'
+import { cacheFolder } from '../machine/cache.js'
+import { findLibtorch, libtorchAdvice, variantOf } from '../machine/libtorch.js'
+import {
+  findNvidia,
+  freeBytes,
+  glibcVersion,
+  instructionSets,
+  type Nvidia,
+  platformProblem,
+} from '../machine/machine.js'
+import { version } from '../package.js'
+import { tryLibtorch } from '../setup/try_libtorch.js'
+import { chooseVariant } from '../setup/variant.js'
+import { findFfmpeg } from '../video/ffmpeg.js'
 
-/** `torchreel doctor`: what is there, and what to do about what is not. Exit code 1 when something is not ok. */
+/** `torchreel doctor`: checks what torchreel needs, and says what to do. Exit code 1 when a check fails. */
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('look at what torchreel needs and can use here, and say what to do about what is missing')
+    .description('check this machine for what torchreel needs, and say what to do about what is missing')
     .option('--json', 'print it as JSON')
     .exitOverride()
     .action(async ({ json }: { json?: boolean }) => {
@@ -18,4 +35,163 @@ export function doctorCommand(): Command {
 function line({ name, ok, found, advice }: Check): string {
   const head = `${ok ? 'ok' : 'no'}  ${name.padEnd(10)}${found}\n`
   return advice === undefined ? head : `${head}${`→ ${advice.trim()}`.replace(/^/gm, '              ')}\n`
+}
+
+/** One thing that torchreel needs or can use. */
+export interface Check {
+  readonly name: string
+  readonly ok: boolean
+  readonly found: string
+  /** What to do if it is not ok. */
+  readonly advice?: string
+  /** The same as data. */
+  readonly details?: Readonly<Record<string, unknown>>
+}
+
+/** The first versions of Node 20 and 22 that can `require` an ES module, which this package is. */
+const oldestNode: Readonly<Record<number, number>> = { 20: 19, 22: 12 }
+
+/** Runs all checks. libtorch and its devices are tried in child processes, so that a crash ends the child only. */
+async function examine(): Promise<Check[]> {
+  const nvidia = await findNvidia()
+  return [
+    { name: 'torchreel', ok: true, found: version, details: { version } },
+    nodeCheck(process.versions.node),
+    platformCheck(),
+    processorCheck(),
+    addonCheck(),
+    await libtorchCheck(),
+    await gpuCheck(nvidia),
+    await ffmpegCheck(),
+    await modelsCheck(),
+    await diskCheck(),
+  ]
+}
+
+export function nodeCheck(node: string): Check {
+  const [major = 0, minor = 0] = node.split('.').map(Number)
+  const ok = major > 22 || minor >= (oldestNode[major] ?? Number.POSITIVE_INFINITY)
+  const advice = 'Install Node 20.19, 22.12 or newer'
+  return { name: 'node', ok, found: node, details: { version: node }, ...(!ok && { advice }) }
+}
+
+function platformCheck(): Check {
+  const advice = platformProblem()
+  const glibc = glibcVersion()
+  return {
+    name: 'platform',
+    ok: advice === undefined,
+    found: `${process.platform}-${process.arch}, ${glibc ? `glibc ${glibc}` : 'no glibc'}`,
+    details: { platform: process.platform, arch: process.arch, glibc },
+    ...(advice !== undefined && { advice }),
+  }
+}
+
+function processorCheck(): Check {
+  const sets = instructionSets()
+  const [first] = cpus()
+  const ok = sets.includes('AVX2')
+  return {
+    name: 'processor',
+    ok,
+    found: `${cpus().length} × ${first?.model.trim()}, ${sets.join(', ') || 'no AVX2'}, ${gigabytes(totalmem())} of memory`,
+    details: { count: cpus().length, model: first?.model, instructionSets: sets, memoryBytes: totalmem() },
+    ...(!ok && { advice: 'Works, but slowly: libtorch’s fast kernels need AVX2' }),
+  }
+}
+
+function addonCheck(): Check {
+  try {
+    const file = addonFile()
+    const cores = coreVersions(file)
+    const found = `${file}, for libtorch ${cores.join(', ')}`
+    return { name: 'addon', ok: true, found, details: { file, libtorch: cores } }
+  } catch (error) {
+    return failed('addon', error)
+  }
+}
+
+async function libtorchCheck(): Promise<Check> {
+  const name = 'libtorch'
+  try {
+    const libtorch = findLibtorch()
+    const details = { ...libtorch, variant: variantOf(libtorch) }
+    const found = `${libtorch.version} (${details.variant}) in ${libtorch.folder}, found by ${libtorch.source}`
+    try {
+      await tryLibtorch(libtorch.folder)
+      return { name, ok: true, found, details }
+    } catch (error) {
+      const advice = `It does not load: ${(error as Error).message}. ${libtorchAdvice[libtorch.source]}`
+      return { name, ok: false, found, details, advice }
+    }
+  } catch (error) {
+    return failed(name, error)
+  }
+}
+
+async function gpuCheck(nvidia: Nvidia | undefined): Promise<Check> {
+  const name = 'gpu'
+  if (!nvidia) return { name, ok: true, found: 'no NVIDIA driver: the CPU is used', details: { gpus: [] } }
+  const gpus = nvidia.gpus.map((gpu) => `${gpu.name} with ${gigabytes(gpu.memoryBytes)}`)
+  const found = `driver ${nvidia.driver}: ${gpus.join(', ') || 'GPUs unknown: nvidia-smi was not found'}`
+  const check = { name, found, details: { ...nvidia } }
+  const advice = `The CPU is used. Type: npx torchreel setup --variant ${chooseVariant(nvidia).variant}`
+  try {
+    await tryLibtorch(findLibtorch().folder, { device: 'cuda' })
+    return { ...check, ok: true }
+  } catch (error) {
+    return { ...check, ok: false, advice: `${(error as Error).message}. ${advice}` }
+  }
+}
+
+async function ffmpegCheck(): Promise<Check> {
+  try {
+    const { path, version, source, encoders } = await findFfmpeg()
+    const used = ['libx264', 'libvpx-vp9', 'libvpx', 'libaom-av1', 'libsvtav1', 'libwebp_anim', 'gif', 'apng']
+    const has = used.filter((encoder) => encoders.has(encoder))
+    const found = `${version} in ${path} (${source}), with ${has.join(', ')}`
+    return { name: 'ffmpeg', ok: true, found, details: { path, version, source, encoders: has } }
+  } catch (error) {
+    return failed('ffmpeg', error)
+  }
+}
+
+async function modelsCheck(): Promise<Check> {
+  const folder = hubCacheFolder()
+  const models = await listModels(folder)
+  const broken = models.filter((model) => model.problem)
+  const names = models.map(({ model, problem }) => `${model}${problem ? ' (does not load)' : ''}`)
+  return {
+    name: 'models',
+    ok: broken.length === 0,
+    found: `${names.join(', ') || 'none'} in ${folder}`,
+    details: { folder, models },
+    ...(broken.length > 0 && { advice: 'Run `npx torchreel models` to see what is wrong' }),
+  }
+}
+
+async function diskCheck(): Promise<Check> {
+  const folders = [cacheFolder(), hubCacheFolder()]
+  const free = await Promise.all(folders.map(freeBytes))
+  const ok = Math.min(...free) > 8e9
+  return {
+    name: 'disk',
+    ok,
+    found: folders.map((folder, i) => `${gigabytes(free[i] as number)} free at ${folder}`).join(', '),
+    details: Object.fromEntries(folders.map((folder, i) => [folder, free[i]])),
+    ...(!ok && {
+      advice:
+        'A large model in float32 needs 7 GB, libtorch for CUDA 5 GB. Free some space, or set HF_HOME and XDG_CACHE_HOME to ' +
+        'folders with more',
+    }),
+  }
+}
+
+function failed(name: string, error: unknown): Check {
+  const [found = '', ...rest] = (error as Error).message.split('\n')
+  return { name, ok: false, found: found.replace(/ Tried:$/, ''), advice: rest.join('\n') || found }
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(1)} GB`
 }

@@ -1,58 +1,91 @@
 import { Command } from 'commander'
-import { planSetup, type SetupOptions, type SetupPlan, setupLibtorch } from '../setup/setup.js'
+import { type FfmpegPlan, planFfmpeg, setupFfmpeg } from '../setup/ffmpeg.js'
+import type { Source } from '../setup/install.js'
+import { type LibtorchOptions, type LibtorchPlan, planLibtorch, setupLibtorch } from '../setup/libtorch.js'
 import { variants } from '../setup/variant.js'
 import { megabytes } from './megabytes.js'
 import { TransferLine } from './transfer_line.js'
 
-interface SetupCommandOptions extends SetupOptions {
+interface SetupCommandOptions extends LibtorchOptions {
+  ffmpeg: boolean
   dryRun?: boolean
   quiet?: boolean
 }
 
 /**
- * `torchreel setup`: libtorch's folder on stdout; what will be done, and how it gets on, on stderr.
+ * `torchreel setup`: prints libtorch's folder on stdout, and the plan and the progress on stderr.
  *
  * @param interrupted makes the signal that Ctrl-C aborts
  */
 export function setupCommand(interrupted: () => AbortSignal): Command {
   return new Command('setup')
-    .description('get libtorch into the cache, unless it is there; prints its folder')
-    .option('--variant <name>', `${variants.join(', ')} (default: by what the machine has)`)
-    .option('--from <file>', 'take it from a zip of libtorch or a wheel of torch that is here')
-    .option('--use-python', 'use the torch that python3 has, where it lies')
-    .option('--dry-run', 'say what would be done and from where, and do nothing')
+    .description(
+      'get libtorch and ffmpeg into the cache, unless they are there; print the folder of libtorch',
+    )
+    .option('--variant <name>', `${variants.join(', ')} (default: what the GPU's driver supports, else cpu)`)
+    .option('--from <file>', 'use this zip of libtorch or wheel of torch')
+    .option('--use-python', 'use the torch of python3, without a copy')
+    .option('--no-ffmpeg', 'leave ffmpeg alone')
+    .option('--dry-run', 'print what would be fetched, from where and to where, and do nothing')
     .option('--quiet', 'no progress')
     .exitOverride()
-    .action(async ({ dryRun, quiet, ...options }: SetupCommandOptions) => {
-      const plan = await planSetup(options)
+    .action(async ({ ffmpeg: withFfmpeg, dryRun, quiet, ...options }: SetupCommandOptions) => {
+      const libtorch = await planLibtorch(options)
+      const ffmpeg = withFfmpeg ? await planFfmpeg() : undefined
+      const plan = planText(libtorch, ffmpeg)
       if (dryRun) {
-        process.stdout.write(planText(plan))
+        process.stdout.write(plan)
         return
       }
-      if (plan.sources.length > 0) process.stderr.write(planText(plan))
+      if (libtorch.sources.length > 0 || ffmpeg?.sources.length) process.stderr.write(plan)
       const line = new TransferLine(process.stderr, quiet === true)
-      const folder = await setupLibtorch(plan, {
-        onOutput: (chunk) => {
+      const reporting = {
+        onOutput: (chunk: string) => {
           line.clear()
           if (!quiet) process.stderr.write(chunk)
         },
-        onProgress: (progress) => line.update(progress),
+        onProgress: (progress: { file: string; bytes: number; totalBytes: number }) => line.update(progress),
         signal: interrupted(),
-      }).finally(() => line.clear())
-      process.stdout.write(`${folder}\n`)
+      }
+      try {
+        process.stdout.write(`${await setupLibtorch(libtorch, reporting)}\n`)
+        if (ffmpeg) await setupFfmpeg(ffmpeg, reporting)
+      } finally {
+        line.clear()
+      }
     })
 }
 
-function planText({ nvidia, variant, reason, sources, target, freeBytes, present }: SetupPlan): string {
+function planText(libtorch: LibtorchPlan, ffmpeg: FfmpegPlan | undefined): string {
+  const { nvidia, variant, reason, present } = libtorch
   const gpus = nvidia?.gpus
     .map(({ name, memoryBytes }) => `, ${name} with ${megabytes(memoryBytes)}`)
     .join('')
   const rows = [
     ['machine', nvidia ? `NVIDIA driver ${nvidia.driver}${gpus}` : 'no NVIDIA driver'],
-    ['there', present ? `libtorch ${present.version} in ${present.folder}` : 'no libtorch that works'],
+    ['libtorch', present ? `${present.version} in ${present.folder}` : 'none that works'],
     ['variant', `${variant ?? 'any'}: ${reason}`],
-    ...sources.map(({ description }, i) => [i === 0 ? 'from' : 'else from', description]),
-    ['to', sources.length > 0 ? `${target} (${megabytes(freeBytes)} are free)` : 'nothing to do'],
+    ...sourceRows(libtorch, libtorch.freeBytes),
   ]
-  return rows.map(([name = '', text]) => `${name.padEnd(10)}${text}\n`).join('')
+  if (ffmpeg) {
+    const { present } = ffmpeg
+    rows.push([
+      'ffmpeg',
+      present ? `${present.version} in ${present.path} (${present.source})` : 'none that works',
+    ])
+    rows.push(...sourceRows(ffmpeg, libtorch.freeBytes))
+  }
+  return rows.map(([name = '', text]) => `${name.padEnd(13)}${text}\n`).join('')
+}
+
+/** From where and to where; nothing if there is nothing to do. */
+function sourceRows(plan: { sources: readonly Source[]; target: string }, freeBytes: number): string[][] {
+  if (plan.sources.length === 0) return []
+  return [
+    ...plan.sources.map(({ name, description }, i) => [
+      i === 0 ? '  from' : '  else from',
+      `${name}: ${description}`,
+    ]),
+    ['  to', `${plan.target} (${megabytes(freeBytes)} free)`],
+  ]
 }

@@ -32,14 +32,14 @@ export function addonFile(): string {
   }
 }
 
-/** The minor versions of libtorch that there is a core for, such as `2.13`. */
+/** The minor versions of libtorch that have a core, such as `2.13`. */
 export function coreVersions(addon: string): string[] {
   const names = readdirSync(path.dirname(addon))
   return names.flatMap((name) => /^torchreel_core-(.*)\.so$/.exec(name)?.[1] ?? [])
 }
 
 /**
- * The core for a version of libtorch: beside the addon.
+ * The core for a version of libtorch. It lies beside the addon.
  *
  * @throws Error when there is none for its minor version
  */
@@ -51,10 +51,10 @@ export function coreFile(addon: string, version: string): string {
 }
 
 /**
- * Refuses a library whose end is missing: the loader maps it all the same, and the process dies of SIGBUS. Anything else that
- * is wrong with a library the loader says itself.
+ * Refuses a library that is cut off: the loader would map it, and the process would die of SIGBUS. The loader reports all
+ * other defects itself.
  *
- * @throws Error when it is shorter than its own headers (ELF64, little-endian) say
+ * @throws Error when it is shorter than its headers (ELF64, little-endian) state
  */
 export function requireWhole(library: string): void {
   const file = openSync(library, 'r')
@@ -74,19 +74,18 @@ export function requireWhole(library: string): void {
   }
 }
 
-/** Says what was opened, what failed in the loader's own words, and what to type. */
+/** The error for a libtorch or core that does not load: the files, the loader's message, and what to do. */
 export function loadError(cause: Error, libtorch: Libtorch, files: string[]): TorchreelError {
   const { folder, version, source } = libtorch
   const reason = cause.message
   let advice = libtorchAdvice[source]
-  if (/already loaded/.test(reason)) advice = 'One process takes one libtorch.'
+  if (/already loaded/.test(reason)) advice = 'A process can load only one libtorch.'
   else if (/not built together/.test(reason))
     advice = 'Type: npm install torchreel, or in a clone: npm run build'
   else if (/version `GLIBC(XX)?_/.test(reason))
-    advice = `This machine has glibc ${glibcVersion()}: it takes a newer Linux, or \`npm run build\` in a clone.`
+    advice = `glibc ${glibcVersion()} is too old for the prebuilt addon. Use a newer Linux, or build from source: \`npm run build\` in a clone.`
   else if (/lib(cu|nv|nccl)/.test(/^[^:]*/.exec(reason)?.[0].replace(folder, '') ?? ''))
-    advice =
-      'A libtorch for CUDA takes NVIDIA’s libraries, which this brings: npx torchreel setup --variant cu130'
+    advice = 'This libtorch needs NVIDIA’s libraries. Get them with: npx torchreel setup --variant cu130'
   return new TorchreelError(
     'ERR_NATIVE_LOAD',
     `torchreel could not be loaded with libtorch ${version} (found by ${source}): ${reason}\nTried, in this order:\n` +

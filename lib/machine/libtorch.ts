@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
-import { homedir } from 'node:os'
 import path from 'node:path'
 import { TorchreelError } from '../errors.js'
+import { cacheFolder } from './cache.js'
 
 /** The libtorch that `torchreel setup` gets, and the one this package is tested with. */
 export const libtorchVersion = '2.13.0'
@@ -18,32 +18,27 @@ export interface Libtorch {
   readonly source: LibtorchSource
 }
 
-/** What to type when the libtorch of a source does not work. */
+/** What to do when the libtorch of a source does not work. */
 export const libtorchAdvice: Record<LibtorchSource, string> = {
-  option: 'Name another folder in the option libtorch, or leave it out and type: npx torchreel setup',
-  TORCHREEL_LIBTORCH: 'Let TORCHREEL_LIBTORCH name another folder, or unset it and type: npx torchreel setup',
-  cache: 'Get it anew with: npx torchreel setup',
-}
-
-/** Where `torchreel setup` puts things: `$XDG_CACHE_HOME/torchreel`, or `~/.cache/torchreel`. */
-export function cacheFolder(): string {
-  return path.join(process.env.XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'torchreel')
+  option: 'Set the option libtorch to another folder, or leave it out and type: npx torchreel setup',
+  TORCHREEL_LIBTORCH: 'Set TORCHREEL_LIBTORCH to another folder, or unset it and type: npx torchreel setup',
+  cache: 'Get it again with: npx torchreel setup',
 }
 
 /**
- * Where the libtorch of `torchreel setup` lies or leads to, named after the version that this torchreel asks for. A whole
- * `pip install --target`: `torch` lies in it.
+ * The folder of the libtorch that `torchreel setup` gets, named after its version. It holds an archive's `libtorch`, or `torch`
+ * and the other packages of a `pip install --target`, or it is a link to the torch of a Python.
  */
 export function cachedLibtorchFolder(): string {
   return path.join(cacheFolder(), `libtorch-${libtorchVersion}`)
 }
 
 /**
- * Finds libtorch: the option, then `TORCHREEL_LIBTORCH`, then what `torchreel setup` put into its cache. A place that is
- * named but holds no libtorch is an error, not passed over.
+ * Finds libtorch: the option, then `TORCHREEL_LIBTORCH`, then the cache of `torchreel setup`. A named folder without libtorch
+ * is an error; it is not skipped.
  *
- * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a named folder without libtorch, `ERR_LIBTORCH_NOT_FOUND` with every
- * place that was tried and the command that gets it
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a named folder without libtorch; `ERR_LIBTORCH_NOT_FOUND` with every
+ * place that was tried and the command that gets one
  */
 export function findLibtorch(option?: string): Libtorch {
   const named = [
@@ -79,7 +74,7 @@ export function findLibtorch(option?: string): Libtorch {
 export function libtorchIn(folder: string): { folder: string; version: string } | undefined {
   for (const candidate of ['.', 'torch', 'libtorch'].map((name) => path.resolve(folder, name))) {
     if (!existsSync(path.join(candidate, 'lib', 'libtorch_cpu.so'))) continue
-    // One name for one libtorch, whatever links lead to it: a process takes no second one.
+    // Resolved, because a process can load only one libtorch: two links to it must have one name.
     return { folder: realpathSync(candidate), version: versionOf(candidate) }
   }
   return undefined
@@ -88,7 +83,7 @@ export function libtorchIn(folder: string): { folder: string; version: string } 
 /** Why `libtorchIn` found nothing there. */
 function whyNot(folder: string): string {
   try {
-    if (!statSync(folder).isDirectory()) return 'it is no folder'
+    if (!statSync(folder).isDirectory()) return 'it is not a folder'
     return 'neither it nor torch/ or libtorch/ in it has a lib/libtorch_cpu.so'
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
@@ -96,13 +91,13 @@ function whyNot(folder: string): string {
   }
 }
 
-/** The libraries to open, in order. What only the CUDA distribution has is opened where it is there. */
+/** The libraries to open, in order. Those of the CUDA distribution are opened where they exist. */
 export function librariesOf({ folder }: { folder: string }): string[] {
   const names = ['libc10.so', 'libtorch_cpu.so', 'libc10_cuda.so', 'libtorch_cuda.so']
   return names.map((name) => path.join(folder, 'lib', name)).filter((library) => existsSync(library))
 }
 
-/** What a libtorch was built for: `cpu`, `cu130` and so on; `cuda` where it does not say which. */
+/** What a libtorch was built for: `cpu`, `cu130` and so on; `cuda` if its version does not say which. */
 export function variantOf({ folder, version }: { folder: string; version: string }): string {
   const local = /\+(cpu|cu\d+)/.exec(version)?.[1]
   if (local) return local

@@ -5,11 +5,11 @@ import path from 'node:path'
 import { promisify } from 'node:util'
 import { TorchreelError } from '../errors.js'
 
-/** NVIDIA's driver and what it drives. */
+/** NVIDIA's driver and its GPUs. */
 export interface Nvidia {
   /** Such as `580.65.06`. */
   readonly driver: string
-  /** Empty where nvidia-smi is not there to say. */
+  /** Empty without nvidia-smi. */
   readonly gpus: readonly Gpu[]
 }
 
@@ -20,7 +20,7 @@ export interface Gpu {
   readonly computeCapability: number
 }
 
-/** Why torchreel cannot run on such a machine; undefined: it can. */
+/** Why torchreel does not run on a platform. Undefined: it does. */
 export function platformProblem(
   platform: string = process.platform,
   arch: string = process.arch,
@@ -28,7 +28,7 @@ export function platformProblem(
 ): string | undefined {
   if (platform !== 'linux' || arch !== 'x64')
     return `torchreel runs on linux-x64; this is ${platform}-${arch}`
-  if (!glibc) return 'torchreel runs with glibc; this Linux has another libc, such as the musl of Alpine'
+  if (!glibc) return 'torchreel needs glibc; this Linux has another libc, such as musl on Alpine'
   return undefined
 }
 
@@ -48,7 +48,7 @@ export function glibcVersion(): string | undefined {
   return header.glibcVersionRuntime
 }
 
-/** Those of the instruction sets for which libtorch has kernels of their own. */
+/** The instruction sets of this processor that libtorch has kernels for. */
 export function instructionSets(): string[] {
   const flags =
     readFileSync('/proc/cpuinfo', 'utf8')
@@ -58,7 +58,7 @@ export function instructionSets(): string[] {
   return Object.entries(named).flatMap(([flag, name]) => (flags.includes(flag) ? [name] : []))
 }
 
-/** Asks nvidia-smi, else the driver's file in /proc. Undefined: no driver. */
+/** Asks nvidia-smi, else reads the driver's file in /proc. Undefined: no driver. */
 export async function findNvidia(): Promise<Nvidia | undefined> {
   const query = ['--query-gpu=driver_version,name,memory.total,compute_cap', '--format=csv,noheader,nounits']
   for (const command of ['nvidia-smi', '/usr/lib/wsl/lib/nvidia-smi']) {
@@ -85,7 +85,7 @@ export async function findNvidia(): Promise<Nvidia | undefined> {
   }
 }
 
-/** Bytes that may be written below a folder, which need not exist yet. */
+/** Free bytes on the disk of a folder, which need not exist yet. */
 export async function freeBytes(folder: string): Promise<number> {
   for (let existing = path.resolve(folder); ; existing = path.dirname(existing)) {
     const status = await statfs(existing).catch(() => undefined)

@@ -2,7 +2,7 @@ import { addonFile, coreFile, requireWhole } from '../machine/addon_files.js'
 import { librariesOf, libtorchIn } from '../machine/libtorch.js'
 import { run } from './run.js'
 
-/** Runs in the child: with the addon, libtorch and the core as a pipeline opens them; else the libraries alone. */
+/** Runs in the child. With an addon, opens libtorch and the core as a pipeline does; without, the libraries alone. */
 const script = `
 const [addon, core, device, ...libraries] = process.argv.slice(1)
 try {
@@ -10,19 +10,22 @@ try {
     require(addon).load(libraries, core)
     if (device) require(addon).checkDevice(device)
   } else for (const library of libraries) {
-    // What is a library but no addon opens, and then lacks this.
+    // A plain library loads and then fails with "did not self-register": that is success.
     try { process.dlopen({ exports: {} }, library) } catch (error) { if (!/self-register/.test(error.message)) throw error }
   }
 } catch (error) { console.error(error.message); process.exitCode = 1 }`
 
 /**
- * Opens the libtorch in a folder in a child process: one that lacks something, or crashes, does so there.
+ * Opens the libtorch in a folder in a child process, so that a crash ends the child only.
  *
- * @param with.core whether the core must open, too, where there is an addon; else libtorch alone
- * @param with.device a device that must be there, such as `cuda`
- * @throws Error with the loader's words
+ * @param options.core whether to open the core too, if there is an addon
+ * @param options.device a device that must be available, such as `cuda`
+ * @throws Error with the loader's message
  */
-export async function verify(folder: string, { core: withCore = true, device = '' } = {}): Promise<void> {
+export async function tryLibtorch(
+  folder: string,
+  { core: withCore = true, device = '' } = {},
+): Promise<void> {
   const libtorch = libtorchIn(folder)
   if (!libtorch) throw new Error('it holds no lib/libtorch_cpu.so')
   const addon = withCore ? addonIfAny() : undefined
@@ -31,7 +34,7 @@ export async function verify(folder: string, { core: withCore = true, device = '
   await run(process.execPath, ['-e', script, addon ?? '', core, device, ...librariesOf(libtorch)], () => {})
 }
 
-/** A clone that was not built yet has none. */
+/** A clone that is not built yet has none. */
 function addonIfAny(): string | undefined {
   try {
     return addonFile()

@@ -7,12 +7,13 @@ import { PassThrough, type Readable, type Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { unlessAborted } from '../abort.js'
 import { TorchreelError } from '../errors.js'
+import { cacheFolder } from '../machine/cache.js'
 
 /** An ffmpeg that was found and has answered. */
 export interface Ffmpeg {
   /** Absolute path of the executable. */
   readonly path: string
-  /** As it names itself, such as `7.0.2-static`. */
+  /** As ffmpeg states it, such as `7.0.2-static`. */
   readonly version: string
   /** Where it was found. */
   readonly source: FfmpegSource
@@ -32,8 +33,9 @@ export type FfmpegSource =
   | 'ffmpeg-static'
   | 'PATH'
   | '@ffmpeg-installer/ffmpeg'
+  | 'torchreel setup'
 
-/** A place to look, and what stands there: a file to try, or the reason why there is none. */
+/** A place to look: a file to try, or the reason why there is none. */
 interface Candidate {
   readonly source: FfmpegSource
   readonly path?: string
@@ -43,7 +45,7 @@ interface Candidate {
 const answerTimeoutMs = 10_000
 const stderrTailLength = 4096
 
-/** What has answered, by path. A failure is not kept: the next call tries again. */
+/** Answers by path. A failure is not kept: the next call tries again. */
 const answers = new Map<string, Promise<Answer>>()
 
 const running = new Set<ChildProcess>()
@@ -51,10 +53,15 @@ process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
 })
 
+/** The folder of the ffmpeg that `torchreel setup` gets. */
+export function ffmpegFolder(): string {
+  return join(cacheFolder(), 'ffmpeg')
+}
+
 /**
  * Finds ffmpeg: `option`, then `FFMPEG_PATH` or `FFMPEG_BIN`, then the package ffmpeg-static, then `PATH`, then the
- * package @ffmpeg-installer/ffmpeg. What the caller or the environment names is taken or refused, never passed over;
- * the others are tried in turn, and one that lacks the encoders is passed over.
+ * package @ffmpeg-installer/ffmpeg, then the cache of `torchreel setup`. An ffmpeg that the caller or the environment names is
+ * used or refused. The others are tried in turn; one that lacks the encoders is skipped.
  *
  * @param option path of an ffmpeg, or its name on `PATH`
  * @param encoders it must have one of these
@@ -75,8 +82,8 @@ export async function findFfmpeg(
     try {
       if (source === '@ffmpeg-installer/ffmpeg') await makeExecutable(path)
       const answer = await unlessAborted(ask(path), signal)
-      if (encoders.some((name) => answer.encoders.has(name))) return { path, source, ...answer }
-      tried.push(`${source}: ${path} has no encoder ${encoders.join(' or ')}`)
+      requireEncoder(answer, encoders)
+      return { path, source, ...answer }
     } catch (error) {
       signal?.throwIfAborted()
       tried.push(`${source}: ${path}: ${error instanceof Error ? error.message : error}`)
@@ -85,9 +92,25 @@ export async function findFfmpeg(
   throw new TorchreelError(
     'ERR_ENCODER_NOT_FOUND',
     `no usable ffmpeg was found. Tried:\n${tried.map((line) => `  - ${line}\n`).join('')}` +
-      'Install one with `npm install ffmpeg-static` or `apt install ffmpeg`, or set FFMPEG_PATH to one.',
+      'Get one with `npx torchreel setup`, `npm install ffmpeg-static` or `apt install ffmpeg`, or set FFMPEG_PATH to one.',
     { parameter: 'ffmpeg', expected: `an ffmpeg with ${encoders.join(' or ')}`, received: option },
   )
+}
+
+/**
+ * Runs an executable to see whether it is an ffmpeg that writes mp4.
+ *
+ * @throws Error with the reason why it is not
+ */
+export async function tryFfmpeg(path: string): Promise<Answer> {
+  const answer = await ask(path)
+  requireEncoder(answer, ['libx264'])
+  return answer
+}
+
+function requireEncoder(answer: Answer, encoders: readonly string[]): void {
+  if (!encoders.some((name) => answer.encoders.has(name)))
+    throw new Error(`it has no encoder ${encoders.join(' or ')}`)
 }
 
 async function* candidates(option: string | undefined): AsyncGenerator<Candidate> {
@@ -103,10 +126,11 @@ async function* candidates(option: string | undefined): AsyncGenerator<Candidate
       const facade = createRequire(require.resolve('@ffmpeg-installer/ffmpeg/package.json'))
       return facade.resolve(`@ffmpeg-installer/${process.platform}-${process.arch}/package.json`)
     })
+    yield { source: 'torchreel setup', path: join(ffmpegFolder(), 'ffmpeg') }
   }
 }
 
-/** A path as it is; a bare name wherever `PATH` has it. */
+/** A path as it is; a bare name in every folder of `PATH` that has it. */
 async function* byName(source: FfmpegSource, name: string): AsyncGenerator<Candidate> {
   if (name.includes(sep)) {
     yield { source, path: resolve(name) }
@@ -143,7 +167,7 @@ function packaged(source: FfmpegSource, locate: (require: NodeJS.Require) => str
   return { source, reason: 'not installed' }
 }
 
-/** What the package's own install script would do, which npm may have blocked. */
+/** Does what the package's install script does, because npm may have blocked that script. */
 async function makeExecutable(path: string): Promise<void> {
   if (!(await isExecutable(path))) await chmod(path, 0o755).catch(() => {})
 }

@@ -17,7 +17,7 @@ test('87: only what runs: the compiled library, prebuilds, graphs, shapes, what 
   const allowed = [
     /^(package\.json|README\.md|LICENSE|CHANGELOG\.md)$/,
     /^dist\/[\w/]+\.(js|d\.ts)$/,
-    /^prebuilds\/linux-x64\/(torchreel\.node|torchreel_(core|cuda)-\d+\.\d+\.so)$/,
+    /^prebuilds\/linux-x64\/(torchreel\.glibc\.node|torchreel_(core|cuda)-\d+\.\d+\.so)$/,
     /^models\/graphs\/(README\.md|manifest\.json|[\w.-]+\/(text_encoder|unet|vae)\.pt)$/,
     /^models\/shapes\/[\w/]+\.(json|txt|safetensors|md|png)$/,
     /^models\/((export|compile_denoiser)\.py|requirements(-compile)?\.txt|README\.md|definitions\/\w+\.py)$/,

@@ -19,8 +19,14 @@ export function startProgram(body: string, parameters: string[] = []) {
 }
 
 /** Starts `node` and gathers what it says. */
-export function startNode(parameters: string[], environment: NodeJS.ProcessEnv = process.env) {
-  const child = spawn(process.execPath, parameters, { stdio: ['ignore', 'pipe', 'pipe'], env: environment })
+export function startNode(
+  parameters: string[],
+  environment: NodeJS.ProcessEnv = process.env,
+  folder: string = process.cwd(),
+) {
+  const child = spawn(process.execPath, parameters, {
+    ...{ stdio: ['ignore', 'pipe', 'pipe'], env: environment, cwd: folder },
+  })
   let stdout = ''
   let stderr = ''
   child.stdout.on('data', (chunk: Buffer) => {

@@ -58,7 +58,7 @@ describe('finding ffmpeg', () => {
       ]) {
         await assert.rejects(call, (error: Error & { code?: string }) => {
           assert.equal(error.code, 'ERR_ENCODER_NOT_FOUND')
-          assert.ok(error.message.includes(`option: ${path} has no encoder ${encoders}`), error.message)
+          assert.ok(error.message.includes(`option: ${path}: it has no encoder ${encoders}`), error.message)
           return true
         })
       }

@@ -3,33 +3,18 @@ import path from 'node:path'
 import { unpack } from '../files/zip.js'
 import { type Download, download, patience } from '../hub/download.js'
 import { get } from '../hub/http.js'
-import { cacheFolder, libtorchVersion } from '../machine/libtorch.js'
+import { cacheFolder } from '../machine/cache.js'
+import { libtorchVersion } from '../machine/libtorch.js'
+import type { Reporting, Source } from './install.js'
 import { run } from './run.js'
 import type { Variant } from './variant.js'
 
-/** Hears how a source gets on. */
-export interface Reporting {
-  /** What a program that was started says. */
-  onOutput: (chunk: string) => void
-  onProgress: (progress: { file: string; bytes: number; totalBytes: number }) => void
-  signal?: AbortSignal | undefined
-}
-
-/** Where a libtorch can come from. */
-export interface Source {
-  readonly name: 'pip' | 'archive' | 'file' | 'python'
-  /** In words, before anything is done. */
-  readonly description: string
-  /** Puts a libtorch into a folder that does not exist yet. */
-  get(folder: string, reporting: Reporting): Promise<void>
-}
-
-/** Packages that torch needs to be imported, which makes `models/export.py` run on the same folder. */
+/** What `import torch` needs, so that `models/export.py` runs on the same folder. */
 const pythonPackage = 'typing-extensions'
 
 /**
  * `pip install --target`: obeys the user's indexes, mirrors and certificates, and checks their hashes. The torch wheel is a
- * whole libtorch. That for CUDA finds NVIDIA's libraries in packages of their own, so it comes with what it depends on.
+ * whole libtorch. The wheel for CUDA needs NVIDIA's libraries, which are packages of their own, so its dependencies come too.
  */
 export function pip(variant: Variant): Source {
   const index = `https://download.pytorch.org/whl/${variant}`
@@ -37,7 +22,7 @@ export function pip(variant: Variant): Source {
     variant === 'cpu'
       ? ['--no-deps', `torch==${libtorchVersion}`, pythonPackage]
       : [`torch==${libtorchVersion}+${variant}`]
-  // Added to the user's: an index has several builds of one version, and this one has the wanted.
+  // An extra index, not a replacement: this is the one that has this variant's builds.
   const parameters = ['-m', 'pip', 'install', ...requirements, '--extra-index-url', index]
   return {
     name: 'pip',
@@ -53,18 +38,18 @@ export function pip(variant: Variant): Source {
   }
 }
 
-/** The official archives whose hashes are known: as other projects that pin them have them, independently. */
+/** The official archives whose sha256 is known: other projects pin the same, independently. */
 const knownArchives: { readonly [variant in Variant]?: { size: number; hash: string } } = {
   cpu: { size: 126_385_248, hash: 'edbf4cbed78433d803e90a65f1752e57783d164bce66c95c0872b2ab8f5c159e' },
   cu130: { size: 500_687_821, hash: '945c5a3d946a28b387ad9dc9fddda7ba03e35fae1375b84ebff15df789436f82' },
 }
 
-/** `TORCHREEL_LIBTORCH_MIRROR`: where the archives lie, in place of `https://download.pytorch.org/libtorch`. */
+/** `TORCHREEL_LIBTORCH_MIRROR`: where to get the archives instead of `https://download.pytorch.org/libtorch`. */
 export function archiveMirror(): string | undefined {
   return process.env.TORCHREEL_LIBTORCH_MIRROR?.replace(/\/+$/, '') || undefined
 }
 
-/** The official archive: resumed where it broke off, checked by sha256 where that is known, else by its CRCs. */
+/** The official archive: resumed where it broke off, checked by sha256 if that is known, else by its CRCs. */
 export function archive(variant: Variant): Source {
   const base = archiveMirror() ?? 'https://download.pytorch.org/libtorch'
   const name = `libtorch-shared-with-deps-${libtorchVersion}+${variant}.zip`
@@ -78,7 +63,7 @@ export function archive(variant: Variant): Source {
         size: await sizeOf(new URL(url), signal),
         hash: undefined,
       }
-      // Not in the folder: what has come stays for the next attempt.
+      // Not in the folder, so that the next attempt can resume.
       const file = path.join(cacheFolder(), name)
       const onBytes = (bytes: number) => onProgress({ file: name, bytes, totalBytes: size })
       const job: Download = { url: new URL(url), file, size, hash, patience, onBytes, signal }
@@ -97,7 +82,7 @@ export function file(from: string): Source {
   }
 }
 
-/** The torch of an installed Python, which stays where it is: a link leads to it. */
+/** The torch of an installed Python. It stays where it is; the folder becomes a link to it. */
 export function python(): Source {
   const script =
     'import importlib.util as u; s = u.find_spec("torch"); print(list(s.submodule_search_locations)[0] if s else "")'
@@ -122,7 +107,7 @@ async function unpackInto(folder: string, file: string, { onProgress }: Reportin
   )
 }
 
-/** Of a file on a server. */
+/** The size of a file on a server, in bytes. */
 async function sizeOf(url: URL, signal: AbortSignal | undefined): Promise<number> {
   const response = await get(url, { headers: { range: 'bytes=0-0' }, signal, stallMs: patience.stallMs })
   response.destroy()

