@@ -9,6 +9,9 @@ from torch import nn
 from .autoencoder_kl import AutoencoderKL, AutoencoderKLConfiguration
 from .clip_text import CLIPTextConfiguration, CLIPTextModel
 from .unet3d import UNet3DConditionModel, UNet3DConfiguration
+from .wan.causal_vae import AutoencoderKLWan, AutoencoderKLWanConfiguration
+from .wan.transformer import WanTransformer3DConfiguration, WanTransformer3DModel
+from .wan.umt5 import UMT5Configuration, UMT5EncoderModel
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,13 @@ class Family:
 
 NETWORKS: Mapping[str, Network] = {
     "AutoencoderKL": Network(AutoencoderKLConfiguration, AutoencoderKL),
+    "AutoencoderKLWan": Network(AutoencoderKLWanConfiguration, AutoencoderKLWan),
     "CLIPTextModel": Network(CLIPTextConfiguration, CLIPTextModel),
+    "UMT5EncoderModel": Network(UMT5Configuration, UMT5EncoderModel),
     "UNet3DConditionModel": Network(UNet3DConfiguration, UNet3DConditionModel),
+    "WanTransformer3DModel": Network(
+        WanTransformer3DConfiguration, WanTransformer3DModel, ("time_embedder", "scale_shift_table", "norm2")
+    ),
 }
 """By the class that published configs name."""
 
@@ -38,6 +46,10 @@ FAMILIES = (
     Family(
         ("TextToVideoSDPipeline", "VideoToVideoSDPipeline"),
         {"text_encoder": "CLIPTextModel", "unet": "UNet3DConditionModel", "vae": "AutoencoderKL"},
+    ),
+    Family(
+        ("WanPipeline", "WanVideoToVideoPipeline"),
+        {"text_encoder": "UMT5EncoderModel", "transformer": "WanTransformer3DModel", "vae": "AutoencoderKLWan"},
     ),
 )
 

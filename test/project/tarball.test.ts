@@ -18,9 +18,9 @@ test('87: only what runs: the compiled library, prebuilds, graphs, shapes, what 
     /^(package\.json|README\.md|LICENSE|CHANGELOG\.md)$/,
     /^dist\/[\w/]+\.(js|d\.ts)$/,
     /^prebuilds\/linux-x64\/(torchreel\.glibc\.node|torchreel_(core|cuda)-\d+\.\d+\.so)$/,
-    /^models\/graphs\/(README\.md|manifest\.json|[\w.-]+\/(text_encoder|unet|vae)\.pt)$/,
+    /^models\/graphs\/(README\.md|manifest\.json|[\w.-]+\/(text_encoder|transformer|unet|vae)\.pt)$/,
     /^models\/shapes\/[\w/]+\.(json|txt|safetensors|md|png)$/,
-    /^models\/((export|compile_denoiser)\.py|requirements(-compile)?\.txt|README\.md|definitions\/\w+\.py)$/,
+    /^models\/((export|compile_denoiser)\.py|requirements(-compile)?\.txt|README\.md|definitions\/(wan\/)?\w+\.py)$/,
     /^docs\/[\w-]+\.(md|png|svg)$/,
     /^examples\/\w+\.[cm]js$/,
   ]
@@ -32,7 +32,7 @@ test('87: only what runs: the compiled library, prebuilds, graphs, shapes, what 
 
 test('87: everything that runs is in it', () => {
   const manifest = JSON.parse(readFileSync(`${repository}models/graphs/manifest.json`, 'utf8'))
-  const graphs = JSON.stringify(manifest).match(/[\w.-]+\/(text_encoder|unet|vae)\.pt/g) ?? []
+  const graphs = JSON.stringify(manifest).match(/[\w.-]+\/(text_encoder|transformer|unet|vae)\.pt/g) ?? []
   assert.ok(graphs.length >= 6)
   const needed = [
     ...[

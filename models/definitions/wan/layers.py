@@ -1,0 +1,19 @@
+"""Layers that Wan's networks share."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..layers import uses_onednn
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / √(mean(x²) + eps) · weight over the last axis; the mean is float32 whatever x is."""
+    return torch.rms_norm(x, [x.size(-1)], weight, eps)
+
+
+def linear_gelu_tanh(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """gelu(x·Wᵀ + b), the gelu that is made with a hyperbolic tangent."""
+    if uses_onednn(x, weight):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
+    return torch.ops.aten.gelu_(F.linear(x, weight, bias), approximate="tanh")
