@@ -11,8 +11,9 @@ import {
 import type { TextualInversion } from './adapters/textual_inversion.js'
 import { resolveDevice } from './addon/device.js'
 import { chooseSeed } from './addon/generator.js'
+import { loadNative } from './addon/load.js'
 import { type PipelineMemory, pipelineMemory } from './addon/memory.js'
-import { loadNative, NativePipeline } from './addon/native_pipeline.js'
+import { NativePipeline } from './addon/native_pipeline.js'
 import { guidancePerCall } from './call/guidance.js'
 import { type DecodedFrame, Job, ProgressClock } from './call/job.js'
 import { needsFiles, type PreparedCall, prepareFiles } from './call/preparation.js'
@@ -180,16 +181,15 @@ export class TextToVideoPipeline implements AsyncDisposable {
     }
     const native = await NativePipeline.open(
       {
-        textEncoder: checkpoint.files.textEncoder,
-        unet: checkpoint.files.denoiser,
-        vae: checkpoint.files.vae,
+        family: checkpoint.model.family.name,
+        networks: checkpoint.files,
         compiledDenoiser:
           compiledDenoiser && nativeCompiledDenoiser(compiledDenoiser, checkpoint.model.latentChannels),
         device,
         dtype,
         offload: checked.offload,
-        scalingFactor: checkpoint.model.latentScale[0] as number,
-        latentChannels: checkpoint.model.latentChannels,
+        latentScale: [...checkpoint.model.latentScale],
+        latentMean: [...checkpoint.model.latentMean],
         threads: checked.threads,
         captureGraph: checked.captureGraph,
         maxHeader: limits.headerBytes,
@@ -398,8 +398,6 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const warnings = [...this.warnings, ...(source?.warnings ?? [])]
     const request = requestOf(call, source, program, seeds, {
       ...{ tokenizer: this.#tokenizer, vaeScale: this.#checkpoint.model.vaeScale, warnings },
-      // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
-      decodeChunk: this.device === 'cpu' ? 1 : 4,
     })
     const compiled = this.#compiledDenoiser
     if (compiled && source) requireCompiledSize(compiled, call)

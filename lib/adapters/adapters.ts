@@ -1,5 +1,6 @@
 import path from 'node:path'
-import type { NativeAdaptation, NativePipeline } from '../addon/native_pipeline.js'
+import type { NativeAdaptation } from '../addon/interface.js'
+import type { NativePipeline } from '../addon/native_pipeline.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { suggestion } from '../checks/suggestion.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
@@ -133,8 +134,8 @@ export class Adapters {
 
   async #apply(next: State): Promise<void> {
     const networks = this.#checkpoint.model.family.components
-    const adaptations = describeAdaptations(next, networks.find(({ tokenTable }) => tokenTable)?.tokenTable)
-    await this.#native.adapt({ text_encoder: adaptations.textEncoder, unet: adaptations.denoiser })
+    const tokenTable = networks.find((network) => network.tokenTable)?.tokenTable
+    await this.#native.adapt(describeAdaptations(next, tokenTable))
     this.#state = next
     this.#setTokens(next)
   }

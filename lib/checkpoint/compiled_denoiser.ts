@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import path from 'node:path'
-import type { NativeCompiledDenoiser } from '../addon/native_pipeline.js'
+import type { NativeCompiledDenoiser } from '../addon/interface.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import type { CheckedGenerateOptions } from '../options/call.js'
 import type { SourceWishes } from '../video/read/source_video.js'
