@@ -1,9 +1,7 @@
-// What the pool for large tensors saves (native/core/process/cpu_memory): page faults, time of the processor,
-// memory.
+// Measures the gain of the memory pool (native/core/process/cpu_memory): page faults, processor time, memory.
 //   pool NETWORK GRAPH WEIGHTS TEXT_SIZE pool|malloc
 // NETWORK: unet (guidance, 8 frames of 32 × 32 latents) or vae (one frame of 32 × 32 latents). Prints JSON:
-// of each of three calls the page faults and the seconds of the processor, and the most memory that was
-// resident.
+// the page faults and processor seconds of each of three calls, and the peak resident memory.
 
 #include <ATen/ops/randn.h>
 #include <ATen/ops/scalar_tensor.h>
