@@ -1,7 +1,9 @@
-// Measures the gain of the memory pool (native/core/process/cpu_memory): page faults, processor time, memory.
+// The savings of the pool for large tensors (native/core/process/cpu_memory): page faults, processor time,
+// memory.
 //   pool NETWORK GRAPH WEIGHTS TEXT_SIZE pool|malloc
 // NETWORK: unet (guidance, 8 frames of 32 × 32 latents) or vae (one frame of 32 × 32 latents). Prints JSON:
-// the page faults and processor seconds of each of three calls, and the peak resident memory.
+// for each of three calls the page faults and the seconds of the processor, and the most memory that was
+// resident.
 
 #include <ATen/ops/randn.h>
 #include <ATen/ops/scalar_tensor.h>

@@ -95,7 +95,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
   }
 
   /** The options with which a caller may replace the config's spacing. */
-  protected readonly accepts: readonly ('timesteps' | 'sigmas')[] = []
+  protected readonly takes: readonly ('timesteps' | 'sigmas')[] = []
 
   /**
    * Makes the program of a run of `steps` steps.
@@ -126,7 +126,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
   protected abstract write(builder: ProgramBuilder, run: Run): void
 
   #checkTimesteps(timesteps: readonly number[], steps: number, sigmas: readonly number[] | undefined): void {
-    this.#checkAccepted('timesteps', timesteps)
+    this.#checkTakes('timesteps', timesteps)
     if (sigmas !== undefined) throw invalidArgument('timesteps', 'omitted if sigmas are given', timesteps)
     const { num_train_timesteps, ...config } = this.settings
     const last = (num_train_timesteps as number) - 1
@@ -144,15 +144,15 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
   }
 
   #checkSigmas(sigmas: readonly number[], steps: number): void {
-    this.#checkAccepted('sigmas', sigmas)
+    this.#checkTakes('sigmas', sigmas)
     const fits = (value: number, i: number) =>
       Number.isFinite(value) && value >= 0 && value < (sigmas[i - 1] ?? Infinity)
     if (Array.isArray(sigmas) && sigmas.length === steps + 1 && sigmas.every(fits)) return
     throw invalidArgument('sigmas', `${steps + 1} falling numbers, one per step and one for the end`, sigmas)
   }
 
-  #checkAccepted(option: 'timesteps' | 'sigmas', value: unknown): void {
-    if (!this.accepts.includes(option)) throw invalidArgument(option, `omitted for ${this.name}`, value)
+  #checkTakes(option: 'timesteps' | 'sigmas', value: unknown): void {
+    if (!this.takes.includes(option)) throw invalidArgument(option, `omitted for ${this.name}`, value)
   }
 }
 

@@ -27,7 +27,7 @@ export type DDPMConfig = ConfigOf<typeof options>
 
 /** Denoising diffusion probabilistic models: Ho et al. 2020, https://arxiv.org/abs/2006.11239, equations 6 and 7. */
 export class DDPMScheduler extends ConfiguredScheduler<typeof options> {
-  protected override readonly accepts = ['timesteps'] as const
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<DDPMConfig> = {}, carried: Carried = {}) {

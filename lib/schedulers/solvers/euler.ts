@@ -31,7 +31,7 @@ export type EulerDiscreteConfig = ConfigOf<typeof options>
 
 /** Euler's method in σ: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2 without churn. */
 export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> {
-  protected override readonly accepts = ['timesteps', 'sigmas'] as const
+  protected override readonly takes = ['timesteps', 'sigmas'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<EulerDiscreteConfig> = {}, carried: Carried = {}) {

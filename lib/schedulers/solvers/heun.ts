@@ -21,7 +21,7 @@ export type HeunDiscreteConfig = ConfigOf<typeof options>
  * for the last step, which ends at σ = 0.
  */
 export class HeunDiscreteScheduler extends ConfiguredScheduler<typeof options> {
-  protected override readonly accepts = ['timesteps'] as const
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<HeunDiscreteConfig> = {}, carried: Carried = {}) {

@@ -29,7 +29,7 @@ export type LCMConfig = ConfigOf<typeof distilledOptions>
 
 /** Multistep latent consistency sampling: Luo et al. 2023, https://arxiv.org/abs/2310.04378, algorithm 3. */
 export class LCMScheduler extends ConfiguredScheduler<typeof distilledOptions> {
-  protected override readonly accepts = ['timesteps'] as const
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<LCMConfig> = {}, carried: Carried = {}) {

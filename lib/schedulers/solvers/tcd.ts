@@ -12,7 +12,7 @@ export type TCDConfig = ConfigOf<typeof distilledOptions>
  * algorithm 4. `eta` is the paper's γ. It has the options of {@link LCMScheduler}, but does not limit the sample.
  */
 export class TCDScheduler extends ConfiguredScheduler<typeof distilledOptions> {
-  protected override readonly accepts = ['timesteps'] as const
+  protected override readonly takes = ['timesteps'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<TCDConfig> = {}, carried: Carried = {}) {

@@ -41,7 +41,7 @@ export type UniPCMultistepConfig = ConfigOf<typeof options>
  * current sample is corrected first, then the next one is predicted.
  */
 export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options> {
-  protected override readonly accepts = ['sigmas'] as const
+  protected override readonly takes = ['sigmas'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<UniPCMultistepConfig> = {}, carried: Carried = {}) {
