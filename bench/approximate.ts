@@ -5,7 +5,7 @@ import { digits, seconds, table } from './report.js'
 import { judged, type ShapesPrompt, shapesPrompts } from './shapes_prompts.js'
 import { type Spread, spread } from './statistics.js'
 
-/** Ways to make a video with less work than `steps` steps of DPM-Solver++ with guidance in each; those come first. */
+/** Ways to make a video with less work. The first is the exact one: `steps` guided steps of DPM-Solver++. */
 function savings(steps: number): [name: string, options: GenerateOptions][] {
   const fewer = [15, 10, 8, 6].filter((fewer) => fewer < steps)
   const schedulers = ['dpmsolver-multistep', 'unipc', 'euler', 'ddim']
@@ -40,22 +40,22 @@ function savings(steps: number): [name: string, options: GenerateOptions][] {
   ]
 }
 
-/** What one way of saving gave. */
+/** The results of one way. */
 export interface Saving {
   readonly name: string
   /** The denoising loop, in milliseconds. */
   readonly loop: Spread
-  /** Against the exact frames. */
+  /** Compared with the exact frames. */
   readonly psnr: Spread
   readonly ssim: Spread
-  /** Against frames of many steps, to which the exact ones are an approximation, too. */
+  /** Compared with frames of many steps, which the exact ones also only approximate. */
   readonly convergedPsnr: Spread
   readonly convergedSsim: Spread
-  /** Of what prompts for `shapes` say, how much is seen; NaN for other models. */
+  /** The fraction of the prompt's properties that the video shows, for `shapes`. NaN for other models. */
   readonly right: number
 }
 
-/** Makes the same videos in all ways, by turns: the prompts of `shapes`, or one prompt with as many seeds. */
+/** Makes the same videos in all ways, in turns: the prompts of `shapes`, or one prompt with several seeds. */
 export async function approximate(
   { folder, trustGraph }: BenchModel,
   task: { prompt: string; steps: number; videos: number; call: GenerateOptions; pipeline: PipelineOptions },
@@ -123,7 +123,7 @@ async function make(pipeline: TextToVideoPipeline, prompt: string, options: Gene
   return { video, loopMs: denoised - encoded }
 }
 
-/** Medians, and of what is seen how near the farthest video is. */
+/** Medians. The worst video is in parentheses. */
 export function approximateTable(savings: readonly Saving[]): string {
   const decibels = (number: number) => (number === Infinity ? 'equal' : `${number.toFixed(1)} dB`)
   const near = ({ median, lowest }: Spread, unit: (number: number) => string) =>

@@ -9,7 +9,7 @@ const left = 170
 const barWidth = 620
 const rowHeight = 44
 
-/** An SVG of bars: each contestant's first video by stage, from the start of the process to the file. */
+/** A bar chart as SVG: each contestant's first video by stage, from the start of the process to the file. */
 export function chart({ results, task }: Contest): string {
   const longest = Math.max(...results.map(({ startToFile }) => startToFile.median))
   const scale = (milliseconds: number) => (milliseconds / longest) * barWidth

@@ -8,11 +8,11 @@ import { type Contestant, compiled, type Observed, peer, torchreel, variants } f
 import { median, type Spread, spread } from './statistics.js'
 import type { MeasuredVideo, Task } from './task.js'
 
-/** The stages of a video whose file is the first of its process, in order. */
+/** The stages of a process's first video, in order. */
 export const stages = ['start', 'import', 'load', 'encode', 'denoise', 'decode', 'write'] as const
 export type Stage = (typeof stages)[number]
 
-/** What one contestant did, in milliseconds and bytes. */
+/** The results of one contestant, in milliseconds and bytes. */
 export interface Result {
   readonly name: string
   readonly versions: string
@@ -20,17 +20,17 @@ export interface Result {
   readonly cold: Readonly<Record<Stage, Spread>>
   /** From the start of the process to the file. */
   readonly startToFile: Spread
-  /** Later videos of the process; a call is all but writing the file. */
+  /** Later videos of the process. A call includes everything but writing the file. */
   readonly warm: Readonly<Record<'encode' | 'loop' | 'step' | 'decode' | 'call' | 'write', Spread>>
   readonly firstStep: Spread
   readonly peakBytes: Spread
   readonly deviceBytes: Spread | undefined
   readonly pageFaultsPerStep: Spread
-  /** Of the processors' time, what other programs took: a measure is worth what this is near 0. */
+  /** The fraction of processor time that other programs used. A measurement is reliable only if it is near 0. */
   readonly elsewhere: Spread
   readonly eventLoopDelay: { readonly p50: number; readonly p99: number; readonly max: number } | undefined
   /**
-   * FLOP/s of the loop over the machine's product rate: of the network as it is defined, and of what torchreel computes.
+   * FLOP/s of the loop divided by the machine's product rate: for the network as defined, and for the work that torchreel does.
    */
   readonly rate: { readonly defined: number; readonly computed: number | undefined }
 }
@@ -40,35 +40,35 @@ export interface Contest {
   readonly task: Omit<Task, 'started' | 'output' | 'model'> & { readonly model: string }
   readonly flop: Readonly<Record<'step' | 'textEncoder' | 'decode', Count>>
   readonly results: readonly Result[]
-  /** Of each other contestant over torchreel. */
+  /** Times of each other contestant divided by torchreel's. */
   readonly ratios: readonly {
     readonly peer: string
     readonly loop: number
     readonly call: number
     readonly startToFile: number
-    /** torchreel's peak over the peer's. */
+    /** torchreel's peak divided by the peer's. */
     readonly peakMemory: number
-    /** The largest difference of a pixel's value, of 255. */
+    /** The largest difference of a pixel's value, out of 255. */
     readonly pixels: number
   }[]
 }
 
-/** What is measured: whether beside peers, and how often. */
+/** The contestants, and how often each runs. */
 export interface ContestOptions {
-  /** A Python that has diffusers; undefined: no peer. */
+  /** A Python with diffusers. Undefined: no peer. */
   readonly peer: string | undefined
-  /** Which peers. */
+  /** The kinds of peers. */
   readonly eager: boolean
   readonly compile: boolean
   /** Names of {@link variants}. */
   readonly variants: readonly string[]
-  /** A package of the UNet's step to run in place of its graph, as one more contestant. */
+  /** A compiled denoiser, as one more contestant. */
   readonly compiledDenoiser: string | undefined
-  /** Processes of each contestant. */
+  /** Processes per contestant. */
   readonly rounds: number
 }
 
-/** Lets torchreel and its peers make the same videos, in processes that take turns. */
+/** Makes the same videos with torchreel and its peers, in processes that take turns. */
 export async function contest(
   model: BenchModel,
   task: Omit<Task, 'started' | 'output' | 'model' | 'trustGraph'>,
@@ -77,7 +77,7 @@ export async function contest(
   const contestants: Contestant[] = [torchreel]
   for (const name of options.variants) {
     const variant = variants[name]
-    if (!variant) throw new Error(`no variant ${name}: there are ${Object.keys(variants).join(', ')}`)
+    if (!variant) throw new Error(`unknown variant ${name}; use one of ${Object.keys(variants).join(', ')}`)
     contestants.push(variant)
   }
   if (options.compiledDenoiser) contestants.push(...compiled(options.compiledDenoiser, task.device))
@@ -99,7 +99,7 @@ export async function contest(
     }
     const flop = counts(model, task)
     const results = contestants.map(({ name }, index) =>
-      resultOf(name, measured[index] as Observed[], flop.step, product),
+      summarise(name, measured[index] as Observed[], flop.step, product),
     )
     const [own, ...peers] = results as [Result, ...Result[]]
     const frames = await Promise.all(contestants.map((_, index) => readFile(frameFile(index))))
@@ -121,7 +121,7 @@ export async function contest(
   }
 }
 
-/** FLOP of one step, of both prompts and of all frames. */
+/** FLOP of one step, of encoding both prompts and of decoding all frames. */
 export function counts(model: BenchModel, task: Pick<Task, 'frames' | 'width' | 'height'>): Contest['flop'] {
   const scale = 2 ** (model.vae.block_out_channels.length - 1)
   const side = (pixels: number | undefined) => (pixels ? pixels / scale : model.unet.sample_size)
@@ -134,10 +134,10 @@ export function counts(model: BenchModel, task: Pick<Task, 'frames' | 'width' | 
   }
 }
 
-function resultOf(name: string, processes: readonly Observed[], step: Count, product: ProductRate): Result {
+function summarise(name: string, processes: readonly Observed[], step: Count, product: ProductRate): Result {
   const first = processes[0] as Observed
   const cold = processes.map((process) => process.videos[0] as MeasuredVideo)
-  // Without warm-up there is only the first.
+  // With --runs 0 there is only the first video.
   const warm = processes.flatMap((process) =>
     process.videos.length > 1 ? process.videos.slice(1) : process.videos,
   )

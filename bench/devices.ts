@@ -1,6 +1,6 @@
-// node build/bench/devices.js: the same video on every device, in every type and from recorded steps, beside the CPU's in float32.
-// Parity: ‖latents − CPU's‖ / ‖CPU's‖, and the largest and the mean difference of a byte of the frames. Times: the
-// least of `runs` calls, in milliseconds.
+// node build/bench/devices.js: compares the same video on every device, in every dtype and with recorded steps, with the
+// CPU's in float32. Parity: ‖latents − CPU's‖ / ‖CPU's‖, and the largest and the mean difference of the frames' bytes.
+// Times: the shortest of `runs` calls, in milliseconds.
 import { TextToVideoPipeline, type Video } from 'torchreel'
 import { checkDevice } from '#dist/addon/device.js'
 
@@ -17,7 +17,7 @@ function isThere(device: string): boolean {
   }
 }
 
-/** The video, and the least time of each stage. */
+/** The video, and the shortest time of each stage. */
 async function measure(device: string, dtype: 'float32' | 'float16' | 'bfloat16', captureGraph = false) {
   const pipeline = await TextToVideoPipeline.fromPretrained('shapes', { device, dtype, captureGraph })
   try {

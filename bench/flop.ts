@@ -1,9 +1,9 @@
 /**
- * Counts the floating-point operations of the networks from the values in their configs: products only, of weights and of
- * attention, each of a multiplication and an addition. What is left out (norms, activations, sums) is below 1%.
+ * Counts the floating-point operations of the networks from the values in their configs. Counts products only, of weights and
+ * of attention, with one multiplication and one addition each. All else (norms, activations, sums) is below 1%.
  */
 
-/** The keys of unet/config.json that count. */
+/** The relevant keys of unet/config.json. */
 export interface UNetWidths {
   readonly in_channels: number
   readonly out_channels: number
@@ -15,7 +15,7 @@ export interface UNetWidths {
   readonly attention_head_dim: number
 }
 
-/** The keys of vae/config.json that count. */
+/** The relevant keys of vae/config.json. */
 export interface VaeWidths {
   readonly out_channels: number
   readonly latent_channels: number
@@ -25,30 +25,30 @@ export interface VaeWidths {
   readonly use_post_quant_conv: boolean
 }
 
-/** The keys of text_encoder/config.json that count. */
+/** The relevant keys of text_encoder/config.json. */
 export interface TextEncoderWidths {
   readonly hidden_size: number
   readonly intermediate_size: number
   readonly num_hidden_layers: number
 }
 
-/** What a network works on. */
+/** The size of a network's input. */
 export interface LatentSize {
   readonly frames: number
   readonly height: number
   readonly width: number
 }
 
-/** How much a network computes. */
+/** The amount of work of a network. */
 export interface Count {
-  /** As the architecture is defined: every item, every frame and every step by itself. */
+  /** As the architecture is defined: for every item, every frame and every step. */
   readonly flop: number
   /**
-   * What torchreel computes of it for the same numbers; the keys and values of the text are no part of a step. A convolution
-   * counts as it is defined, however it is carried out.
+   * The part that torchreel computes for the same result. The keys and values of the text do not belong to a step. A
+   * convolution counts as defined, with any algorithm.
    */
   readonly computed: number
-  /** Numbers in the weights that products are made with. */
+  /** The number of weights that take part in products. */
   readonly weights: number
 }
 
@@ -57,14 +57,14 @@ class Products {
   computed = 0
   weights = 0
 
-  /** Each of `weights` numbers is multiplied with `times` others; torchreel does it `computedTimes`. */
+  /** Counts `weights` numbers, each multiplied `times` times by definition, and `computedTimes` times by torchreel. */
   multiply(weights: number, times: number, computedTimes = times): void {
     this.weights += weights
     this.flop += 2 * weights * times
     this.computed += 2 * weights * computedTimes
   }
 
-  /** softmax(Q·Kᵀ)·V without its weights: `queries` to `keys` tokens, `channels` wide over all heads, in `sequences`. */
+  /** softmax(Q·Kᵀ)·V without its weights: `queries` × `keys` tokens, `channels` in all heads together, `sequences` times. */
   attend(queries: number, keys: number, channels: number, sequences: number, computed = sequences): void {
     this.flop += 4 * queries * keys * channels * sequences
     this.computed += 4 * queries * keys * channels * computed
@@ -72,10 +72,10 @@ class Products {
 }
 
 /**
- * One call of the UNet, as its definition has it: the text's keys and values for each frame, a pair's halves apart.
+ * One call of the UNet. By definition, the text's keys and values are computed for each frame, and a pair's halves separately.
  *
  * @param size of the latents
- * @param guided whether it is a pair, for classifier-free guidance
+ * @param guided whether it is a pair of prompts, for classifier-free guidance
  * @param textTokens tokens of a prompt
  */
 export function unetCount(widths: UNetWidths, size: LatentSize, guided: boolean, textTokens = 77): Count {
@@ -87,7 +87,7 @@ export function unetCount(widths: UNetWidths, size: LatentSize, guided: boolean,
   const first = channels[0] as number
   const time = 4 * first
   let { height, width } = size
-  let shared = true // up to the first text both halves of a pair are one
+  let shared = true // both halves of a pair are equal before the first text layer
   const tokens = () => frames * height * width
   const multiply = (weights: number, times: number) =>
     count.multiply(weights, items * times, (shared ? 1 : items) * times)
@@ -99,11 +99,11 @@ export function unetCount(widths: UNetWidths, size: LatentSize, guided: boolean,
   const spatialTransformer = (channels: number) => {
     const inner = Math.floor(channels / head) * head
     const positions = height * width
-    multiply(channels * inner + 4 * inner ** 2, tokens()) // into the block, self-attention
+    multiply(channels * inner + 4 * inner ** 2, tokens()) // proj_in, self-attention
     count.attend(positions, positions, inner, items * frames, (shared ? 1 : items) * frames)
     shared = false
     count.multiply(2 * widths.cross_attention_dim * inner, items * frames * textTokens, 0)
-    multiply(2 * inner ** 2 + 12 * inner ** 2 + inner * channels, tokens()) // cross-attention, feed-forward, out
+    multiply(2 * inner ** 2 + 12 * inner ** 2 + inner * channels, tokens()) // cross-attention, feed-forward, proj_out
     count.attend(positions, textTokens, inner, items * frames)
   }
   const layer = (channels: number, outChannels: number, attention: boolean) => {
@@ -154,7 +154,7 @@ export function unetCount(widths: UNetWidths, size: LatentSize, guided: boolean,
   return count
 }
 
-/** Encoding so many prompts. */
+/** Encoding this many prompts. */
 export function textEncoderCount(widths: TextEncoderWidths, prompts: number, textTokens = 77): Count {
   const count = new Products()
   const { hidden_size: channels, intermediate_size: inner, num_hidden_layers: layers } = widths

@@ -1,16 +1,16 @@
 /**
- * Measures torchreel as a user's program would run it, each time in a process of its own.
+ * Measures torchreel as a user's program would run it, each time in a new process.
  *
  *     npm run bench -- --model MODEL [--peer PYTHON [--compile] [--no-eager]]   one video: stages, rates, memory
  *     npm run bench -- scaling --model MODEL                       several sizes: time per TFLOP, memory
  *     npm run bench -- start                                       import, and start to first step
- *     npm run bench -- approximate --model MODEL [--videos N]      what is saved and lost by less exact videos
- *     npm run bench -- pool --model MODEL                          what the pool for large tensors saves
- *     npm run bench -- parts                                       the networks' layers beside plain ones
+ *     npm run bench -- approximate --model MODEL [--videos N]      time and quality of the approximate savings
+ *     npm run bench -- pool --model MODEL                          gain of the memory pool
+ *     npm run bench -- parts                                       layers compared with plain PyTorch
  *
- * MODEL is a checkpoint's folder, or random-64, random-128 or random-320: random weights of these first widths, made in
- * build/bench/models with `python3`. PYTHON is one that has diffusers and torch. Further options are below; results
- * are printed, and written to --output as result.json, result.md and chart.svg.
+ * MODEL is a checkpoint's folder, or random-64, random-128 or random-320: a UNet of this first width with random weights,
+ * made in build/bench/models with `python3`. PYTHON must have diffusers and torch. Further options are below. Results are
+ * printed, and written to --output as result.json, result.md and chart.svg.
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -39,15 +39,15 @@ const { values, positionals } = parseArgs({
     height: { type: 'string' },
     seed: { type: 'string', default: '0' },
     guidance: { type: 'string', default: '9' },
-    videos: { type: 'string', default: '24' }, // of `approximate`
-    runs: { type: 'string', default: '3' }, // videos after the first of a process
-    rounds: { type: 'string', default: '3' }, // processes of each contestant
+    videos: { type: 'string', default: '24' }, // for `approximate`
+    runs: { type: 'string', default: '3' }, // videos of a process after the first
+    rounds: { type: 'string', default: '3' }, // processes per contestant
     device: { type: 'string', default: 'cpu' },
     dtype: { type: 'string' },
     offload: { type: 'string', default: 'none' },
     'capture-graph': { type: 'boolean', default: false },
-    variant: { type: 'string', multiple: true, default: [] }, // beside it: capture-graph, offload
-    'compiled-denoiser': { type: 'string' }, // beside it: with this package
+    variant: { type: 'string', multiple: true, default: [] }, // more contestants: capture-graph, offload
+    'compiled-denoiser': { type: 'string' }, // one more contestant, with this file
     threads: { type: 'string' },
     libtorch: { type: 'string' },
     peer: { type: 'string' },
@@ -100,7 +100,7 @@ async function starting() {
 
 async function lessExact() {
   const { prompt, steps, videos } = values
-  // The guidance that is given, else the model's own.
+  // Default: the model's own guidance.
   const given = process.argv.some((word) => word.startsWith('--guidance'))
   const guidanceScale = given ? settings.guidanceScale : undefined
   const sizes = { frames: Number(values.frames), width: number(values.width), height: number(values.height) }
@@ -126,7 +126,7 @@ async function layers() {
 }
 
 function model() {
-  if (!values.model) throw new Error('--model is needed: a folder, random-64, random-128 or random-320')
+  if (!values.model) throw new Error('--model is required: a folder, random-64, random-128 or random-320')
   return benchModel(values.model)
 }
 
@@ -138,7 +138,7 @@ const modes = {
   pool: pooled,
   parts: layers,
 }
-if (!(mode in modes)) throw new Error(`no mode ${mode}: there are ${Object.keys(modes).join(', ')}`)
+if (!(mode in modes)) throw new Error(`unknown mode ${mode}; use one of ${Object.keys(modes).join(', ')}`)
 const { json, text, svg } = await (modes[mode as keyof typeof modes] as typeof video)()
 await mkdir(values.output, { recursive: true })
 await writeFile(path.join(values.output, 'result.json'), `${JSON.stringify(json, null, 2)}\n`)

@@ -4,7 +4,7 @@ import path from 'node:path'
 import type { TextEncoderWidths, UNetWidths, VaeWidths } from './flop.js'
 import { python, repository } from './processes.js'
 
-/** Architectures to make checkpoints of, with random weights: text-to-video-ms-1.7b itself, and narrower ones. */
+/** Architectures of the checkpoints with random weights: text-to-video-ms-1.7b itself, and narrower ones. */
 const architectures: Readonly<
   Record<string, { unet: number[]; vae: number[]; text: number; layers: number }>
 > = {
@@ -13,23 +13,23 @@ const architectures: Readonly<
   'random-320': { unet: [320, 640, 1280, 1280], vae: [128, 256, 512, 512], text: 1024, layers: 23 },
 }
 
-/** That of text-to-video-ms-1.7b, whose graphs are in the repository; the others get graphs of their own. */
+/** The architecture of text-to-video-ms-1.7b, whose graphs are in the repository. The others export their own graphs. */
 const published = 'random-320'
 
-/** A checkpoint that is there, and what counts of its configs. */
+/** A checkpoint on disk, and the relevant values of its configs. */
 export interface BenchModel {
   readonly folder: string
-  /** sample_size: the side of the latents that it was trained on. */
+  /** sample_size: the side of the latents in training. */
   readonly unet: UNetWidths & { readonly sample_size: number }
   readonly vae: VaeWidths
   readonly textEncoder: TextEncoderWidths & { readonly max_position_embeddings: number }
-  /** Whether it brings graphs of its own, which were exported here. */
+  /** Whether it has graphs of its own, exported here. */
   readonly trustGraph: boolean
 }
 
 /**
- * A checkpoint by its folder, or one of random weights by its architecture's name, which is made in build/bench/models
- * when it is asked for first: `random-64`, `random-128`, `random-320`.
+ * Finds a checkpoint by its folder, or by the name of a random one: `random-64`, `random-128`, `random-320`. Makes a random
+ * one in build/bench/models on first use.
  */
 export async function benchModel(name: string): Promise<BenchModel> {
   const folder = name in architectures ? await madeCheckpoint(name) : path.resolve(name)
@@ -64,7 +64,7 @@ async function madeCheckpoint(name: string): Promise<string> {
   return folder
 }
 
-/** Unless they are there, and no older than those of the repository, which change when the networks' definitions do. */
+/** Exports the graphs, unless they exist and are newer than the repository's, which change with the networks' definitions. */
 async function exportGraphs(folder: string): Promise<void> {
   const graphs = path.join(folder, 'graphs')
   const changed = (manifest: string) =>
@@ -78,7 +78,7 @@ async function exportGraphs(folder: string): Promise<void> {
   await python('models/export.py', [folder])
 }
 
-/** Configs in the published layout. Tokenizer and scheduler are those of the tests' checkpoint, which are the published ones. */
+/** Configs in the published layout. Tokenizer and scheduler come from the tests' checkpoint, which has the published ones. */
 async function writeConfigs(name: string, folder: string): Promise<void> {
   const { unet, vae, text, layers } = architectures[name] as (typeof architectures)[string]
   const tiny = path.join(repository, 'test', 'fixtures', 'tiny', 'checkpoint')

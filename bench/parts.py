@@ -1,4 +1,4 @@
-"""Micro-benchmarks: each layer that was made faster beside the plain way to compute the same.
+"""Micro-benchmarks: compares each optimised layer with the plain way to compute the same.
 
     PYTHONPATH=<folder that holds torch> python3 bench/parts.py [--channels 128] [--frames 8] [--side 32] [--calls 9]
 
@@ -36,7 +36,7 @@ def randomized(network: nn.Module) -> nn.Module:
 
 
 def parts(channels: int, frames: int, side: int) -> dict[str, tuple[Way, Way]]:
-    """Each part's plain way and ours; x is (1, F, H, W, C) as ours has it, planes (F, C, H, W) as the plain one does."""
+    """Each part in the plain way and in ours. x is (1, F, H, W, C), our layout; planes is (F, C, H, W), the plain one."""
     x = torch.randn(1, frames, side, side, channels)
     planes = x[0].permute(0, 3, 1, 2).contiguous()
     tokens = x.view(frames, side * side, channels)
@@ -51,7 +51,7 @@ def parts(channels: int, frames: int, side: int) -> dict[str, tuple[Way, Way]]:
         return F.linear(hidden * F.gelu(gates), out.weight, out.bias)
 
     def chunked_feed_forward() -> Tensor:
-        step = max(256, (1 << 20) // (4 * channels))  # as the UNet's transformers take them
+        step = max(256, (1 << 20) // (4 * channels))  # the chunk size of the UNet's transformers
         return torch.cat([feed_forward(chunk) for chunk in tokens.view(-1, channels).split(step)]).view(tokens.shape)
 
     convolution = randomized(TemporalConvolution(channels, 32))
@@ -123,7 +123,7 @@ def parts(channels: int, frames: int, side: int) -> dict[str, tuple[Way, Way]]:
 
 
 def measure(ways: tuple[Way, Way], calls: int) -> list[float]:
-    """Medians in milliseconds; the first call of each warms up and is not counted."""
+    """Medians in milliseconds. The first call of each is a warm-up and does not count."""
     times: list[list[float]] = [[], []]
     results = [way() for way in ways]
     error = (results[0] - results[1]).abs().max() / results[0].abs().max()

@@ -1,4 +1,4 @@
-"""The measured program in Python: the same videos by an installed diffusers. See task.ts for what it takes and prints.
+"""The measured program in Python: makes the same videos with diffusers. task.ts defines its input and output.
 
     python bench/peer.py TASK      TASK: a Task as JSON; with "compile": true the UNet goes through torch.compile
 """
@@ -47,7 +47,7 @@ def main() -> None:
     load_ms = milliseconds() - at
 
     def settle() -> None:
-        """Waits for the device, so that times are of work and not of orders: at the ends of stages only."""
+        """Waits for the device at the end of a stage, so that times include the work and not only its launch."""
         if device.startswith("cuda"):
             torch.cuda.synchronize()
 

@@ -1,11 +1,11 @@
-/** How near two videos of one size are: rgb24, (frames, height, width, 3). */
+/** A video for comparison: rgb24, (frames, height, width, 3). */
 export interface Video {
   readonly width: number
   readonly height: number
   readonly data: Uint8Array
 }
 
-/** Peak signal-to-noise ratio in dB over all values; Infinity where they are equal. */
+/** Peak signal-to-noise ratio in dB over all values. Infinity if they are equal. */
 export function psnr({ data: one }: Video, { data: other }: Video): number {
   let squares = 0
   for (let at = 0; at < one.length; at++) squares += ((one[at] as number) - (other[at] as number)) ** 2
@@ -17,8 +17,8 @@ const stride = 4
 const [c1, c2] = [(0.01 * 255) ** 2, (0.03 * 255) ** 2]
 
 /**
- * Structural similarity (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861) of the luma, the mean over windows of
- * 8 × 8 pixels, four apart, of all frames; 1 where they are equal.
+ * Structural similarity (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861) of the luma: the mean over all frames and
+ * windows of 8 × 8 pixels, four pixels apart. 1 if they are equal.
  */
 export function ssim(one: Video, other: Video): number {
   const { width, height } = one

@@ -3,7 +3,7 @@ import type { BenchModel } from './models.js'
 import { output, repository } from './processes.js'
 import { megabytes, table } from './report.js'
 
-/** Of one process: three calls of a network. See pool.cc. */
+/** The output of one process, for three calls of a network. See pool.cc. */
 interface PoolRun {
   readonly network: 'unet' | 'vae'
   readonly memory: 'malloc' | 'pool'
@@ -11,7 +11,7 @@ interface PoolRun {
   readonly peakBytes: number
 }
 
-/** The UNet and the VAE with the pool for large tensors and without, each in processes of its own, by turns. */
+/** Runs the UNet and the VAE with and without the memory pool, each in a new process, in turns. */
 export async function pool(model: BenchModel, rounds: number): Promise<PoolRun[]> {
   const runs: PoolRun[] = []
   const program = path.join(repository, 'build', 'cmake', 'bench', 'pool')
@@ -21,7 +21,7 @@ export async function pool(model: BenchModel, rounds: number): Promise<PoolRun[]
         const graph = path.join(model.folder, 'graphs', `${network}.pt`)
         const weights = path.join(model.folder, network, 'diffusion_pytorch_model.safetensors')
         const size = String(model.unet.cross_attention_dim)
-        // As the addon has it: threads that wait sleep soon.
+        // As the addon sets it: idle threads sleep soon.
         const environment = { GOMP_SPINCOUNT: '3000' }
         const printed = await output(program, [network, graph, weights, size, memory], environment)
         runs.push({ network, memory, ...(JSON.parse(printed) as Pick<PoolRun, 'calls' | 'peakBytes'>) })
@@ -31,7 +31,7 @@ export async function pool(model: BenchModel, rounds: number): Promise<PoolRun[]
   return runs
 }
 
-/** The first and the third call, all rounds side by side. */
+/** The first and the third call, with all rounds side by side. */
 export function poolTable(runs: readonly PoolRun[]): string {
   const rows = [
     ['unet', 0, 'UNet, first step'],

@@ -10,7 +10,7 @@ const run = promisify(execFile)
 /** The repository, seen from build/bench. */
 export const repository = fileURLToPath(new URL('../../', import.meta.url))
 
-/** Runs a command and gives what it printed. What it says on stderr is shown only if it fails. */
+/** Runs a command and returns its stdout. Shows its stderr only if it fails. */
 export async function output(
   command: string,
   parameters: readonly string[],
@@ -29,19 +29,19 @@ export async function output(
   }
 }
 
-/** Runs a script with `python3` and the Python part of the libtorch that `torchreel setup` got. */
+/** Runs a script with `python3` and the Python part of the libtorch that `torchreel setup` installed. */
 export async function python(script: string, parameters: readonly string[]): Promise<string> {
   const libtorch = await output(process.execPath, [path.join(repository, 'dist', 'cli', 'main.js'), 'setup'])
   const environment = { PYTHONPATH: path.dirname(libtorch.trim()) }
   return output('python3', ['-W', 'ignore', path.join(repository, script), ...parameters], environment)
 }
 
-/** What a process measured, and what of the processors' time meanwhile went elsewhere, 0 to 1. */
+/** The measurements of a process, and the fraction of processor time that went to other programs, 0 to 1. */
 export interface Observed extends Measured {
   readonly elsewhere: number
 }
 
-/** Who makes a video. */
+/** A program that makes videos. */
 export interface Contestant {
   readonly name: string
   measure(task: Omit<Task, 'started'>): Promise<Observed>
@@ -52,13 +52,13 @@ export const torchreel: Contestant = {
   measure: (task) => measured(process.execPath, [`${repository}build/bench/program.js`], task),
 }
 
-/** torchreel with other options than the task's, measured beside it. */
+/** torchreel with other options than the task's, as one more contestant. */
 export const variants: Readonly<Record<string, Contestant>> = {
   'capture-graph': variant('captureGraph', { captureGraph: true }),
   offload: variant("offload 'model'", { offload: 'model' }),
 }
 
-/** torchreel with the UNet's step from a package that models/export.py --compile wrote; on a GPU, recorded as well. */
+/** torchreel with a compiled denoiser from models/export.py --compile; on a GPU also with recorded steps. */
 export function compiled(file: string, device: string): Contestant[] {
   const compiledDenoiser = path.resolve(file)
   const recorded = variant('compiledDenoiser and captureGraph', { compiledDenoiser, captureGraph: true })
@@ -69,7 +69,7 @@ function variant(name: string, change: Partial<Task>): Contestant {
   return { name: `torchreel, ${name}`, measure: (task) => torchreel.measure({ ...task, ...change }) }
 }
 
-/** diffusers in a Python that has it. */
+/** diffusers, in a Python that has it. */
 export function peer(python: string, compile: boolean): Contestant {
   return {
     name: compile ? 'diffusers, torch.compile' : 'diffusers',
@@ -86,7 +86,7 @@ async function measured(command: string, program: string[], task: object): Promi
   return { ...measured, elsewhere: Math.max(0, elsewhere) }
 }
 
-/** Of all processors since the machine was started, in milliseconds. */
+/** The busy time of all processors since the machine started, in milliseconds. */
 function processorTimes(): { busy: number; all: number } {
   const times = cpus().map(({ times }) => times)
   const busy = times.reduce((sum, { user, nice, sys, irq }) => sum + user + nice + sys + irq, 0)

@@ -1,6 +1,6 @@
 /**
- * The measured program: what a user's program does, in a process of its own. It makes a video writes it to a file,
- * first cold and then warm, and prints what it saw as JSON: a {@link Measured}.
+ * The measured program. It does what a user's program does, in a process of its own: it makes videos and writes them to
+ * files, first cold and then warm. It prints its measurements as JSON: a {@link Measured}.
  *
  *     node build/bench/program.js TASK      TASK: a Task as JSON
  */
@@ -13,7 +13,7 @@ const task = JSON.parse(process.argv[2] as string) as Task
 const clock = () => performance.now()
 const sinceStart = () => Date.now() - task.started
 
-/** How often the event loop's delay is looked at, in milliseconds: seldom enough not to be felt by what is measured. */
+/** The interval at which the event loop's delay is sampled, in milliseconds. Long enough not to disturb the measurement. */
 const interval = 10
 
 let at = clock()
@@ -41,12 +41,12 @@ for (let run = 0; run <= task.runs; run++) {
   let denoised = started
   let decoded = started
   const steps: number[] = []
-  // Another prompt each time: an encoding that was kept would not be measured.
+  // Another prompt each time, because embeddings of known prompts are cached.
   const video = await pipeline.generate(run === 0 ? task.prompt : `${task.prompt}, take ${run}`, {
     ...{ steps: task.steps, frames: task.frames, seed: task.seed, guidanceScale: task.guidanceScale },
     ...(task.width && { width: task.width }),
     ...(task.height && { height: task.height }),
-    // The way to a file that is soonest there. Later videos are saved when they are made: no encoder takes part in their times.
+    // The fastest way to a finished file. Later videos are saved afterwards, so that no encoder affects their times.
     ...(run === 0 && { output: { path: task.output, overwrite: true } }),
     onProgress: ({ stage, step, steps: of }) => {
       const now = clock()
@@ -54,7 +54,7 @@ for (let run = 0; run <= task.runs; run++) {
       if (stage === 'encode' && step === of) encoded = denoised = now
       if (stage !== 'denoise' || step === 0) return
       if (run === 0 && step === 1) firstStepMs = sinceStart()
-      steps.push(now - denoised) // the first holds the text's keys and values
+      steps.push(now - denoised) // the first includes the text's keys and values
       denoised = now
     },
   })

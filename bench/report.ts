@@ -8,7 +8,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')
 }
 
-/** Three digits that count. */
+/** Rounds to three significant digits. */
 export function digits(number: number): string {
   if (!Number.isFinite(number)) return '—'
   return Math.abs(number) >= 100 ? String(Math.round(number)) : String(Number(number.toPrecision(3)))
@@ -18,13 +18,13 @@ export const seconds = (milliseconds: number) =>
   milliseconds < 1000 ? `${digits(milliseconds)} ms` : `${digits(milliseconds / 1000)} s`
 export const megabytes = (bytes: number) => `${Math.round(bytes / 1e6)} MB`
 
-/** The median, and from where to where the numbers reach where they differ. */
+/** The median, and the lowest and the highest value if they differ. */
 function shown({ median, lowest, highest }: Spread, unit: (number: number) => string): string {
   const [low, high] = [unit(lowest), unit(highest)]
   return low === high ? unit(median) : `${unit(median)} (${low} – ${high})`
 }
 
-/** What was measured, on what, with which command. */
+/** The heading: subject, machine and command. */
 export function heading(
   what: string,
   { processor, cores, memoryBytes }: Machine,
@@ -41,7 +41,7 @@ export function heading(
   ].join('\n')
 }
 
-/** All that a contest gave, as Markdown. */
+/** The complete result of a contest, as Markdown. */
 export function report(contest: Contest, command: string): string {
   const { results, flop } = contest
   const row = (name: string, cell: (result: Result) => string) => [name, ...results.map(cell)]
@@ -83,7 +83,7 @@ export function report(contest: Contest, command: string): string {
   const what = `${task.model}: ${task.frames} frames${size}, ${task.steps} steps with guidance, ${task.dtype}, ${task.device}`
   return [
     heading(what, machine, machine.product, command),
-    'Medians, and in parentheses the lowest and the highest.',
+    'Medians; the lowest and the highest are in parentheses.',
     table(['', ...results.map(({ name, versions }) => `${name} (${versions})`)], rows),
     `TFLOP: a step ${tera(flop.step.flop)} (computed: ${tera(flop.step.computed)}), the prompts ` +
       `${tera(flop.textEncoder.flop)}, decoding ${tera(flop.decode.flop)} (computed: ${tera(flop.decode.computed)}).`,

@@ -8,10 +8,10 @@ import { digits, megabytes, seconds, table } from './report.js'
 import { median } from './statistics.js'
 import type { MeasuredVideo, Task } from './task.js'
 
-/** One size of work and what it took. */
+/** One size of work and its cost. */
 export interface Cost {
   readonly frames: number
-  /** Pixels of a side. */
+  /** Width and height in pixels. */
   readonly size: number
   readonly steps: number
   readonly loopMs: number
@@ -22,14 +22,14 @@ export interface Cost {
 
 type Settings = Omit<Task, 'started' | 'output' | 'model' | 'trustGraph' | 'frames' | 'steps'>
 
-/** Frames, sides and steps around a middle, each varied alone. */
+/** Frames, sizes and steps around a middle, each varied alone. */
 const works = [
   ...[4, 8, 16].map((frames) => ({ frames, size: 192, steps: 2 })),
   ...[128, 256].map((size) => ({ frames: 8, size, steps: 2 })),
   ...[1, 4].map((steps) => ({ frames: 8, size: 192, steps })),
 ]
 
-/** Makes warm videos of several sizes, each in a process of its own. */
+/** Makes warm videos of several sizes, each size in a new process. */
 export async function scaling(model: BenchModel, settings: Settings): Promise<Cost[]> {
   const scratch = await mkdtemp(path.join(tmpdir(), 'torchreel-bench-'))
   const costs: Cost[] = []

@@ -1,6 +1,6 @@
 /**
- * Measures how often `shapes` draws what a prompt says: every prompt of shapes_prompts.json once, its number the seed,
- * judged by test/support/shapes_judge.ts. Prints a table for the model card, and each prompt that went wrong.
+ * Measures how often the videos of `shapes` match their prompts. Uses every prompt of shapes_prompts.json once, with its number
+ * as the seed; test/support/shapes_judge.ts judges. Prints a table for the model card, and each failure.
  *
  *     npx tsc -p bench && node build/bench/shapes_accuracy.js [--model models/shapes] [--steps N] [--frames N]
  *         [--guidance N] [--every N --from M]

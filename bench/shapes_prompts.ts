@@ -7,18 +7,18 @@ import { repository } from './processes.js'
 export type Property = keyof Sight
 export const properties = ['colour', 'background', 'motion', 'shape', 'size'] as const
 
-/** What a prompt says, null where it leaves a property to the seed. */
+/** The properties in a prompt. Null: the seed decides. */
 export type ShapesPrompt = { readonly [Name in Property]: Sight[Name] | null } & {
   readonly prompt: string
   readonly heldOut: boolean
 }
 
-/** 240 prompts for `shapes`; the number of each is its seed. */
+/** 240 prompts for `shapes`. The number of each is its seed. */
 export async function shapesPrompts(): Promise<ShapesPrompt[]> {
   return JSON.parse(await readFile(path.join(repository, 'bench', 'shapes_prompts.json'), 'utf8'))
 }
 
-/** Of each property that the prompt says, what the video shows. */
+/** The video's value of each property in the prompt. */
 export function judged(
   wish: ShapesPrompt,
   video: Clip,

@@ -5,13 +5,13 @@ import { output, repository, torchreel } from './processes.js'
 import { seconds, table } from './report.js'
 import { type Spread, spread } from './statistics.js'
 
-/** How long it takes to begin, in milliseconds. */
+/** Start times in milliseconds. */
 export interface Start {
-  /** `import 'torchreel'` in a process that has imported nothing. */
+  /** `import 'torchreel'` in a new process. */
   readonly import: Spread
-  /** Node.js itself, to the first line of a program. */
+  /** Node.js alone, up to the first line of a program. */
   readonly node: Spread
-  /** The model that comes with the package: from the start of the process to the end of the first denoising step. */
+  /** The model in the package: from the start of the process to the end of the first denoising step. */
   readonly firstStep: Spread
   readonly load: Spread
 }
@@ -21,7 +21,7 @@ const importProgram = `
   await import('torchreel')
   console.log(JSON.stringify([started, performance.now() - started]))`
 
-/** Starts processes one after the other, after one that fills the system's caches. */
+/** Starts processes one after the other. The first one fills the system's caches and does not count. */
 export async function start(rounds: number): Promise<Start> {
   const scratch = await mkdtemp(path.join(tmpdir(), 'torchreel-bench-'))
   const imports: [number, number][] = []

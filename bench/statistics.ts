@@ -1,4 +1,4 @@
-/** The middle of some numbers and how far they reach. */
+/** The median of some numbers, the lowest and the highest. */
 export interface Spread {
   readonly median: number
   readonly lowest: number

@@ -1,4 +1,4 @@
-// A pipeline is loaded once and makes many videos; progress, time limits, the same seed for two schedulers.
+// Loads a pipeline once and makes several videos: progress, a time limit, and the same seed with two schedulers.
 import { EulerDiscreteScheduler, TextToVideoPipeline } from 'torchreel'
 
 const [folder = '.', steps = '25'] = process.argv.slice(2)

@@ -1,5 +1,5 @@
-// An HTTP server with one pipeline: GET /?prompt=a+red+circle answers with an mp4. Calls wait their turn; whoever hangs up
-// frees the place within one step.
+// An HTTP server with one pipeline: GET /?prompt=a+red+circle answers with an mp4. Calls run one after the other. If a
+// client disconnects, its call ends within one step.
 import http from 'node:http'
 import { TextToVideoPipeline, TorchreelError } from 'torchreel'
 

@@ -1,4 +1,4 @@
-// CommonJS: frames as they are decoded, then all of them as a webm that is streamed to a file.
+// CommonJS: prints each frame as it is decoded, then streams a webm to a file.
 const { createWriteStream } = require('node:fs')
 const { pipeline: pump } = require('node:stream/promises')
 const { generate, TextToVideoPipeline } = require('torchreel')

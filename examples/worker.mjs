@@ -1,4 +1,4 @@
-// Two worker threads, each with a pipeline of its own, which share the mapped weights; the main thread has nothing to do.
+// Two worker threads with one pipeline each. The pipelines share the mapped weights, and the main thread stays idle.
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { TextToVideoPipeline } from 'torchreel'
 

@@ -1,8 +1,8 @@
 """Compiles the UNet's step with AOTInductor: machine code for one size, device and dtype, and no weights.
 
-What comes of it is a package (.pt2) with a shared library that the core loads in place of the graph's `forward`. The
-library names its constants as the graph does, and the core hands it the weights that it placed. On a CPU it calls the
-operators of the core by name.
+The result is a package (.pt2) with a shared library, which the core runs instead of the graph's `forward`. The library's
+constants have the names of the graph's parameters, and the core passes it the weights that it has placed. On a CPU the
+library calls the core's operators by name.
 """
 
 import io
@@ -19,15 +19,15 @@ from definitions.unet3d import UNet3DConditionModel, UNet3DConfiguration
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 INSTRUCTION_SET = re.compile(r"sse|ssse|avx|fma|f16c|bmi|amx|gfni|vaes|vpclmulqdq")
-"""How flags in /proc/cpuinfo begin that the compiler takes as leave to use more instructions."""
+"""Prefixes of the flags in /proc/cpuinfo that allow the compiler to use more instructions."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a step is compiled for. It fits nothing else."""
+    """The only case that the compiled step is for."""
 
     graph: str
-    """sha256 of the graph whose `forward` it stands for."""
+    """sha256 of the graph whose `forward` it replaces."""
     device: str
     """cpu or cuda"""
     dtype: str
@@ -39,21 +39,21 @@ class Wanted:
     scale: int
     """Pixels per latent in each direction."""
     tokens: int
-    """L, of each prompt"""
+    """L, the tokens of a prompt"""
     guidance: bool
-    """Whether each call is for the pair of the negative prompt and the prompt, or for the prompt alone."""
+    """True: each call is for the pair of negative prompt and prompt. False: for the prompt alone."""
 
 
 def instruction_sets() -> list[str]:
-    """What the compiled code may use of this machine's processor."""
+    """The instruction sets of this machine's processor that the compiled code may use."""
     flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return sorted(flag for flag in flags[1].split() if INSTRUCTION_SET.match(flag)) if flags else []
 
 
 def network_of(configuration: UNet3DConfiguration, wanted: Wanted) -> UNet3DConditionModel:
-    """The network with random weights, since Inductor computes with ones that are all the same at once.
+    """The network with random weights: Inductor would fold weights that are all equal into the code.
 
-    They are laid out as the core hands them over: on a GPU with channels last.
+    They have the core's memory layout, which is channels last on a GPU.
     """
     with torch.device("meta"):
         network = UNet3DConditionModel(configuration).to(DTYPES[wanted.dtype])
@@ -67,19 +67,19 @@ def network_of(configuration: UNet3DConfiguration, wanted: Wanted) -> UNet3DCond
 
 
 def compile_denoiser(configuration: UNet3DConfiguration, wanted: Wanted) -> bytes:
-    """The package. Takes minutes, a C++ compiler, and for CUDA a GPU of the kind that it is for.
+    """Compiles the package. Needs minutes, a C++ compiler, and for CUDA a GPU of the same kind.
 
-    Raises RuntimeError, or what Inductor has of its own, where there is no such device or no compiler.
+    Raises RuntimeError or one of Inductor's own errors if there is no such device or no compiler.
     """
     import torch._inductor  # not needed for anything else here, and slow to import
 
     about = {**asdict(wanted), "torch": torch.__version__, "instructionSets": instruction_sets()}
     options = {
         "aot_inductor.package_constants_in_so": False,
-        "always_keep_tensor_constants": True,  # small ones, too: no weight becomes code
-        "aot_inductor.embed_kernel_binary": True,  # one file holds all: kernels of a GPU, too
-        "cpp.dynamic_threads": True,  # as many as the pipeline has, not as this process
-        "aot_inductor.precompile_headers": False,  # more work for one package, and files that stay
+        "always_keep_tensor_constants": True,  # no weight becomes code, not even a small one
+        "aot_inductor.embed_kernel_binary": True,  # GPU kernels are in the same file
+        "cpp.dynamic_threads": True,  # the pipeline's thread count, not this process's
+        "aot_inductor.precompile_headers": False,  # slower for a single package, and leaves files behind
         "aot_inductor.metadata": {"torchreel": json.dumps(about)},
     }
     device, dtype = wanted.device, DTYPES[wanted.dtype]

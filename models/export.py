@@ -5,7 +5,7 @@ are bound to it by name when it is loaded. Archives are the same byte for byte o
 
     python models/export.py CHECKPOINT_FOLDER                  # for a checkpoint of your own: CHECKPOINT_FOLDER/graphs
     python models/export.py CHECKPOINT_FOLDER --output models/graphs --name modelscope-1.7b
-    python models/export.py --check models/graphs              # are these the graphs that the sources export?
+    python models/export.py --check models/graphs              # compare the graphs with a new export
     python models/export.py CHECKPOINT_FOLDER --compile unet.pt2 --device cuda    # the UNet's step as machine code
 """
 
@@ -34,7 +34,7 @@ TORCH = "2.13.0"
 """The version that makes the archives whose checksums are in the manifest."""
 
 ALIGNMENT = 64
-"""Of every record's data in an archive, in bytes, so that it can be mapped into memory."""
+"""The alignment of every record's data in an archive, in bytes, so that it can be mapped into memory."""
 
 CONSTANTS = re.compile(rb"(?:^  \w+ : Final\[.*\n)+", re.MULTILINE)
 """Consecutive declarations of constants in the code of an archive."""
@@ -94,11 +94,11 @@ def script_all(graphs: Sequence[tuple[str, Any]]) -> list[bytes]:
 
 
 def canonical_archive(archive: bytes) -> bytes:
-    """Rewrites a TorchScript archive without what differs from machine to machine and from run to run.
+    """Rewrites a TorchScript archive so that it is the same on every machine and in every run.
 
-    Dropped: records of source locations (paths of this machine) and the serialization id. Times are fixed, records are
-    stored in name order, uncompressed, and their data is aligned. Classes declare their constants in the order of their
-    names, where torch has that of a Python set.
+    Removes source locations (paths of this machine) and the serialization id, and sets all times to a constant. Stores
+    records in name order, uncompressed, with aligned data. Sorts the constants of a class by name: torch writes them in
+    the order of a Python set.
     """
     output = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as target:
@@ -107,7 +107,7 @@ def canonical_archive(archive: bytes) -> bytes:
                 continue
             record = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             record.create_system = 3
-            # The local header is 30 bytes, the name and the extra field, whose own header is 4 bytes: 'FB', length.
+            # The local header has 30 bytes, the name and the extra field. That begins with 4 bytes: 'FB' and its length.
             data_start = output.tell() + 30 + len(name.encode()) + 4
             padding = -data_start % ALIGNMENT
             record.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
@@ -119,7 +119,7 @@ def canonical_archive(archive: bytes) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent)
     try:

@@ -2,8 +2,8 @@
 
     python models/random_checkpoint.py CONFIG_FOLDER --output DIR [--dtype float32 float16] [--seed N] [--old-vae-names]
 
-CONFIG_FOLDER holds model_index.json, scheduler/, tokenizer/ and {unet,vae,text_encoder}/config.json, which are copied.
-One tensor at a time is made and written, so memory stays small however large the model.
+CONFIG_FOLDER must contain model_index.json, scheduler/, tokenizer/ and {unet,vae,text_encoder}/config.json, which are
+copied. Tensors are made and written one at a time, so memory stays small for a model of any size.
 """
 
 import argparse
@@ -27,13 +27,14 @@ VARIANTS: Mapping[str, tuple[torch.dtype, str]] = {"float32": (torch.float32, ""
 TYPES: Mapping[torch.dtype, str] = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64"}
 OLD_VAE_NAMES: Mapping[str, str] = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 POSITION_IDS = "text_model.embeddings.position_ids"
-"""A buffer that published text encoders hold beside their parameters."""
+"""A buffer in published text encoders, besides their parameters."""
 
 
 def random_parameter(name: str, shape: Sequence[int], norm: bool, seed: int) -> Tensor:
-    """A float32 parameter that keeps activations near 1: fan-in scaling; norms are the identity.
+    """A float32 parameter that keeps activations near 1: fan-in scaling, and identity norms.
 
-    A temporal convolution's last layer, zero when training starts, is small, so that a mistake in it shows.
+    The last layer of a temporal convolution starts training at zero. Here it is small but not zero, so that tests notice
+    mistakes in it.
     """
     if norm:
         return torch.ones(shape) if name.endswith(".weight") else torch.zeros(shape)
@@ -47,7 +48,7 @@ def random_parameter(name: str, shape: Sequence[int], norm: bool, seed: int) -> 
 def write_safetensors(
     path: Path, dtype: torch.dtype, shapes: Mapping[str, Sequence[int]], make: Callable[[str], Tensor]
 ) -> None:
-    """Writes the tensors that `make` gives for the names in `shapes`; whole numbers stay int64, the rest is `dtype`.
+    """Writes the tensors that `make` returns for the names in `shapes`. Integers stay int64, all others become `dtype`.
 
     The format: header length (uint64, little-endian), JSON header padded with spaces to 8 bytes, data without gaps.
     """

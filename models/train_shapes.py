@@ -1,9 +1,9 @@
-"""Trains the model `shapes` from nothing and writes it in the published layout.
+"""Trains the model `shapes` from scratch and writes it in the published layout.
 
     python models/train_shapes.py RUN_FOLDER [--output models/shapes] [--processes 2] [--steps 6000] [--device cuda]
 
-Everything is kept in RUN_FOLDER, and the same command goes on from there: the VAE, the text encoder, then the UNet with
-its progress in log.txt, sample sheets (sheet_*.png) and, every few minutes, the published files of its best so far.
+RUN_FOLDER keeps the complete state, and the same command resumes from it: first the VAE, then the text encoder, then the
+UNet. UNet training writes its progress to log.txt, sample sheets (sheet_*.png) and, every few minutes, the published files.
 """
 
 import argparse
@@ -35,21 +35,21 @@ from training.world import FRAMES
 VAE_STEPS = 2850
 VAE_BATCH = 8
 AVERAGE = 0.998
-"""Of the exponential moving average of the UNet's weights, per step."""
+"""The decay per step of the exponential moving average of the UNet's weights."""
 
 FADE = 0.7
-"""The part of the training in which the auxiliary losses fade out."""
+"""The fraction of the training at which the auxiliary losses have faded out."""
 
 
 JUDGED = 8
 """Clips that are drawn and judged at each snapshot."""
 
 GUIDANCE: float = INDEX["_guidance_scale"]
-"""Of the clips that are judged; more than this makes colours run over."""
+"""The guidance of the judged clips. A larger one makes colours bleed."""
 
 
 def save(path: Path, state: Any) -> None:
-    """Whole or not at all."""
+    """Writes the file completely or not at all."""
     torch.save(state, path.with_suffix(".partial"))
     os.replace(path.with_suffix(".partial"), path)
 
@@ -63,7 +63,7 @@ def make_unet() -> UNet3DConditionModel:
 
 
 def trained_vae(run: Path, device: torch.device) -> AutoencoderKL:
-    """The VAE of the run, trained first where it is not yet (about seven minutes on a core)."""
+    """The run's VAE. Trains it first if necessary (about seven minutes on one core)."""
     vae = make_vae().to(device)
     path, partial = run / "vae.pt", run / "vae_state.pt"
     if path.exists():
@@ -107,7 +107,7 @@ def trained_text_encoder(run: Path, vocabulary: Vocabulary, device: torch.device
 
 
 class UNetTraining:
-    """One process's part: its own clips, gradients averaged over all processes before each step."""
+    """The training in one process: its own clips, with gradients averaged over all processes before each step."""
 
     def __init__(self, run: Path, rank: int, processes: int, arguments: argparse.Namespace) -> None:
         self.run, self.rank, self.processes = run, rank, processes
@@ -218,12 +218,12 @@ def work(rank: int, processes: int, arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Train the model shapes from nothing.")
-    parser.add_argument("run", type=Path, help="folder for everything that training keeps")
+    parser = argparse.ArgumentParser(description="Train the model shapes from scratch.")
+    parser.add_argument("run", type=Path, help="folder for the state of the training")
     parser.add_argument("--output", type=Path, help="folder for the published files [RUN/shapes]")
-    parser.add_argument("--steps", type=int, default=6000, help="of the UNet; the schedule ends there [6000]")
+    parser.add_argument("--steps", type=int, default=6000, help="steps of the UNet, and the end of its schedule [6000]")
     parser.add_argument("--batch", type=int, default=8, help="clips of 16 frames per process and step [8]")
-    parser.add_argument("--processes", type=int, default=1, help="one for each core is fastest on a CPU [1]")
+    parser.add_argument("--processes", type=int, default=1, help="on a CPU, one per core is fastest [1]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [cpu]")
     parser.add_argument("--minutes-between-snapshots", type=float, default=4)
     arguments = parser.parse_args()

@@ -13,13 +13,13 @@ from .vae import encode
 from .world import FRAMES, SIDE, Scene, Wish, caption, centres, coverage, paint, random_wish, training_scene
 
 LONGEST: Final = 24
-"""Frames of a clip in the pool; shorter ones are cut from it."""
+"""Frames of a clip in the pool. Shorter clips are cut from it."""
 
 CAPACITY: Final = 3000
 """Clips in a full pool."""
 
 DROPOUT: Final = 0.1
-"""Of captions, for classifier-free guidance (https://arxiv.org/abs/2207.12598)."""
+"""The fraction of captions that are dropped, for classifier-free guidance (https://arxiv.org/abs/2207.12598)."""
 
 
 class Batch:
@@ -33,7 +33,7 @@ class Batch:
 
 
 class ClipPool:
-    """Encoded clips. It grows while it is used, until it is full: encoding is dear, captions and noise are always new."""
+    """A pool of encoded clips. It grows until it is full, because encoding is expensive. Captions and noise are always new."""
 
     def __init__(self, vae: AutoencoderKL, seed: int) -> None:
         self.vae = vae
@@ -52,7 +52,7 @@ class ClipPool:
             self.scenes.append(scene)
 
     def batch(self, step: int, count: int, early: bool) -> Batch:
-        """The batch of a step. early: shorter clips, of which more can be seen in the same time."""
+        """The batch of a step. early: shorter clips, so that the network sees more of them in the same time."""
         random_ = random.Random(f"{self.seed} step {step}")
         weights = (70, 10, 20, 0) if early else (25, 10, 58, 7)
         frames = random_.choices((8, 12, FRAMES, LONGEST), weights)[0]
@@ -70,7 +70,7 @@ class ClipPool:
 
 
 def fixed_wishes(seed: int, count: int) -> tuple[list[Wish], list[str]]:
-    """Wishes that say everything, and captions for them, to look at while training goes on."""
+    """Fixed wishes with all properties, and captions for them, to watch the training by."""
     random_ = random.Random(seed)
     scenes = [training_scene(random_) for _ in range(count)]
     usual = [None if scene.background == "black" else scene.background for scene in scenes]

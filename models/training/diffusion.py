@@ -26,8 +26,8 @@ SCHEDULER: Final[dict[str, Any]] = {
     "clip_sample": False,
     "set_alpha_to_one": True,
 }
-"""scheduler_config.json. Many numbers say the same thing (all frames, all of an object's cells), so that much is known
-already at high noise: a linear schedule spends more of its steps there than the usual scaled one."""
+"""scheduler_config.json. Many latents carry the same information (all frames, all cells of an object), so that much of it is
+visible even at high noise. A linear schedule has more of its steps there than the usual scaled one."""
 
 
 def signal_and_noise() -> tuple[Tensor, Tensor]:
@@ -39,9 +39,9 @@ def signal_and_noise() -> tuple[Tensor, Tensor]:
 
 
 class Auxiliary(nn.Module):
-    """Heads for training only: from the UNet's features, where the object is in each frame and what it is.
+    """Heads for training only. They predict the object and its place in each frame from the UNet's features.
 
-    Without them motion does not come in reasonable time.
+    Without them the network does not learn motion in reasonable time.
     """
 
     def __init__(self, features: list[tuple[int, int]]) -> None:
@@ -65,7 +65,7 @@ class Auxiliary(nn.Module):
 def diffusion_loss(
     network: UNet3DConditionModel, latents: Tensor, text: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, list[Tensor]]:
-    """latents: (B, C, F, h, w); text: (B, L, D). Timesteps are spread evenly over the batch. Gives loss and features."""
+    """latents: (B, C, F, h, w); text: (B, L, D). Timesteps are spread evenly over the batch. Returns loss and features."""
     count = latents.size(0)
     spread = (torch.arange(count) + torch.rand(1, generator=generator)) / count
     timesteps = (spread * TIMESTEPS).long().clamp(0, TIMESTEPS - 1).to(latents.device)
@@ -79,12 +79,12 @@ def diffusion_loss(
 def sample(
     network: UNet3DConditionModel, text: Tensor, negative: Tensor, frames: int, guidance: float, steps: int, seed: int
 ) -> Tensor:
-    """DPM-Solver++ 2M (https://arxiv.org/abs/2211.01095), as the pipeline does it. text: (B, L, D); negative: (1, L, D).
+    """DPM-Solver++ 2M (https://arxiv.org/abs/2211.01095), like the pipeline's. text: (B, L, D); negative: (1, L, D).
 
-    Gives latents (B, C, F, 8, 8).
+    Returns latents (B, C, F, 8, 8).
     """
     signal, _ = signal_and_noise()
-    signal[-1] = 2.0**-12  # The reference's stand-in for zero.
+    signal[-1] = 2.0**-12  # The reference uses this value instead of zero.
     sigma = (1 - signal.square()).sqrt()
     timesteps = [round(TIMESTEPS - step * TIMESTEPS / steps) - 1 for step in range(steps)]
     generator = torch.Generator().manual_seed(seed)

@@ -1,6 +1,6 @@
-"""The forward pass of the UNet for training: a timestep for each clip, nothing overwritten, intermediate features given.
+"""The forward pass of the UNet for training: one timestep per clip, no overwriting, and intermediate features as output.
 
-The parameters are those of definitions/unet3d.py, whose own forward pass is for sampling; both compute the same.
+It uses the parameters of definitions/unet3d.py, whose own forward pass is for sampling. Both compute the same.
 """
 
 import math
@@ -24,7 +24,7 @@ def norm(x: Tensor, layer: nn.Module, groups: int, eps: float) -> Tensor:
 
 
 def embed_time(embedding: TimeEmbedding, timesteps: Tensor) -> Tensor:
-    """timesteps: (B); gives SiLU of the embedding, (B, T)."""
+    """timesteps: (B). Returns SiLU of the embedding, (B, T)."""
     half = embedding.linear_1.weight.size(1) // 2
     rates = torch.exp(torch.arange(half, device=timesteps.device) * (-math.log(10000.0) / half))
     angles = timesteps.float()[:, None] * rates
@@ -66,7 +66,7 @@ def attend(layer: Attention, x: Tensor, source: Tensor) -> Tensor:
 
 
 def transformer_block(block: TransformerBlock, x: Tensor, text: Tensor | None) -> Tensor:
-    """x: (N, T, C); text: (B, L, D), N a multiple of B; None where the second attention is to the tokens themselves."""
+    """x: (N, T, C); text: (B, L, D), N a multiple of B; None: the second attention is to the tokens themselves."""
     y = layer_norm(x, block.norm1.weight, block.norm1.bias)
     x = x + attend(block.attn1, y, y)
     y = layer_norm(x, block.norm2.weight, block.norm2.bias)
@@ -81,7 +81,7 @@ def transformer_block(block: TransformerBlock, x: Tensor, text: Tensor | None) -
 
 
 def transformer(module: Transformer, x: Tensor, text: Tensor | None) -> Tensor:
-    """x: (B, F, H, W, C); over the positions of a frame and to the text, or without text over the frames."""
+    """x: (B, F, H, W, C). With text: attention over the positions of a frame and to the text. Without: over the frames."""
     temporal = text is None
     tokens = x.flatten(2, 3)
     y = norm(tokens if temporal else tokens.flatten(0, 1), module.norm, module.groups, module.eps)
@@ -95,7 +95,7 @@ def transformer(module: Transformer, x: Tensor, text: Tensor | None) -> Tensor:
 
 
 def layer(block: Block, index: int, x: Tensor, time: Tensor, text: Tensor) -> Tensor:
-    """Resnet and temporal convolution, then the transformers where the block has them for this layer."""
+    """Resnet and temporal convolution, then the transformers if the block has them for this layer."""
     x = temporal_convolution(block.temp_convs[index], resnet(block.resnets[index], x, time))
     if index < len(block.attentions):
         x = transformer(block.attentions[index], x, text)
@@ -113,8 +113,8 @@ def resample(module: nn.Module, x: Tensor, up: bool) -> Tensor:
 def predict(network: UNet3DConditionModel, latents: Tensor, timesteps: Tensor, text: Tensor) -> tuple[Tensor, list[Tensor]]:
     """latents: (B, C, F, h, w); timesteps: (B); text: (B, L, D).
 
-    Gives the prediction, shaped as `latents`, and what the auxiliary losses look at: the outputs (B, F, h', w', C') of
-    the mid block and the first up block.
+    Returns the prediction, with the shape of `latents`, and the features for the auxiliary losses: the outputs
+    (B, F, h', w', C') of the mid block and the first up block.
     """
     time = embed_time(network.time_embedding, timesteps)
     x = latents.permute(0, 2, 3, 4, 1)

@@ -1,4 +1,4 @@
-"""Tells what a clip of the world shows, from its pixels; the judge that counts is test/support/shapes_judge.ts."""
+"""Recognises the content of a clip from its pixels. The official judge is test/support/shapes_judge.ts."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from torch import Tensor
 from .world import BACKGROUNDS, COLOURS, MOTIONS, SHAPES, SIDE, SIZES, Wish, distance
 
 LEAST_AREA: Final = 40.0
-"""In pixels: less is no object."""
+"""The smallest area of an object, in pixels."""
 
 
 def nearest(colour: Tensor, names: Mapping[str, tuple[int, int, int]]) -> str:
@@ -19,7 +19,7 @@ def nearest(colour: Tensor, names: Mapping[str, tuple[int, int, int]]) -> str:
 
 
 def judge(clip: Tensor) -> dict[str, str | None]:
-    """clip: (F, 3, 64, 64) around [-1, 1]; gives the words of the world for each property, None where there is none."""
+    """clip: (F, 3, 64, 64) around [-1, 1]. Returns the world's word for each property, or None."""
     pixels = ((clip.clamp(-1, 1) + 1) * 127.5).round().permute(0, 2, 3, 1)
     border = torch.cat([pixels[:, 0].flatten(0, 1), pixels[:, -1].flatten(0, 1), pixels[:, :, 0].flatten(0, 1)])
     ground = border.median(0).values
@@ -60,7 +60,7 @@ def judge(clip: Tensor) -> dict[str, str | None]:
 
 
 def agreement(clips: Tensor, wishes: list[Wish]) -> dict[str, tuple[int, int]]:
-    """clips: (B, F, 3, 64, 64); per property how many clips show what was said, and in how many it was said."""
+    """clips: (B, F, 3, 64, 64). Returns for each property the number of correct clips, and of clips whose prompt names it."""
     counts = {key: [0, 0] for key in ("colour", "background", "motion", "shape", "size")}
     for clip, wish in zip(clips, wishes):
         found = judge(clip)

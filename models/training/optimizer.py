@@ -12,7 +12,7 @@ from definitions.unet3d import TemporalConvolution
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly, by five Newton-Schulz steps (https://kellerjordan.github.io/posts/muon)."""
+    """Approximates the nearest semi-orthogonal matrix by five Newton-Schulz steps (https://kellerjordan.github.io/posts/muon)."""
     x = matrix / (matrix.norm() + 1e-7)
     tall = x.size(0) > x.size(1)
     x = x.T if tall else x
@@ -23,7 +23,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update of a matrix is orthogonalised; a convolution counts as a matrix (out, in·k·k)."""
+    """Momentum with an orthogonalised update of each matrix. A convolution counts as a matrix (out, in·k·k)."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
@@ -60,7 +60,7 @@ class Optimizer:
         self.rates = (muon, adam)
 
     def step(self, scale: float) -> float:
-        """One step at `scale` times the learning rates, with gradients clipped to norm 1. Gives the norm."""
+        """One step at `scale` times the learning rates, with gradients clipped to norm 1. Returns the norm."""
         norm = float(nn.utils.clip_grad_norm_(self.parameters, 1.0))
         for part, rate in zip(self.parts, self.rates):
             for group in part.param_groups:
@@ -79,7 +79,7 @@ class Optimizer:
 
 
 def schedule(progress: float, warm_up: float = 0.01) -> float:
-    """Scale of the learning rate at a progress of 0 to 1: linear warm-up, constant, cosine to 2% over the last 60%."""
+    """The scale of the learning rate at a progress of 0 to 1: linear warm-up, constant, cosine to 2% over the last 60%."""
     if progress < warm_up:
         return progress / warm_up
     late = max(0.0, (progress - 0.4) / 0.6)
@@ -88,7 +88,7 @@ def schedule(progress: float, warm_up: float = 0.01) -> float:
 
 @torch.no_grad()
 def initialise(network: nn.Module, small: float = 0.05) -> None:
-    """Fills all parameters, seeded by torch's generator: fan-in scaling, identity norms, residual branches near zero."""
+    """Initialises all parameters from torch's generator: fan-in scaling, identity norms, residual branches near zero."""
     for name, parameter in network.named_parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=1 / math.sqrt(math.prod(parameter.shape[1:])))
@@ -109,7 +109,7 @@ def initialise(network: nn.Module, small: float = 0.05) -> None:
 
 
 def _average(module: nn.Module) -> None:
-    """A downsampler that starts as the mean of 2 × 2, plus a little noise."""
+    """Initialises a downsampler as the mean of 2 × 2 pixels plus a little noise."""
     weight = module.conv.weight.mul_(0.1)
     first = 0 if module.padding == 0 else 1
     for channel in range(weight.size(0)):

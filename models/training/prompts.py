@@ -1,4 +1,4 @@
-"""The fixed list of prompts that `shapes` is judged on: every tenth is a combination that training never sees.
+"""The fixed list of prompts for judging `shapes`. Every tenth is a combination that is not in the training data.
 
 python -m training.prompts > ../bench/shapes_prompts.json      # in models/
 """
@@ -14,7 +14,7 @@ PROMPTS: Final = 240
 
 
 def prompts() -> list[dict[str, object]]:
-    """What each says beside its words; a property that it leaves to the seed is null."""
+    """Each prompt with its properties. Null: the seed decides."""
     random_ = random.Random("prompts")
     rows: list[dict[str, object]] = []
     while len(rows) < PROMPTS:

@@ -98,7 +98,7 @@ def publish(folder: Path, vocabulary: Vocabulary, text_encoder: nn.Module, unet:
 
 
 def write_sheet(path: Path, clips: Tensor) -> None:
-    """clips: (B, F, 3, H, W) around [-1, 1]; a PNG with a row for each clip, every third frame."""
+    """clips: (B, F, 3, H, W) around [-1, 1]. Writes a PNG with one row per clip and every third frame."""
     frames = ((clips[:, ::3].clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 3, 1, 4, 2)
     image = frames.flatten(0, 1).flatten(1, 2).cpu()
     height, width = image.shape[:2]

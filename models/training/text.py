@@ -1,4 +1,4 @@
-"""Training of the text encoder of `shapes`: it learns to tell what a caption says, and is then left as it is."""
+"""Training of the text encoder of `shapes`: it learns to classify captions, then stays fixed."""
 
 import random
 import sys
@@ -26,7 +26,7 @@ BATCH: Final = 64
 
 
 class Reader(nn.Module):
-    """The text encoder, and linear heads that tell what the caption says (class 0: nothing) in training only."""
+    """The text encoder, and linear heads for training only, which classify the caption (class 0: property not named)."""
 
     def __init__(self, configuration: CLIPTextConfiguration) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Reader(nn.Module):
 
 
 def classes(wishes: list[Wish]) -> dict[str, Tensor]:
-    """(N) per property: 0 where it is not said, else 1 + the choice."""
+    """(N) per property: 0 if the caption does not name it, else 1 + the index of the choice."""
     found: dict[str, Tensor] = {}
     for key, row in CHOICES.items():
         values = [getattr(wish, key) for wish in wishes]
@@ -44,7 +44,7 @@ def classes(wishes: list[Wish]) -> dict[str, Tensor]:
 
 
 def train_text_encoder(configuration: CLIPTextConfiguration, vocabulary: Vocabulary, device: torch.device) -> CLIPTextModel:
-    """Every position from the end token on, which see the whole caption, must tell all that it says."""
+    """The loss. All positions from the end token on see the whole caption, and each must classify all of it."""
     reader = Reader(configuration)
     initialise(reader)
     reader.to(device)

@@ -1,4 +1,4 @@
-"""Training of the VAE of `shapes`: latents in which an object's shape is as loud as its colour."""
+"""Training of the VAE of `shapes`: latents in which an object's shape is as strong as its colour."""
 
 import random
 from typing import Final
@@ -13,17 +13,17 @@ from definitions.layers import linear
 from .world import FRAMES, SHAPES, Scene, coverage, paint, random_scene
 
 SHAPE_CODES: Final = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]])
-"""Corners of a tetrahedron, one for each shape: what the first three latent channels say wherever the object is."""
+"""Corners of a tetrahedron, one per shape: the value of the first three latent channels at the object's place."""
 
 POSTERIOR_LOGVAR: Final = -6.0
-"""Of the published encoder, at all positions: the noise is set by hand in training, not learnt."""
+"""The log variance of the published encoder at all positions: the noise is set by hand in training, not learnt."""
 
 NOISE: Final = 0.4
-"""Largest standard deviation of the noise on the latents in training; the decoder learns to see through it."""
+"""The largest standard deviation of the noise on the latents in training. The decoder learns to ignore it."""
 
 
 def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
-    """images: (N, 3, 64, 64) in [-1, 1]; gives the latents' mean (N, C, 8, 8)."""
+    """images: (N, 3, 64, 64) in [-1, 1]. Returns the latents' mean (N, C, 8, 8)."""
     assert vae.quant_conv is not None
     moments = vae.encoder(images.permute(0, 2, 3, 1).contiguous())
     moments = linear(moments, vae.quant_conv.weight.flatten(1), vae.quant_conv.bias)
@@ -31,7 +31,7 @@ def encode(vae: AutoencoderKL, images: Tensor) -> Tensor:
 
 
 def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """latents: (N, C, 8, 8); gives images (N, 3, 64, 64) around [-1, 1]."""
+    """latents: (N, C, 8, 8). Returns images (N, 3, 64, 64) around [-1, 1]."""
     assert vae.post_quant_conv is not None
     x = latents.permute(0, 2, 3, 1).contiguous()
     x = linear(x, vae.post_quant_conv.weight.flatten(1), vae.post_quant_conv.bias)
@@ -39,7 +39,7 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 
 
 def random_frames(random_: random.Random, count: int) -> tuple[list[Scene], Tensor, Tensor]:
-    """Scenes, how much of each pixel their objects cover (N, 64, 64), and a frame of each (N, 3, 64, 64)."""
+    """Scenes, the covered fraction of each pixel (N, 64, 64), and one frame of each scene (N, 3, 64, 64)."""
     scenes = [random_scene(random_) for _ in range(count)]
     covered = coverage(scenes, FRAMES + 8)
     frame = torch.tensor([random_.randrange(FRAMES + 8) for _ in scenes])
@@ -48,7 +48,7 @@ def random_frames(random_: random.Random, count: int) -> tuple[list[Scene], Tens
 
 
 def vae_loss(vae: AutoencoderKL, scenes: list[Scene], covered: Tensor, images: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Reconstruction from noisy latents, the shape's code in the first channels, and a bound on the others."""
+    """The loss: reconstruction from noisy latents, the shape's code in the first channels, and a bound on the others."""
     latents = encode(vae, images)
     codes = SHAPE_CODES.to(images.device)[[SHAPES.index(scene.shape) for scene in scenes]]
     nearby = F.avg_pool2d(covered[:, None], 16, 8, 4)
@@ -65,7 +65,7 @@ def vae_loss(vae: AutoencoderKL, scenes: list[Scene], covered: Tensor, images: T
 
 @torch.no_grad()
 def normalise_latents(vae: AutoencoderKL, images: Tensor) -> None:
-    """Folds a scale and shift per channel into the 1 × 1 convolutions: latents of `images` get mean 0 and variance 1."""
+    """Folds a scale and shift per channel into the 1 × 1 convolutions, so that latents of `images` have mean 0, variance 1."""
     assert vae.quant_conv is not None and vae.post_quant_conv is not None
     latents = encode(vae, images)
     mean = latents.mean((0, 2, 3))
@@ -81,6 +81,6 @@ def normalise_latents(vae: AutoencoderKL, images: Tensor) -> None:
 
 
 def signal_to_noise(vae: AutoencoderKL, images: Tensor) -> float:
-    """Peak signal to noise ratio in dB of decoded latents without noise."""
+    """The peak signal-to-noise ratio in dB of decoded latents without noise."""
     with torch.no_grad():
         return float(-10 * torch.log10((decode(vae, encode(vae, images)).clamp(-1, 1) - images).div(2).square().mean()))

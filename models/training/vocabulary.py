@@ -17,7 +17,7 @@ END: Final = "<|endoftext|>"
 WORD_END: Final = "</w>"
 CHARACTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;=?@_"
 PIECES: Final = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|[^\s\w]+|_+")
-"""CLIP's split into words, for text in lower case."""
+"""CLIP's rule for splitting lower-case text into words."""
 
 
 def _symbols(word: str) -> list[str]:
@@ -35,7 +35,7 @@ def _merge(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def learn_merges(vocabulary: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair encoding (https://arxiv.org/abs/1508.07909): the most frequent pair first, until each word is one token."""
+    """Byte-pair encoding (https://arxiv.org/abs/1508.07909). Merges the most frequent pair until each word is one token."""
     spelled = [_symbols(word) for word in vocabulary]
     merges: list[tuple[str, str]] = []
     while True:
@@ -48,7 +48,7 @@ def learn_merges(vocabulary: list[str]) -> list[tuple[str, str]]:
 
 
 class Vocabulary:
-    """Token ids of captions, as CLIP's tokenizer gives them from the files that `save` writes."""
+    """Token ids of captions, the same as CLIP's tokenizer with the files that `save` writes."""
 
     def __init__(self) -> None:
         self.merges = learn_merges(words())
@@ -68,7 +68,7 @@ class Vocabulary:
         return tuple(self.ids.get(symbol, self.ids[END]) for symbol in symbols)
 
     def encode(self, text: str) -> list[int]:
-        """LENGTH ids: start, the words, end, and the end token again as padding."""
+        """LENGTH ids: start token, words, end token, and the end token again as padding."""
         ids = [id_ for word in PIECES.findall(text.lower()) for id_ in self._word(word)][: LENGTH - 2]
         return [self.ids[START], *ids] + [self.ids[END]] * (LENGTH - 1 - len(ids))
 

@@ -1,4 +1,4 @@
-"""The world of the model `shapes`: clips of one moving object, drawn here, and captions in varying words."""
+"""The world of the model `shapes`: draws clips of one moving object, and writes captions in varying words."""
 
 import math
 import random
@@ -13,13 +13,13 @@ SIDE: Final = 64
 """Height and width of a frame in pixels."""
 
 FRAMES: Final = 16
-"""Frames of a usual clip, at 8 frames per second."""
+"""Frames of a default clip, at 8 frames per second."""
 
 SPEED: Final = 1.75
-"""Of a moving object, in pixels per frame."""
+"""The speed of a moving object, in pixels per frame."""
 
 SIZES: Final[Mapping[str, float]] = {"small": 7.5, "big": 13.0}
-"""Radius in pixels of the circle that has the object's area, whatever its shape."""
+"""Radius in pixels of the circle that has the object's area, for every shape."""
 
 COLOURS: Final[Mapping[str, tuple[int, int, int]]] = {
     "red": (230, 30, 35),
@@ -50,12 +50,12 @@ BACKGROUNDS: Final[Mapping[str, tuple[int, int, int]]] = {
     "blue": (25, 45, 110),
     "green": (20, 85, 45),
 }
-"""The first is the one of a caption that names none."""
+"""The first is the default of a caption that names none."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows, in the words above, and where: `middle` is the object's centre halfway through the clip."""
+    """The content of a clip, in the words above. `middle` is the object's centre halfway through the clip."""
 
     size: str
     colour: str
@@ -67,7 +67,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a caption says; None where it leaves the choice to the seed. Without a background it is the first one."""
+    """The properties in a caption. None: the seed decides. The default background is the first one."""
 
     size: str | None
     colour: str | None
@@ -77,14 +77,14 @@ class Wish:
 
 
 def held_out(scene: Scene) -> bool:
-    """Whether the combination of colour, shape and motion is one of the tenth that training never sees."""
+    """Whether the combination of colour, shape and motion is in the tenth that is not in the training data."""
     colour = list(COLOURS).index(scene.colour)
     motion = list(MOTIONS).index(scene.motion)
     return (colour + 2 * SHAPES.index(scene.shape) + 3 * motion) % 10 == 7
 
 
 def random_scene(random_: random.Random) -> Scene:
-    """Any scene whose object differs from its background by name."""
+    """A random scene whose object and background have different colour names."""
     background = random_.choice(list(BACKGROUNDS)) if random_.random() < 0.6 else next(iter(BACKGROUNDS))
     size = random_.choice(list(SIZES))
     motion = random_.choice(list(MOTIONS))
@@ -130,7 +130,7 @@ def distance(shape: str, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
     if shape == "triangle":
         inner = radius * math.sqrt(math.pi / math.sqrt(27))
         return torch.maximum(y, x.abs() * math.cos(math.pi / 6) - y / 2) - inner
-    # A star of five points: folded into the half of one point, where its outline is one straight edge.
+    # A star of five points, folded into the half of one point, where the outline is one straight edge.
     waist, half = 0.45, math.pi / 5
     outer = radius * math.sqrt(math.pi / (5 * waist * math.sin(half)))
     angle = torch.remainder(torch.atan2(x, -y) + half, 2 * half).sub(half).abs()
@@ -141,7 +141,7 @@ def distance(shape: str, x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
 
 
 def coverage(scenes: Sequence[Scene], frames: int) -> Tensor:
-    """(B, F, 64, 64): how much of each pixel its object covers, 0 to 1."""
+    """(B, F, 64, 64): the fraction of each pixel that the object covers, 0 to 1."""
     centre = centres(scenes, frames)
     pixel = torch.arange(SIDE) + 0.5
     x = (pixel - centre[..., 0, None])[:, :, None, :]
@@ -157,7 +157,7 @@ def coverage(scenes: Sequence[Scene], frames: int) -> Tensor:
 
 
 def paint(scenes: Sequence[Scene], covered: Tensor) -> Tensor:
-    """covered: (B, F, 64, 64); gives the clips (B, F, 3, 64, 64) in [-1, 1]."""
+    """covered: (B, F, 64, 64). Returns the clips (B, F, 3, 64, 64) in [-1, 1]."""
     colour = torch.tensor([COLOURS[scene.colour] for scene in scenes]) / 127.5 - 1
     ground = torch.tensor([BACKGROUNDS[scene.background] for scene in scenes]) / 127.5 - 1
     ground = ground[:, None, :, None, None]
@@ -215,7 +215,7 @@ LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
 def random_wish(scene: Scene, random_: random.Random) -> Wish:
-    """What a caption of the scene may say: all of it, or with things left out."""
+    """The properties in a caption of the scene: all of them, or with some left out."""
     if random_.random() < 0.4:
         said = {"size", "colour", "shape", "motion"}
     else:
@@ -240,7 +240,7 @@ def motion_phrase(motion: str, random_: random.Random) -> str:
 
 
 def caption(wish: Wish, random_: random.Random) -> str:
-    """Words for a wish: wording, case and order vary."""
+    """A caption for a wish, with varying wording, case and order."""
     article = random_.choice(("a", "a", "a", "the", "one", ""))
     noun = random_.choice(SHAPE_WORDS[wish.shape] if wish.shape else ANY_SHAPE)
     size = random_.choice(SIZE_WORDS[wish.size]) if wish.size else ""
@@ -273,7 +273,7 @@ def caption(wish: Wish, random_: random.Random) -> str:
     text = comma.join(part for part in parts if part)
     if random_.random() < 0.1:
         text = f"{random_.choice(OPENINGS)} {text}"
-    if random_.random() < 0.08:  # A word that the model does not know.
+    if random_.random() < 0.08:  # An unknown word.
         words = text.split(" ")
         unknown = "".join(random_.choice(LETTERS) for _ in range(random_.randint(2, 5)))
         words.insert(random_.randrange(len(words) + 1), unknown)
@@ -282,7 +282,7 @@ def caption(wish: Wish, random_: random.Random) -> str:
 
 
 def words() -> list[str]:
-    """Every word that captions use but the unknown ones, in lower case, sorted."""
+    """All words of captions except the unknown ones, in lower case, sorted."""
     texts = [
         *SIZES, *COLOURS, *SHAPES, *MOTIONS, *BACKGROUNDS, *ANY_SHAPE, *VERBS, *OPENINGS, "a", "an", "the", "one", "and",
         *(text.replace("{}", "") for text in GROUND_FORMS),

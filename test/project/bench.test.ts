@@ -1,4 +1,4 @@
-// The measured process: what measurements rest on.
+// The measured process, which all measurements use.
 import assert from 'node:assert/strict'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'

@@ -1,4 +1,4 @@
-// The documents keep up with the code: every error code has its section, and every link leads somewhere.
+// The documents match the code: every error code has its section, and every link has a target.
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'

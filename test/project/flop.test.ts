@@ -1,4 +1,4 @@
-// The count of floating-point operations that measurements are held against.
+// The count of floating-point operations that measurements are compared with.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'

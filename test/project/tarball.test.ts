@@ -1,4 +1,4 @@
-// What is published: a list of what may be in the package, so that nothing comes in unasked.
+// The published files: a list of everything allowed in the package, so that nothing else gets in.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'

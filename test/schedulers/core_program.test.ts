@@ -1,4 +1,4 @@
-// The core's interpreter of denoising programs, against the reference's trajectories and the slow interpreter.
+// The core's interpreter of denoising programs, compared with the reference's trajectories and the slow interpreter.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Generator, ProgramBuilder, runProgram, schedulerFrom } from 'torchreel'
@@ -11,7 +11,7 @@ const size = 64
 const initial = float32(expectedTensors, 'scheduler.initial')
 const noises = float32(expectedTensors, 'scheduler.noises')
 
-/** The reference's stand-in network: 0.3 · x + noise number `call`. */
+/** The reference's fake network: 0.3 · x + noise number `call`. */
 function standIn(input: Float32Array, _timestep: number, call: number): Float32Array {
   const from = (call % 64) * size
   return input.map((value, index) => 0.3 * value + (noises[from + index] as number))
@@ -33,7 +33,7 @@ describe('trajectories in the core are the reference’s within 1e-5', () => {
       assert.equal(samples.length * size, wanted.length)
       for (const [call, sample] of samples.entries()) {
         const reference = wanted.subarray(call * size, (call + 1) * size)
-        // Where the reference itself divides by zero there is nothing to compare with.
+        // The reference divides by zero here, so there is no number to compare with.
         if (reference.some(Number.isNaN)) continue
         const error = relativeError(sample, reference)
         assert.ok(error < 1e-5, `call ${call} is ${error} off`)
@@ -42,7 +42,7 @@ describe('trajectories in the core are the reference’s within 1e-5', () => {
   }
 })
 
-test('every instruction does in the core what it does in the slow interpreter', async () => {
+test('every instruction gives the same result in the core as in the slow interpreter', async () => {
   const builder = new ProgramBuilder()
   const [kept, noise] = [builder.register(), builder.register()]
   builder
@@ -70,7 +70,7 @@ test('every instruction does in the core what it does in the slow interpreter', 
   }
 })
 
-test('what the model throws comes out, and a result of another size is refused', () => {
+test('an error of the model is rethrown, and a result of another size is rejected', () => {
   const { code } = new ProgramBuilder().call(1).build()
   const error = new Error('from the model')
   const throwing = () => {

@@ -1,4 +1,4 @@
-// The interpreter in JavaScript, which core_program.test.ts holds the core against.
+// The interpreter in JavaScript. core_program.test.ts compares the core with it.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import {
@@ -52,7 +52,7 @@ describe('the interpreter', () => {
     assert.deepEqual([...sample.data], [1, -1, Math.fround(0.1), 0])
   })
 
-  test('needs a generator only for noise, and asks before the first call', async () => {
+  test('needs a generator only for noise, and checks it before the first call', async () => {
     const ancestral = new EulerAncestralDiscreteScheduler().program(3)
     let calls = 0
     const counting = (input: Float32Array) => {
@@ -64,7 +64,7 @@ describe('the interpreter', () => {
     assert.equal((await run(new LMSDiscreteScheduler().program(3))).length, 3)
   })
 
-  test('refuses programs that are not well formed', async () => {
+  test('rejects malformed programs', async () => {
     const program = (message: RegExp) => invalid('program', message)
     await assert.rejects(run(withCode(9)), program(/9 is not an instruction/))
     await assert.rejects(run(withCode(1, 0, 2, 0, 1)), program(/2 terms exceeds its code/))
@@ -78,7 +78,7 @@ describe('the interpreter', () => {
     await assert.rejects(run(withCode(0, 5, 1)), program(/timesteps/))
   })
 
-  test('refuses a sample or an output of the wrong size', async () => {
+  test('rejects a sample or an output of the wrong size', async () => {
     const program = new DDIMScheduler().program(2)
     await assert.rejects(
       runProgram(program, { data: new Float32Array(3), shape: initial.shape }, zero),

@@ -1,4 +1,4 @@
-// Configs: what is handed from class to class, and what is refused.
+// Configs: values passed from class to class, and rejected values.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import {
@@ -15,7 +15,7 @@ import {
 import { checkpointConfig } from '../support/scheduler_runs.js'
 
 describe('fromConfig', () => {
-  test('drops what was only a default, keeps what was written', () => {
+  test('drops defaults and keeps written values', () => {
     const ddim = DDIMScheduler.fromConfig(checkpointConfig)
     assert.equal(ddim.config.timestep_spacing, 'leading')
     const dpm = DPMSolverMultistepScheduler.fromConfig(ddim.config)
@@ -38,14 +38,14 @@ describe('fromConfig', () => {
     assert.equal(DPMSolverMultistepScheduler.fromConfig(trailing.config).config.timestep_spacing, 'trailing')
   })
 
-  test('a copy by spread remembers the defaults, and what is changed in it counts as written', () => {
+  test('a copy by spread remembers the defaults, and changed values count as written', () => {
     const config = new DDIMScheduler().config
     assert.equal(DPMSolverMultistepScheduler.fromConfig({ ...config }).config.timestep_spacing, 'linspace')
     const changed = { ...config, timestep_spacing: 'trailing' }
     assert.equal(DPMSolverMultistepScheduler.fromConfig(changed).config.timestep_spacing, 'trailing')
   })
 
-  test('carries keys of other classes, and does not use them', () => {
+  test('keeps keys of other classes, and does not use them', () => {
     const dpm = DPMSolverMultistepScheduler.fromConfig({ ...checkpointConfig, clip_sample: true })
     const plain = DPMSolverMultistepScheduler.fromConfig(checkpointConfig)
     assert.deepEqual(dpm.program(5), plain.program(5))
@@ -126,7 +126,7 @@ describe('mistakes', () => {
       /"sigma_min"/,
     )
     for (const name of ['ddim', 'ddpm', 'lcm', 'tcd']) {
-      // ε does not say what is in a sample of noise alone.
+      // From pure noise, a predicted ε gives no x_0.
       const config = { rescale_betas_zero_snr: true, timestep_spacing: 'trailing' }
       refuses('rescale_betas_zero_snr', () => schedulerFrom(name, config).program(5))
       schedulerFrom(name, { ...config, prediction_type: 'v_prediction' }).program(5)
@@ -139,7 +139,7 @@ describe('mistakes', () => {
     refuses('timestep_spaceing', () => new DDIMScheduler(options), /did you mean "timestep_spacing"/)
   })
 
-  test('a scheduler that is not known', () => {
+  test('an unknown scheduler', () => {
     refuses(
       'scheduler',
       () => schedulerFrom('euler-ancestrall'),

@@ -1,5 +1,5 @@
-// What must hold of every solver, whatever the reference does: laws of programs, and where they lead with networks that know
-// the answer.
+// Laws that hold for every solver, independent of the reference: laws of programs, and results with networks that know the
+// answer.
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import {
@@ -20,7 +20,7 @@ import { anyNoise, checkpointConfig, initial, instructions } from '../support/sc
 const size = initial.data.length
 
 describe('58: laws of every scheduler', () => {
-  // An own table of ᾱ in float64, to write networks that know the answer.
+  // A separate table of ᾱ in float64, for networks that know the answer.
   const betas = Array.from({ length: 1000 }, (_, i) => {
     const [start, end] = [Math.sqrt(0.00085), Math.sqrt(0.012)]
     return (start + ((end - start) * i) / 999) ** 2
@@ -30,7 +30,7 @@ describe('58: laws of every scheduler', () => {
     product *= 1 - beta
     return Math.sqrt((1 - product) / product)
   })
-  /** alpha and sigma at a timestep, between timesteps by σ. */
+  /** alpha and sigma at a timestep. Interpolates σ between timesteps. */
   const level = (timestep: number) => {
     const low = Math.min(Math.floor(timestep), 998)
     const sigma =
@@ -39,7 +39,7 @@ describe('58: laws of every scheduler', () => {
     return { alpha, sigma: sigma * alpha }
   }
   const x0 = Float32Array.from({ length: size }, (_, i) => Math.sin(i))
-  /** Networks that know x_0 and say it in each of the ways. */
+  /** Networks that know x_0, one for each prediction type. */
   const predictions = {
     epsilon: (x: number, x0: number, alpha: number, sigma: number) => (x - alpha * x0) / sigma,
     v_prediction: (x: number, x0: number, alpha: number, sigma: number) => (alpha * x - x0) / sigma,
@@ -78,7 +78,7 @@ describe('58: laws of every scheduler', () => {
     test(`${name}: with a network that knows x_0, the end is x_0`, async () => {
       const scheduler = schedulerFrom(name, checkpointConfig)
       const sample = await end(scheduler, 'epsilon')
-      // Some schedulers end at the first timestep, where a noise of 0.03 is left.
+      // Some schedulers end at the first timestep, with a remaining noise of 0.03.
       sample.forEach((value, i) => {
         assert.ok(Math.abs(value - (x0[i] as number)) < 0.1, `${value} is not ${x0[i]}`)
       })
@@ -103,7 +103,7 @@ describe('58: laws of every scheduler', () => {
     })
   }
 
-  // For data of a normal distribution the perfect network is known, and so is where its ODE leads.
+  // For normally distributed data, the perfect network and the solution of its ODE are known.
   const [mean, deviation] = [0.5, 0.4]
   const normalData = (input: Float32Array, timestep: number) => {
     const { alpha, sigma } = level(timestep)
@@ -177,7 +177,7 @@ describe('58: laws of every scheduler', () => {
       const average = last.reduce((sum, x) => sum + x, 0) / last.length
       const spread = Math.sqrt(last.reduce((sum, x) => sum + (x - average) ** 2, 0) / last.length)
       assert.ok(Math.abs(average - mean) < 0.03, `mean ${average}`)
-      // 100 steps are few for an SDE of the first order, or with noise in its slopes.
+      // 100 steps are few for a first-order SDE, or for one with noise in its slopes.
       assert.ok(Math.abs(spread - deviation) < 0.06, `deviation ${spread}`)
     })
   }

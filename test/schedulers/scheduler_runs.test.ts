@@ -1,4 +1,4 @@
-// Runs that start from latents (strength), and the caller's own timesteps and σ: trajectories are diffusers'.
+// Runs from latents (strength), and with the caller's timesteps and σ: trajectories equal diffusers'.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
@@ -17,7 +17,7 @@ import { checkpointConfig, initial, runStandIn } from '../support/scheduler_runs
 interface SchedulerRun extends ProgramOptions {
   name: string
   class_name: string
-  /** What differs from the checkpoint's. */
+  /** The values that differ from the checkpoint's. */
   config: Record<string, unknown>
   steps: number
   seed: number
@@ -55,13 +55,13 @@ describe('58: trajectories are those of diffusers', () => {
     })
   }
 
-  test('every scheduler is among them', () => {
+  test('every scheduler is included', () => {
     const names = new Set(runs.map((run) => run.class_name))
     for (const name of schedulerNames) assert.ok(names.has(schedulerFrom(name).name), name)
   })
 })
 
-describe('what a scheduler refuses', () => {
+describe('options that a scheduler rejects', () => {
   const scheduler = new EulerDiscreteScheduler()
   for (const [parameter, steps, options] of [
     ['strength', 10, { strength: 0.05 }],
@@ -80,7 +80,7 @@ describe('what a scheduler refuses', () => {
     })
   }
 
-  test('timesteps and sigmas, where its reference takes none, or its config spreads them', () => {
+  test('timesteps and sigmas, if the reference does not accept them or the config spaces them', () => {
     const timesteps = [900, 500]
     for (const refusing of [schedulerFrom('ddim'), new EulerDiscreteScheduler({ use_karras_sigmas: true })]) {
       assert.throws(() => refusing.program(2, { timesteps }), { parameter: 'timesteps' })
@@ -90,14 +90,14 @@ describe('what a scheduler refuses', () => {
     }
   })
 
-  test('strength, where PNDM starts by Runge-Kutta steps', () => {
+  test('strength, if PNDM starts with Runge-Kutta steps', () => {
     const options = { strength: 0.5 }
     assert.throws(() => schedulerFrom('pndm').program(10, options), { parameter: 'strength' })
     assert.ok(schedulerFrom('pndm', { skip_prk_steps: true }).program(10, options))
   })
 })
 
-test('one step from latents at full strength gives the network latents almost drowned in noise', async () => {
+test('with one step from latents at full strength, the network gets almost pure noise', async () => {
   const program = schedulerFrom('ddim', { timestep_spacing: 'trailing' }).program(1, { strength: 1 })
   const inputs: Float32Array[] = []
   const zero = { data: new Float32Array(size), shape: initial.shape }

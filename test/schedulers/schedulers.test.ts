@@ -1,4 +1,4 @@
-// Trajectories are the reference's, of every class and with every option.
+// Trajectories equal the reference's, for every class and every option.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
@@ -31,7 +31,7 @@ describe('every class', () => {
         const wanted = reference.subarray(call * size, (call + 1) * size)
         assert.ok(sample.every(Number.isFinite), `call ${call} is not finite`)
         if (name === 'unipc_bh1_3' && call === trajectory.length - 1) {
-          // diffusers has no number here: at σ = 0 bh1 multiplies ∞ by 0. Ours is the limit, x_0.
+          // diffusers gives NaN here: at σ = 0 bh1 multiplies ∞ by 0. torchreel gives the limit, x_0.
           assert.ok(wanted.every(Number.isNaN))
         } else {
           const error = relativeError(sample, wanted)
@@ -44,12 +44,12 @@ describe('every class', () => {
 
 interface OptionCase {
   class_name: string
-  /** What differs from the checkpoint's. */
+  /** The values that differ from the checkpoint's. */
   config: Record<string, unknown>
   timesteps: number[]
 }
 
-describe('every option: 6 steps, η 0.5 where there is one, seed 7', () => {
+describe('every option: 6 steps, η 0.5 if supported, seed 7', () => {
   const fixtures = `${repository}test/fixtures/scheduler_options`
   const cases = JSON.parse(readFileSync(`${fixtures}.json`, 'utf8')) as OptionCase[]
   const ends = float32(readSafetensors(`${fixtures}.safetensors`), 'end')
@@ -71,7 +71,7 @@ describe('every option: 6 steps, η 0.5 where there is one, seed 7', () => {
     const tried = new Set(
       cases.flatMap(({ class_name, config }) => Object.keys(config).map((option) => class_name + option)),
     )
-    // Learned variances, shifts that follow the size of the input and a predictor inside the predictor are refused.
+    // Rejected: learned variances, shifts that depend on the input's size, and a predictor inside the predictor.
     const refused = ['variance_type', 'use_dynamic_shifting', 'time_shift_type', 'solver_p']
     for (const name of schedulerNames) {
       const scheduler = schedulerFrom(name)

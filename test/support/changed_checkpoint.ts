@@ -5,14 +5,14 @@ import { after } from 'node:test'
 import { tinyCheckpoint } from './fixtures.js'
 import { type FileTensors, readSafetensors, writeSafetensors } from './safetensors_file.js'
 
-/** Where the copies lie; taken away after the tests. */
+/** The folder of the copies. Removed after the tests. */
 export const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-checkpoints-'))
 after(() => rmSync(folder, { recursive: true }))
 let copies = 0
 
 export const unet = 'unet/diffusion_pytorch_model.safetensors'
 
-/** A copy of the small checkpoint with something done to it. */
+/** Makes a copy of the small checkpoint and changes it. */
 export function changed(change: (file: (name: string) => string) => void): string {
   const copy = path.join(folder, String(copies++))
   cpSync(tinyCheckpoint, copy, { recursive: true })

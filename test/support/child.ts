@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { tinyCheckpoint } from './fixtures.js'
 
-/** How a child process ended and what it said. */
+/** The exit of a child process and its output. */
 export interface Ended {
   code: number | null
   signal: NodeJS.Signals | null
@@ -9,7 +9,7 @@ export interface Ended {
   stderr: string
 }
 
-/** Starts `node` on the body of an async program; `pipeline` and `torchreel` stand ready in it. */
+/** Starts `node` with the body of an async program, which can use `pipeline` and `torchreel`. */
 export function startProgram(body: string, parameters: string[] = []) {
   const program = `
     import * as torchreel from 'torchreel'
@@ -18,7 +18,7 @@ export function startProgram(body: string, parameters: string[] = []) {
   return startNode([...parameters, '--input-type=module', '-e', program])
 }
 
-/** Starts `node` and gathers what it says. */
+/** Starts `node` and collects its output. */
 export function startNode(
   parameters: string[],
   environment: NodeJS.ProcessEnv = process.env,

@@ -9,17 +9,17 @@ const environment = {
   ...process.env,
   PYTHONPATH: `${path.dirname(findLibtorch().folder)}:${modules}`,
   TORCHINDUCTOR_CACHE_DIR: `${repository}build/inductor`,
-  AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL: 'O0', // sooner done
+  AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL: 'O0', // compiles faster
 }
 
-/** Runs `python3` with the libtorch's Python part. */
+/** Runs `python3` with the Python part of the libtorch. */
 export function python(...parameters: string[]): string {
   return execFileSync('python3', ['-W', 'ignore', ...parameters], {
     ...{ cwd: repository, env: environment, encoding: 'utf8', stdio: 'pipe' },
   })
 }
 
-/** Gets the modules that compiling takes where python3 has them not. */
+/** Installs the Python modules for compiling that python3 does not have. */
 function getModules(): void {
   const requirements = `${repository}models/requirements-compile.txt`
   const names = readFileSync(requirements, 'utf8').match(/^\w+(?===)/gm) as string[]
@@ -31,10 +31,10 @@ function getModules(): void {
   }
 }
 
-/** What {@link makeCompiledModel} compiles for. */
+/** The case that {@link makeCompiledModel} compiles for. */
 export const compiledSize = { frames: 4, width: 16, height: 16 }
 
-/** Makes a checkpoint with the smallest UNet there can be, its graphs, and the UNet compiled. */
+/** Makes a checkpoint with the smallest possible UNet, its graphs, and the compiled UNet. */
 export function makeCompiledModel(folder: string): { model: string; compiledDenoiser: string } {
   const configs = path.join(folder, 'configs')
   const model = path.join(folder, 'model')

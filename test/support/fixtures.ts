@@ -5,11 +5,11 @@ import { readSafetensors } from './safetensors_file.js'
 /** The repository, seen from build/test/support. */
 export const repository = fileURLToPath(new URL('../../../', import.meta.url))
 
-/** A small random-weight checkpoint in the published layout, and what the reference makes of it. */
+/** A small checkpoint with random weights in the published layout, and the reference's results with it. */
 export const tiny = `${repository}test/fixtures/tiny/`
 export const tinyCheckpoint = `${tiny}checkpoint`
 
-/** One whole run of the reference's pipeline; its arguments under the reference's names. */
+/** One complete run of the reference's pipeline. Arguments have the reference's names. */
 export interface PipelineCase {
   name: string
   scheduler: string
@@ -25,7 +25,7 @@ export interface PipelineCase {
   width: number
 }
 
-/** One run of a scheduler with a stand-in network. */
+/** One run of a scheduler with a fake network. */
 export interface SchedulerCase {
   name: string
   class_name: string

@@ -1,4 +1,4 @@
-// The commands `pull` and `models` in a process of their own. argv: what stands after `torchreel`.
+// Runs the commands `pull` and `models` in a process of their own. argv: the arguments after `torchreel`.
 import { Command } from 'commander'
 import { modelsCommand } from '#dist/cli/models.js'
 import { pullCommand } from '#dist/cli/pull.js'

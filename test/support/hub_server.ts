@@ -6,7 +6,7 @@ import https from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { join } from 'node:path'
 
-/** Answers a request for a file in its own way; returns whether it did. */
+/** May answer a request for a file instead of the server. Returns whether it did. */
 export type Misbehaviour = (
   request: http.IncomingMessage,
   response: http.ServerResponse,
@@ -20,15 +20,15 @@ export interface ServedRequest {
   readonly host: string | undefined
 }
 
-/** The part of the Hugging Face Hub that a download talks to, for one model, on this machine. */
+/** A local server with the part of the Hugging Face Hub that downloads use, for one model. */
 export class HubServer {
   commit = 'c'.repeat(40)
   readonly files = new Map<string, Buffer>()
-  /** Put into the model's description. */
+  /** Extra fields in the model's description. */
   description: Record<string, unknown> = { cardData: { license: 'cc-by-nc-4.0' } }
-  /** Takes the place of what is said of the files. */
+  /** Replaces the description of the files. */
   siblings: unknown[] | undefined
-  /** Set to answer the question for the model's description in another way. */
+  /** Replaces the answer to a request for the model's description. */
   describe: ((response: http.ServerResponse) => void) | undefined
   misbehave: Misbehaviour = () => false
   readonly requests: ServedRequest[] = []
@@ -50,7 +50,7 @@ export class HubServer {
     })
   }
 
-  /** @param folder the checkpoint that is served */
+  /** @param folder the checkpoint to serve */
   static async start(folder?: string, tls = false): Promise<HubServer> {
     const server = new HubServer(tls)
     for (const name of folder ? readdirSync(folder, { recursive: true, encoding: 'utf8' }) : []) {
@@ -66,12 +66,12 @@ export class HubServer {
     return (this.#server.address() as AddressInfo).port
   }
 
-  /** Requests for the content of files. */
+  /** The requests for files' contents. */
   get downloads(): ServedRequest[] {
     return this.requests.filter((request) => request.path.includes('/resolve/'))
   }
 
-  /** The names of the files that were asked for, in that order. */
+  /** The names of the requested files, in order. */
   get asked(): string[] {
     return this.downloads.map((request) => request.path.split(`/resolve/${this.commit}/`)[1] as string)
   }
@@ -114,7 +114,7 @@ export class HubServer {
   }
 }
 
-/** The right answer, from a byte on. */
+/** The correct answer, starting at a byte. */
 export function sendFile(response: http.ServerResponse, content: Buffer, first = 0): void {
   const rest = content.subarray(first)
   response.writeHead(first > 0 ? 206 : 200, {
@@ -124,7 +124,7 @@ export function sendFile(response: http.ServerResponse, content: Buffer, first =
   response.end(rest)
 }
 
-/** The head of the right answer and only so many bytes of its body; the connection stays open. */
+/** The headers of the correct answer and only the first bytes of its body. The connection stays open. */
 export function sendPart(
   response: http.ServerResponse,
   content: Buffer,

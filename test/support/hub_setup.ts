@@ -58,12 +58,12 @@ export function sha256(content: Buffer): string {
   return createHash('sha256').update(content).digest('hex')
 }
 
-/** Of the file that is served under a name. */
+/** The sha256 of the file that is served under a name. */
 export function blobOf(name: string): string {
   return join(repository(), 'blobs', sha256(server.files.get(name) as Buffer))
 }
 
-/** Lets a misbehaviour at one file, the first `times` times. */
+/** Makes one file's requests misbehave, the first `times` times. */
 export function at(name: string, misbehaviour: Misbehaviour, times = Number.POSITIVE_INFINITY): void {
   let left = times
   server.misbehave = (request, response, file) => {
@@ -73,7 +73,7 @@ export function at(name: string, misbehaviour: Misbehaviour, times = Number.POSI
   }
 }
 
-/** A pull fails with this code, and what was served wrongly has not got its name, nor the model its reference. */
+/** Asserts that a pull fails with this code, and leaves neither the wrong file under its name nor the model's reference. */
 export async function fails(code: string, message: RegExp, options: HubOptions = {}) {
   await assert.rejects(pull(options), (error: Error & { code?: string }) => {
     assert.equal(error.code, code, error.stack)
@@ -84,7 +84,7 @@ export async function fails(code: string, message: RegExp, options: HubOptions =
   assert.ok(!inCache().some((name) => name.startsWith('refs/') || name.endsWith(vae)))
 }
 
-/** A pull succeeds, and every file is as it is served. */
+/** Asserts that a pull succeeds and that every file equals the served one. */
 export async function succeeds(options: HubOptions = {}): Promise<string> {
   const { folder } = await pull(options)
   const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })

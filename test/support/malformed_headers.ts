@@ -1,4 +1,4 @@
-/** A safetensors file of a header and as many bytes of numbers. */
+/** A safetensors file with this header and this many bytes of numbers. */
 export function withHeader(header: Buffer, payload: number, length = BigInt(header.length)): Buffer {
   const prefix = Buffer.alloc(8)
   prefix.writeBigUInt64LE(length)
@@ -68,7 +68,7 @@ const texts: Record<string, [header: string, payload: number]> = {
   'no number at all': ['{"t":{"dtype":"F32","shape":[],"data_offsets":[,]}}', 4],
 }
 
-/** Headers that the format forbids: what is wrong, the header, and how many bytes of numbers follow it. */
+/** Headers that the format forbids: the mistake, the header, and the number of bytes after it. */
 export const malformedHeaders: [name: string, header: Buffer, payload: number][] = [
   ...Object.entries(texts).map(
     ([name, [text, payload]]) => [name, Buffer.from(text), payload] as [string, Buffer, number],

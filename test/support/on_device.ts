@@ -1,5 +1,5 @@
-// node --import build/test/support/on_device.js: where a test names no device, its pipelines compute on
-// TORCHREEL_TEST_DEVICE, in float32, which the expectations are for; with TORCHREEL_TEST_CAPTURE_GRAPH from recorded steps.
+// node --import build/test/support/on_device.js: pipelines of tests that name no device compute on TORCHREEL_TEST_DEVICE in
+// float32, the dtype of the expected results. With TORCHREEL_TEST_CAPTURE_GRAPH they use recorded steps.
 import { TextToVideoPipeline } from '#dist/pipeline.js'
 
 const device = process.env.TORCHREEL_TEST_DEVICE

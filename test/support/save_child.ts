@@ -1,5 +1,5 @@
-// A process that saves a video with the ffmpeg named on its command line, to be killed or to leave in the middle.
-// argv: the torchreel module, the ffmpeg, the target, 'exit' to call process.exit when ffmpeg has started
+// Saves a video with the ffmpeg on its command line. Tests kill this process, or let it exit in the middle.
+// argv: the torchreel module, the ffmpeg, the target, and 'exit' to call process.exit after ffmpeg has started
 import { existsSync } from 'node:fs'
 
 const [module, ffmpeg, target, ending] = process.argv.slice(2) as [string, string, string, string | undefined]

@@ -7,11 +7,11 @@ export const checkpointConfig = JSON.parse(
   readFileSync(`${tinyCheckpoint}/scheduler/scheduler_config.json`, 'utf8'),
 ) as Record<string, unknown>
 
-/** What the runs of the reference start from. */
+/** The start of the reference's runs. */
 export const initial = { data: float32(expectedTensors, 'scheduler.initial'), shape: [1, 4, 4, 4] }
 const noises = float32(expectedTensors, 'scheduler.noises')
 
-/** The sample after each call, with the network that stood in for the UNet in the reference: 0.3 · input + a noise. */
+/** The sample after each call, with the reference's fake network: 0.3 · input + noise. */
 export function runStandIn(program: DenoisingProgram, seed: number): Promise<Float32Array[]> {
   const network = (input: Float32Array, _timestep: number, call: number) =>
     input.map((value, i) => Math.fround(0.3 * value) + (noises[(call % 64) * input.length + i] as number))
@@ -31,7 +31,7 @@ export function instructions({ code }: DenoisingProgram): number[] {
   return opcodes
 }
 
-/** Noise for laws that hold for any noise; needs no libtorch. */
+/** Noise for laws that hold for any noise. Works without libtorch. */
 export function anyNoise(): NoiseSource {
   let state = 1
   const uniform = () => {

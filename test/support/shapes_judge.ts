@@ -11,17 +11,17 @@ import {
   sizes,
 } from './shapes_world.js'
 
-/** Pixels: what covers less is no object. */
+/** The smallest area of an object, in pixels. */
 const leastArea = 40
-/** How far, in pixels, an object's centre goes from the first to the last quarter of a clip before it counts as moving. */
+/** An object counts as moving if its centre moves by this many pixels from the first to the last quarter of a clip. */
 const leastWay = 4
 
 /**
- * Tells from the pixels alone what a clip of the world of `shapes` shows. Without an object only the background is told.
+ * Recognises the content of a clip of `shapes` from its pixels. Without an object it returns only the background.
  *
  * The background is the median colour of the frame's edges. The object's colour is the median of the pixels furthest from
- * it; how far each pixel is on the way from one to the other says how much of it is covered. Area, centre and outline
- * follow; the shape is the one that overlaps best when drawn with the same centre and area.
+ * it. A pixel's position between both colours gives its covered fraction, and these give area, centre and outline. The
+ * shape is the one that overlaps best when drawn with the same centre and area.
  */
 export function judge(clip: Clip): Partial<Sight> & Pick<Sight, 'background'> {
   const pixels = clip.data.length / 3
@@ -56,7 +56,7 @@ export function judge(clip: Clip): Partial<Sight> & Pick<Sight, 'background'> {
   }
 }
 
-/** How much of each pixel of a frame the object covers, with its area and centre in pixels. */
+/** The fraction of each pixel that the object covers, with its area and centre in pixels. */
 interface Outline {
   readonly covered: Float64Array
   readonly width: number
@@ -88,7 +88,7 @@ function outline(clip: Clip, frame: number, ground: readonly number[], colour: r
   return { covered, width, area, x: x / Math.max(area, 1), y: y / Math.max(area, 1) }
 }
 
-/** Of an outline and a shape drawn with its centre and area: what both cover over what either covers. */
+/** The intersection over union of an outline and a shape drawn with the same centre and area. */
 function overlap(shape: Shape, { covered, width, area, x, y }: Outline): number {
   const radius = Math.sqrt(area / Math.PI)
   let both = 0

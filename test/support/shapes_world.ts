@@ -1,6 +1,6 @@
-/** The world of the model `shapes`, in the words and numbers of models/training/world.py. */
+/** The world of the model `shapes`, with the words and numbers of models/training/world.py. */
 
-/** Radius in pixels of the circle that has the object's area, whatever its shape. */
+/** Radius in pixels of the circle that has the object's area, for every shape. */
 export const sizes = { small: 7.5, big: 13 } as const
 
 export const colours = {
@@ -33,7 +33,7 @@ export type Shape = (typeof shapes)[number]
 export type Motion = keyof typeof motions
 export type Background = keyof typeof backgrounds
 
-/** What a clip shows. */
+/** The content of a clip. */
 export interface Sight {
   readonly size: Size
   readonly colour: Colour

@@ -2,9 +2,9 @@ import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /**
- * Writes an executable that stands in for ffmpeg: it answers and decodes as the real one does, and encodes as `body`
- * says. The body is JavaScript and sees `real` (path of the real ffmpeg), `args`, `output` (the file to write), `fs`,
- * and `pass()`, which hands the whole run to the real one and ends with its exit code.
+ * Writes an executable that replaces ffmpeg. It answers and decodes like the real one, and runs `body` to encode. The body
+ * is JavaScript with the variables `real` (path of the real ffmpeg), `args`, `output` (the file to write), `fs`, and
+ * `pass()`, which runs the real one with the same arguments and exits with its code.
  */
 export function standIn(folder: string, real: string, body: string, name = 'ffmpeg'): string {
   const path = join(folder, name)
@@ -28,7 +28,7 @@ ${body}
   return path
 }
 
-/** Frames of a colour pattern that moves: red to the right, green down, blue over time, and a white square. */
+/** Frames of a moving colour pattern: red to the right, green down, blue over time, and a white square. */
 export function pattern(width: number, height: number, frameCount: number): Uint8Array {
   const data = new Uint8Array(frameCount * height * width * 3)
   let offset = 0

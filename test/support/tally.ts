@@ -1,9 +1,9 @@
 import type { TestContext } from 'node:test'
 
-/** What is counted. */
+/** The unit of the count. */
 export type Figure = 'faults injected' | 'bad inputs tried' | 'jobs run' | 'found clean afterwards'
 
-/** Says how often a test, whose name begins with its cases' numbers, tried them, and under which figure that counts. */
+/** Reports how often a test tried its cases, which its name begins with, and the figure that this counts for. */
 export function tally(context: TestContext, figure: Figure, times: number): void {
   const [cases] = context.name.split(':')
   context.diagnostic(`case ${cases}: ${figure}: ${times}`)

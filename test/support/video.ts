@@ -9,13 +9,13 @@ import { findFfmpeg, Video } from 'torchreel'
 import { pattern } from './stand_in.js'
 import { decodeWebp } from './webp.js'
 
-/** The ffmpeg that the tests use: the first that is found. */
+/** The ffmpeg of the tests: the first one found. */
 export const found = await findFfmpeg()
 export const real = found.path
 delete process.env.FFMPEG_PATH
 delete process.env.FFMPEG_BIN
 
-/** A pair of new empty folders for each call, one for what is saved and one for tools; all gone after the tests. */
+/** Two new empty folders per call, one for saved files and one for tools. Removed after the tests. */
 export function emptyFolders(): () => { folder: string; tools: string } {
   const base = realpathSync(mkdtempSync(join(tmpdir(), 'torchreel-video-')))
   after(() => rmSync(base, { recursive: true, force: true }))
@@ -34,7 +34,7 @@ export function video(width = 64, height = 48, frameCount = 8, fps = 8): Video {
 }
 
 export interface Decoded {
-  /** What ffmpeg says of the stream. */
+  /** ffmpeg's description of the stream. */
   readonly line: string
   readonly width: number
   readonly height: number
@@ -43,11 +43,11 @@ export interface Decoded {
   readonly frames: Uint8Array
 }
 
-/** Size, frame rate and pixel format of a file, and every frame decoded to rgb24. */
+/** Size, frame rate and pixel format of a file, and all frames decoded to rgb24. */
 export function decode(path: string): Decoded {
   if (path.endsWith('.webp')) return decodeWebp(path, real)
   const input = ['-v', 'error', '-xerror', '-i', path]
-  // By default ffmpeg rounds down when it goes back to rgb, and repeats frames to fill the time.
+  // By default ffmpeg rounds down when it converts to rgb, and repeats frames to fill gaps.
   const exact = [
     '-vf',
     'scale=flags=bicubic+accurate_rnd+full_chroma_int',
@@ -65,7 +65,7 @@ export function decode(path: string): Decoded {
   return { line, width: Number(width), height: Number(height), fps, frames: raw.stdout as Uint8Array }
 }
 
-/** Mean absolute difference of two byte sequences of one length. */
+/** Mean absolute difference of two byte sequences of the same length. */
 export function difference(a: Uint8Array, b: Uint8Array): number {
   assert.equal(a.length, b.length)
   return a.reduce((sum, value, index) => sum + Math.abs(value - (b[index] as number)), 0) / a.length
@@ -88,7 +88,7 @@ export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await delay(10)
 }
 
-/** Whether a process has ended; a zombie has. */
+/** Whether a process has ended. A zombie has. */
 export function isGone(pid: number): boolean {
   try {
     return / Z /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'))
@@ -97,7 +97,7 @@ export function isGone(pid: number): boolean {
   }
 }
 
-/** The body of a stand-in that says that it has started, then neither reads nor writes until its stdin is closed. */
+/** The body of a fake ffmpeg that reports its start, then neither reads nor writes until its stdin is closed. */
 export function stall(started: string): string {
   return `
 fs.writeFileSync(${JSON.stringify(started)}, String(process.pid))

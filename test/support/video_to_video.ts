@@ -23,7 +23,7 @@ interface TilingRun {
   tileSize: number
 }
 
-/** What the reference makes of a small video, and of tiles. */
+/** The reference's results for a small video, and for tiles. */
 export function readFixtures() {
   const file = `${repository}test/fixtures/video_to_video`
   const { prompt, video, tiling } = JSON.parse(readFileSync(`${file}.json`, 'utf8')) as {

@@ -30,7 +30,7 @@ function still(payload: Buffer, width: number, height: number): Buffer {
   return file
 }
 
-/** Decodes one picture, by way of a file: ffmpeg of 2018 finds no stream in a WebP on stdin. */
+/** Decodes one picture from a file, because ffmpeg of 2018 finds no stream in a WebP on stdin. */
 function rgba(ffmpeg: string, picture: Buffer, path: string): Buffer {
   writeFileSync(path, picture)
   const exact = ['-vf', 'scale=flags=bicubic+accurate_rnd+full_chroma_int', '-pix_fmt', 'rgba']
@@ -45,8 +45,8 @@ function rgba(ffmpeg: string, picture: Buffer, path: string): Buffer {
 }
 
 /**
- * Decodes an animated WebP (RFC 9649), which ffmpeg before version 8 cannot: each part is decoded as a picture and laid
- * on the canvas. A part shown for n frames counts n times; the frame rate is that of the shortest.
+ * Decodes an animated WebP (RFC 9649), which ffmpeg before version 8 cannot. Decodes each part as a picture and draws it on
+ * the canvas. A part that lasts n frames counts n times. The frame rate is that of the shortest part.
  */
 export function decodeWebp(path: string, ffmpeg: string): Decoded {
   const file = readFileSync(path)

@@ -1,13 +1,13 @@
 import { crc32 } from 'node:zlib'
 
-/** A zip of files that are stored as they are. */
+/** A zip of uncompressed files. */
 export function zipOf(files: Record<string, Buffer | string>, mode = 0o100644): Buffer {
   const locals: Buffer[] = []
   const directory: Buffer[] = []
   let offset = 0
   for (const [name, text] of Object.entries(files)) {
     const content = Buffer.from(text)
-    // What the local header and the directory have in common, from "version needed" on.
+    // The common part of the local header and the directory entry, from "version needed" on.
     const common = Buffer.alloc(26)
     common.writeUInt16LE(20, 0)
     common.writeUInt32LE(crc32(content), 10)
@@ -18,7 +18,7 @@ export function zipOf(files: Record<string, Buffer | string>, mode = 0o100644): 
     const attributes = Buffer.alloc(14)
     attributes.writeUInt32LE((mode << 16) >>> 0, 6)
     attributes.writeUInt32LE(offset, 10)
-    const unix = Buffer.from([20, 3]) // made by Unix: the attributes hold its mode
+    const unix = Buffer.from([20, 3]) // made by Unix: the attributes contain its mode
     directory.push(Buffer.concat([Buffer.from('PK\x01\x02'), unix, common, attributes, Buffer.from(name)]))
     locals.push(local)
     offset += local.length

@@ -1,4 +1,4 @@
-// `generate` with `output`: the file is written while the video is decoded.
+// `generate` with `output`: writes the file while the video is decoded.
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -62,7 +62,7 @@ fs.writeFileSync(output, 'not a video')
 process.stdin.resume()`,
   )
   const seen: number[] = []
-  // Were it not so, this would wait for ever.
+  // Otherwise this would wait for ever.
   const onProgress: GenerateOptions['onProgress'] = async ({ stage, step }) => {
     if (stage !== 'decode') return
     if (step === 0) await until(() => existsSync(started))
@@ -71,7 +71,7 @@ process.stdin.resume()`,
   }
   const output = join(folder, 'a.mp4')
   await assert.rejects(pipeline.generate(prompt, { ...options, ffmpeg, output, onProgress }), {
-    code: 'ERR_OUTPUT_WRITE', // what the stand-in wrote has no frames
+    code: 'ERR_OUTPUT_WRITE', // the fake ffmpeg's file has no frames
   })
   assert.deepEqual(seen, [0, 1, 2, 3, 4, 5])
   assert.deepEqual(readdirSync(folder), [])

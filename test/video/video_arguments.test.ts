@@ -65,7 +65,7 @@ describe('what is sent', () => {
     const [width, height, frameCount] = [640, 480, 6]
     const log = join(tools, 'log')
     writeFileSync(log, '')
-    // Logs one byte for each whole frame that it has read.
+    // Logs one byte for each complete frame that it has read.
     const ffmpeg = standIn(
       tools,
       real,

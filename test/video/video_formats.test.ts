@@ -46,7 +46,7 @@ describe('76: what comes out is what went in', () => {
         data: new Uint8Array(32 * 32 * 3 * 20).fill(90),
       })
       const shown = decode(await still.save(join(folder, name))).frames
-      // A webp shows frames that are alike as one, and a file of one frame has no duration.
+      // A webp merges identical frames, and a file of one frame has no duration.
       assert.equal(shown.length, still.data.length / (name === 'a.webp' ? 20 : 1))
       const single = video(32, 32, 1)
       assert.equal(decode(await single.save(join(folder, `1${name}`))).frames.length, single.data.length)

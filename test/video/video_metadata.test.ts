@@ -188,7 +188,7 @@ describe('sidecar', () => {
     await made().save(join(folder, 'a.mp4'), { sidecar: true, overwrite: true })
     assert.equal(json('a.json').seed, 7)
 
-    // The video's name is taken while ffmpeg works: the sidecar, named first, goes again.
+    // Another program takes the video's name while ffmpeg runs: the sidecar, which was named first, is removed again.
     const target = join(folder, 'b.mp4')
     const rival = standIn(tools, real, `fs.writeFileSync(${JSON.stringify(target)}, 'theirs'); pass()`)
     await assert.rejects(made().save(target, { sidecar: true, ffmpeg: rival }), { code: 'ERR_OUTPUT_EXISTS' })

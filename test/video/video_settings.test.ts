@@ -13,7 +13,7 @@ beforeEach(() => {
   ;({ folder } = newFolders())
 })
 
-/** Skips a test where the ffmpeg that is found has none of the encoders. */
+/** Skips a test if ffmpeg has none of the encoders. */
 function needs(...encoders: string[]): { skip: string | false } {
   const missing = !encoders.some((name) => found.encoders.has(name))
   return {

@@ -125,7 +125,7 @@ function withCodec(
     codec === undefined ? !encoder.onRequest : encoder.codec === codec,
   )
   if (codec === undefined || found.length > 0) return found
-  throw oneOf(
+  throw unknownValue(
     'codec',
     format,
     encoders.map((encoder) => encoder.codec),
@@ -142,7 +142,7 @@ function withPixelFormat(
   const found = encoders.filter(({ pixelFormats }) => pixelFormats.includes(pixelFormat))
   if (found.length > 0) return found
   const known = encoders.flatMap(({ pixelFormats }) => pixelFormats)
-  throw oneOf('pixelFormat', format, known, pixelFormat)
+  throw unknownValue('pixelFormat', format, known, pixelFormat)
 }
 
 function withSettings(
@@ -154,7 +154,7 @@ function withSettings(
   const values = given.filter((_, index) => index % 2 === 1)
   const known = [...new Set(encoders.flatMap(({ settings }) => settings))].map((name) => `-${name}`)
   for (const name of names) {
-    if (!known.includes(name)) throw oneOf('ffmpegArguments', format, known, name)
+    if (!known.includes(name)) throw unknownValue('ffmpegArguments', format, known, name)
   }
   if (names.length !== values.length) {
     throw invalidArgument('ffmpegArguments', 'pairs of a name and a value', given.at(-1))
@@ -192,7 +192,7 @@ function checkBitrate(format: VideoFormat, encoder: Encoder | undefined, setting
   }
 }
 
-function oneOf(
+function unknownValue(
   parameter: string,
   format: VideoFormat,
   known: readonly (string | undefined)[],
