@@ -161,12 +161,15 @@ async function tryOut({ name, script, install }: Manager, major: string, bin: st
     return /ERR_LIBTORCH_NOT_FOUND/.test(said) && /npx torchreel setup/.test(said)
   })
   row.setup = await cell(async () => (await run(project, bin, [cli, 'setup'], here)).trim() === libtorch)
-  // With npx where npm is; else by the command itself, over HTTP.
+  // Through npm where npm installed it; else by the command itself, which then has no npm and asks the registry over HTTP.
   row.ffmpeg = await cell(async () => {
     const command = name === 'npm' ? [script, 'exec', '--', 'torchreel'] : [cli]
-    const bare = { ...here, FFMPEG_PATH: '', XDG_CACHE_HOME: path.join(project, 'cache') }
-    const configured = { ...bare, npm_config_registry: registry }
-    await run(project, bin, [...command, 'setup'], configured)
+    const bare = {
+      ...here,
+      ...{ FFMPEG_PATH: '', XDG_CACHE_HOME: path.join(project, 'cache') },
+      ...{ npm_config_registry: registry, npm_config_script_shell: '/bin/sh' },
+    }
+    await run(project, bin, [...command, 'setup'], bare)
     await run(project, bin, [...command, 'a red circle'], bare)
     return statSync(path.join(project, 'torchreel.mp4')).size > 1000
   })

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# release/cuda_check.sh [PYTHON [PART...]]: builds against the torch that a Python has, runs all tests with it on the CPU and,
-# where that torch sees a GPU, on CUDA, and prints the devices, the parity with the CPU, times, and how torchreel stands
-# beside diffusers where that Python has it.
-# PART: build, tests, parity, package, bench, in this order; all where none is named. Each takes minutes: a machine that is rented for
-# a short time, or ends a command that takes long, is given one at a time. `package` compiles the UNet (models/export.py --compile), and
-# `bench` measures that where it is there.
-# Takes CMake, a C++20 compiler, for captureGraph CUDA's toolkit, and `node` on the PATH with node_modules (`npm ci`), which may
-# be carried there: npm itself is not needed.
+# release/cuda_check.sh [PYTHON [PART...]]: builds against the torch of a Python, runs all tests with it on the CPU and, if that
+# torch sees a GPU, on CUDA. Prints the devices, the parity with the CPU, times, and a comparison with diffusers if that
+# Python has it.
+# PART: build, tests, parity, package, bench, in this order; default: all. Each needs minutes, so run one at a time on a machine
+# that is rented for a short time or limits the time of a command. `package` compiles the UNet (models/export.py --compile), and
+# `bench` measures that too, if it exists.
+# Needs CMake, a C++20 compiler, CUDA's toolkit for captureGraph, and `node` on the PATH with node_modules (`npm ci`), which may be
+# copied from another machine: npm itself is not needed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${1:-python3}
@@ -30,20 +30,20 @@ for i in range(torch.cuda.device_count()):
     gpu = torch.cuda.get_device_properties(i)
     print(f"cuda:{i}: {gpu.name}, {gpu.total_memory / 1e9:.1f} GB, compute capability {gpu.major}.{gpu.minor}")
 if not torch.cuda.is_available():
-    print("no GPU that this torch can use: the CPU's part alone")
+    print("no GPU that this torch can use: only the CPU is tested")
 PYTHON
 cuda=$("$python" -c 'import torch; print(int(torch.cuda.is_available()))')
 peer=()
 if "$python" -c 'import diffusers' 2>/dev/null; then peer=(--peer "$python"); else echo "no diffusers in $python: torchreel alone"; fi
 
-tests() { # every test file; the tarball's takes npm
+tests() { # every test file; the tarball's needs npm
   local files
   mapfile -t files < <(find build/test -name '*.test.js' -not -path '*/torture/*')
   if ! command -v npm >/dev/null; then
     echo "no npm here: tarball.test.js is left out"
     files=("${files[@]/build\/test\/project\/tarball.test.js/}")
   fi
-  # shellcheck disable=SC2068 # an entry that was taken out is empty
+  # shellcheck disable=SC2068 # a removed entry is empty
   node --test --test-reporter=dot ${files[@]}
 }
 on_cuda() {
@@ -60,8 +60,9 @@ compile() {
     node $tsc -p test && node $tsc -p bench
 }
 build() {
-  cmake -S . -B "$TORCHREEL_BUILD" -DTORCHREEL_LIBTORCH="$TORCHREEL_LIBTORCH" >/dev/null &&
-    cmake --build "$TORCHREEL_BUILD" --parallel "$(nproc)"
+  cmake -S . -B "$TORCHREEL_BUILD" -DTORCHREEL_LIBTORCH="$TORCHREEL_LIBTORCH" \
+    -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=10 >/dev/null &&
+    cmake --build "$TORCHREEL_BUILD" --parallel "$(nproc)" --target all core_tests benches
 }
 bench() { node build/bench/measure.js --rounds 1 "$@"; }
 package() { # MODEL EXPORT'S OPTIONS...
@@ -88,7 +89,7 @@ if [[ $parts == *' tests '* ]]; then
 fi
 if [[ $parts == *' parity '* ]]; then step 'parity and times' node build/bench/devices.js; fi
 if [[ $parts == *' package '* ]]; then
-  rm -f "$compiled" # an earlier run's, which `bench` would measure if this one fails
+  rm -f "$compiled" # from an earlier run: `bench` must not measure it if this one fails
   if [ "$cuda" = 1 ]; then
     step 'compile the UNet for this GPU' package random-320 --device cuda
   else

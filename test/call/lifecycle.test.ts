@@ -32,7 +32,7 @@ function firstStep(): { promise: Promise<void>; onProgress: NonNullable<Generate
 }
 
 describe('jobs', () => {
-  test('11: jobs on one pipeline run one at a time, in order, each with its own result', async () => {
+  test('[concurrent-calls] jobs on one pipeline run one at a time, in order, each with its own result', async () => {
     const order: number[] = []
     const jobs = [1, 2, 3].map(async (seed) => {
       const video = await pipeline.generate('a panda', { ...small, seed })
@@ -66,7 +66,7 @@ describe('jobs', () => {
     ])
   })
 
-  test('9: what onProgress throws or rejects with ends the job and rejects the call', async () => {
+  test('[throwing-listeners] what onProgress throws or rejects with ends the job and rejects the call', async () => {
     const error = new Error('from the caller')
     const throwing = () => {
       throw error
@@ -76,7 +76,7 @@ describe('jobs', () => {
     await assertClean()
   })
 
-  test('9: a late rejection of the last onProgress still rejects the call', async () => {
+  test('[throwing-listeners] a late rejection of the last onProgress still rejects the call', async () => {
     const error = new Error('late')
     const onProgress: GenerateOptions['onProgress'] = async ({ stage, step, steps }) => {
       await new Promise((resolve) => setTimeout(resolve, 30))
@@ -85,7 +85,7 @@ describe('jobs', () => {
     await assert.rejects(pipeline.generate('a', { steps: 1, frames: 1, onProgress }), error)
   })
 
-  test('10: generate() inside onProgress is queued', async () => {
+  test('[calls-in-listeners] generate() inside onProgress is queued', async () => {
     let inner: Promise<unknown> | undefined
     const onProgress = () => {
       inner ??= pipeline.generate('a panda', small)
@@ -94,7 +94,7 @@ describe('jobs', () => {
     assert.deepEqual(((await inner) as typeof golden).data, golden.data)
   })
 
-  test('21: timers and file reads stay prompt while a job runs', async () => {
+  test('[event-loop] timers and file reads stay prompt while a job runs', async () => {
     const { promise, onProgress } = firstStep()
     const job = pipeline.generate('a panda', { ...long, steps: 100, onProgress })
     await promise
@@ -109,14 +109,14 @@ describe('jobs', () => {
 })
 
 describe('aborts', () => {
-  test('13: aborted before the call', async () => {
+  test('[aborted-before-call] aborted before the call', async () => {
     const reason = new Error('never mind')
     const signal = AbortSignal.abort(reason)
     await assert.rejects(pipeline.generate('a panda', { ...small, signal }), reason)
   })
 
   for (const stage of ['encode', 'denoise', 'decode'] as const) {
-    test(`14, 15: aborted at every report of ${stage}: rejects with the reason within a step`, async () => {
+    test(`[aborted-in-steps, aborted-in-video] aborted at every report of ${stage}: rejects with the reason within a step`, async () => {
       for (let at = 0; at <= 4; at++) {
         const controller = new AbortController()
         const reason = { at }
@@ -134,7 +134,7 @@ describe('aborts', () => {
     })
   }
 
-  test('14: an abort does not wait for the job’s end', async () => {
+  test('[aborted-in-steps] an abort does not wait for the job’s end', async () => {
     const controller = new AbortController()
     const { promise, onProgress } = firstStep()
     let steps = 0
@@ -150,7 +150,7 @@ describe('aborts', () => {
     await assertClean()
   })
 
-  test('16: aborted while it waits: leaves the queue while the other goes on', async () => {
+  test('[aborted-in-queue] aborted while it waits: leaves the queue while the other goes on', async () => {
     const controller = new AbortController()
     const { promise, onProgress } = firstStep()
     const running = new AbortController()
@@ -164,7 +164,7 @@ describe('aborts', () => {
     await assertClean()
   })
 
-  test('17: many calls with one signal leave no listener', async () => {
+  test('[shared-signal] many calls with one signal leave no listener', async () => {
     const { signal } = new AbortController()
     let listeners = 0
     const add = signal.addEventListener.bind(signal)
@@ -183,7 +183,7 @@ describe('aborts', () => {
 })
 
 describe('disposal', () => {
-  test('18: dispose() in the middle rejects what runs and what waits with ERR_DISPOSED', async () => {
+  test('[disposed-in-job] dispose() in the middle rejects what runs and what waits with ERR_DISPOSED', async () => {
     const other = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
     const { promise, onProgress } = firstStep()
     const rejected = [
@@ -197,13 +197,13 @@ describe('disposal', () => {
     await Promise.all(rejected)
   })
 
-  test('10: dispose() inside onProgress', async () => {
+  test('[calls-in-listeners] dispose() inside onProgress', async () => {
     const other = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
     const job = other.generate('a panda', { ...long, onProgress: () => void other.dispose() })
     await assert.rejects(job, { code: 'ERR_DISPOSED' })
   })
 
-  test('19: any use after dispose() is ERR_DISPOSED', async () => {
+  test('[used-after-dispose] any use after dispose() is ERR_DISPOSED', async () => {
     const other = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
     await other[Symbol.asyncDispose]()
     const disposed = { name: 'TorchreelError', code: 'ERR_DISPOSED' }
@@ -218,7 +218,7 @@ describe('disposal', () => {
     assert.throws(() => other.memory(), disposed)
   })
 
-  test('13: loading is aborted between networks', async () => {
+  test('[aborted-before-call] loading is aborted between networks', async () => {
     const reason = new Error('enough')
     for (const wait of [0, 1, 2, 5, 10, 20, 40]) {
       const controller = new AbortController()
@@ -232,7 +232,7 @@ describe('disposal', () => {
     await assertClean()
   })
 
-  test('20: pipelines that are disposed of and dropped at once, while the collector runs', async () => {
+  test('[dropped-pipeline] pipelines that are disposed of and dropped at once, while the collector runs', async () => {
     const { ended } = startProgram(
       `
       const load = () => torchreel.TextToVideoPipeline.fromPretrained(pipeline.folder)
@@ -247,7 +247,7 @@ describe('disposal', () => {
     assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: '' })
   })
 
-  test('12: more jobs than may wait are ERR_QUEUE_FULL, and the others are done', async () => {
+  test('[full-queue] more jobs than may wait are ERR_QUEUE_FULL, and the others are done', async () => {
     await using other = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
     const jobs = Array.from({ length: 257 }, () =>
       other.generate('a', { steps: 1, frames: 1, width: 8, height: 8, guidanceScale: 1 }),
@@ -258,7 +258,7 @@ describe('disposal', () => {
     assert.ok(last?.status === 'rejected' && last.reason.code === 'ERR_QUEUE_FULL')
   })
 
-  test('20: a pipeline that is dropped is collected', async () => {
+  test('[dropped-pipeline] a pipeline that is dropped is collected', async () => {
     const { ended } = startProgram(
       `
       let collected = false
@@ -291,26 +291,26 @@ describe('the process', () => {
     job.catch(() => {})
     await job`
 
-  test('22: ends by itself after a job, undisposed, with nothing on stderr', async () => {
+  test('[process-end] ends by itself after a job, undisposed, with nothing on stderr', async () => {
     const { ended } = startProgram(`await pipeline.generate('a panda', { steps: 1, frames: 1 })`)
     const { code, signal, stderr } = await ended
     assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: '' })
   })
 
-  test('22: ends by itself with an idle pipeline', async () => {
+  test('[process-end] ends by itself with an idle pipeline', async () => {
     const { code, stderr } = await startProgram('').ended
     assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
   })
 
   for (const status of [0, 3]) {
-    test(`23: process.exit(${status}) in the middle of a step leaves at once with that status`, async () => {
+    test(`[process-exit] process.exit(${status}) in the middle of a step leaves at once with that status`, async () => {
       const { ended } = startProgram(midJob(`process.exit(${status})`))
       const { code, signal, stderr } = await ended
       assert.deepEqual({ code, signal, stderr }, { code: status, signal: null, stderr: '' })
     })
   }
 
-  test('24: an uncaught exception in the middle of a step ends with status 1 and its stack', async () => {
+  test('[uncaught-exception] an uncaught exception in the middle of a step ends with status 1 and its stack', async () => {
     const { ended } = startProgram(midJob(`setImmediate(() => { throw new Error('uncaught here') })`))
     const { code, signal, stderr } = await ended
     assert.deepEqual({ code, signal }, { code: 1, signal: null })
@@ -318,7 +318,7 @@ describe('the process', () => {
     assert.doesNotMatch(stderr, /terminate called/)
   })
 
-  test('26: worker.terminate() in the middle of a step, twenty times', async () => {
+  test('[terminated-worker] worker.terminate() in the middle of a step, twenty times', async () => {
     const { ended } = startProgram(`
       import { Worker } from 'node:worker_threads'
       const program = \`
@@ -342,7 +342,7 @@ describe('the process', () => {
     assert.equal(stdout.trim(), Buffer.from(golden.data).toString('base64'))
   })
 
-  test('27: main thread and two workers at once, one ended, give the same frames', async () => {
+  test('[many-threads] main thread and two workers at once, one ended, give the same frames', async () => {
     const { ended } = startProgram(`
       import { Worker } from 'node:worker_threads'
       const program = \`

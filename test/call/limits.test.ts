@@ -9,7 +9,7 @@ const open = (limits: PipelineOptions['limits']) =>
 const small = { steps: 1, frames: 2, width: 8, height: 8 }
 
 describe('limits', () => {
-  test('5: pixels', async () => {
+  test('[too-many-pixels] pixels', async () => {
     await using pipeline = await open({ pixels: 2 * 8 * 8 })
     await pipeline.generate('a', small)
     await assert.rejects(pipeline.generate('a', { ...small, frames: 3 }), {
@@ -26,7 +26,7 @@ describe('limits', () => {
     })
   })
 
-  test('7: the length of prompts', async () => {
+  test('[prompt-length] the length of prompts', async () => {
     await using pipeline = await open({ promptLength: 5 })
     const refused = (parameter: string) => ({ code: 'ERR_LIMIT_EXCEEDED', parameter, received: 6 })
     await pipeline.generate('12345', small)
@@ -38,7 +38,7 @@ describe('limits', () => {
     await assert.rejects(pipeline.encodePrompt('123456'), refused('prompt'))
   })
 
-  test('1: the number of prompts', async () => {
+  test('[wrong-prompt-type] the number of prompts', async () => {
     await using pipeline = await open({ prompts: 2 })
     const refused = { code: 'ERR_LIMIT_EXCEEDED', parameter: 'prompt', received: 3 }
     await assert.rejects(pipeline.generate(['a', 'b', 'c'], small), refused)
@@ -48,7 +48,7 @@ describe('limits', () => {
     await assert.rejects(pipeline.encodePrompt([]), { code: 'ERR_INVALID_ARGUMENT', parameter: 'prompt' })
   })
 
-  test('12: the queue', async () => {
+  test('[full-queue] the queue', async () => {
     await using pipeline = await open({ queue: 2 })
     const jobs = await Promise.allSettled([1, 2, 3].map((seed) => pipeline.generate('a', { ...small, seed })))
     assert.deepEqual(
@@ -58,13 +58,13 @@ describe('limits', () => {
     assert.equal(jobs[2]?.status === 'rejected' && jobs[2].reason.code, 'ERR_QUEUE_FULL')
   })
 
-  test('35: the header of a safetensors file', () =>
+  test('[header-length] the header of a safetensors file', () =>
     assert.rejects(open({ headerBytes: 100 }), {
       code: 'ERR_MODEL_CORRUPT',
       message: /header claims \d+ bytes, more than 100/,
     }))
 
-  test('3: mistakes in the limits', async () => {
+  test('[unknown-option] mistakes in the limits', async () => {
     for (const [limits, parameter] of [
       [{ pixel: 1 }, 'pixel'],
       [{ pixels: 0 }, 'limits.pixels'],

@@ -24,7 +24,7 @@ describe('not finite', () => {
     ['vae', 'decoder.conv_out.bias', 'decode', 1],
   ] as const) {
     for (const value of stage === 'decode' ? [Number.NaN, Number.POSITIVE_INFINITY] : [Number.NaN]) {
-      test(`54: ${value} in the ${component} ends the job at its stage and step; the pipeline goes on`, async () => {
+      test(`[weights-not-finite] ${value} in the ${component} ends the job at its stage and step; the pipeline goes on`, async () => {
         const model = broken(component, name, value)
         await using own = await TextToVideoPipeline.fromPretrained(model)
         const refused = { code: 'ERR_NUMERIC', stage, step, message: /float32.*bfloat16/ }
@@ -34,7 +34,7 @@ describe('not finite', () => {
     }
   }
 
-  test('54: allowNonFinite goes on, and what is not finite becomes black', async () => {
+  test('[weights-not-finite] allowNonFinite goes on, and what is not finite becomes black', async () => {
     await using own = await TextToVideoPipeline.fromPretrained(broken('vae', 'decoder.conv_out.bias'))
     const video = await own.generate('a panda', { ...options, allowNonFinite: true })
     const red = video.data.filter((_, index) => index % 3 === 0)
@@ -86,7 +86,7 @@ describe('float16', () => {
   })
 })
 
-test('56: what the VAE gives outside of [-1, 1] is clamped', async () => {
+test('[pixels-out-of-range] what the VAE gives outside of [-1, 1] is clamped', async () => {
   const model = changedWeights('vae', (tensors) => {
     const bytes = tensors.get('decoder.conv_out.bias')?.bytes
     for (const [channel, value] of [1000, -1000].entries()) bytes?.writeFloatLE(value, 4 * channel)
@@ -98,7 +98,7 @@ test('56: what the VAE gives outside of [-1, 1] is clamped', async () => {
   }
 })
 
-test('57: the same seed gives the same frames in another pipeline', async () => {
+test('[same-seed] the same seed gives the same frames in another pipeline', async () => {
   await using other = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
   assert.deepEqual((await other.generate('a panda', options)).data, golden.data)
 })

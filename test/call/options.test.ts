@@ -27,7 +27,7 @@ const call = (options: object) => () =>
 
 describe('generate', () => {
   for (const prompt of [undefined, null, 5, new String('a'), {}, [], ['a', 5]]) {
-    test(`1: the prompt ${JSON.stringify(prompt)}`, () =>
+    test(`[wrong-prompt-type] the prompt ${JSON.stringify(prompt)}`, () =>
       assertRefused(() => pipeline.generate(prompt as string, { onProgress }), 'prompt'))
   }
 
@@ -50,43 +50,44 @@ describe('generate', () => {
   for (const [parameter, values] of Object.entries(wrong)) {
     for (const value of values) {
       const text = typeof value === 'number' ? String(value) : JSON.stringify(value)
-      test(`2: ${parameter} ${text}`, () => assertRefused(call({ [parameter]: value }), parameter))
+      test(`[number-out-of-range] ${parameter} ${text}`, () =>
+        assertRefused(call({ [parameter]: value }), parameter))
     }
   }
 
-  test('3: an unknown option, with what was meant', async () => {
+  test('[unknown-option] an unknown option, with what was meant', async () => {
     await assertRefused(call({ step: 25 }), 'step', /did you mean "steps"\?/)
     await assertRefused(call({ num_frames: 25 }), 'num_frames')
     await assertRefused(call({ guidance: 2 }), 'guidance')
   })
 
-  test('4: a size that is no multiple names the nearest that is', () =>
+  test('[impossible-size] a size that is no multiple names the nearest that is', () =>
     assertRefused(call({ width: 66 }), 'width', /multiple of 4, such as 68/))
 
-  test('5: too many pixels are ERR_LIMIT_EXCEEDED before anything is allocated', async () => {
+  test('[too-many-pixels] too many pixels are ERR_LIMIT_EXCEEDED before anything is allocated', async () => {
     const before = process.memoryUsage().rss
     await assert.rejects(call({ frames: 4096, width: 4096, height: 4096 }), { code: 'ERR_LIMIT_EXCEEDED' })
     assert.ok(process.memoryUsage().rss - before < 50e6)
   })
 
-  test('7: a prompt of 100 kB is ERR_LIMIT_EXCEEDED', () =>
+  test('[prompt-length] a prompt of 100 kB is ERR_LIMIT_EXCEEDED', () =>
     assert.rejects(pipeline.generate('x'.repeat(100_000), { onProgress }), {
       code: 'ERR_LIMIT_EXCEEDED',
       parameter: 'prompt',
     }))
 
-  test('7: an over-long prompt is cut, and the result says so', async () => {
+  test('[prompt-length] an over-long prompt is cut, and the result says so', async () => {
     const video = await pipeline.generate('word '.repeat(100), { steps: 1, frames: 1 })
     assert.match(video.warnings.join('\n'), /prompt: the last 25 tokens were cut off/)
   })
 
-  test('6: seeds 0, 2^32 and 2^53 − 1 are fine', async () => {
+  test('[seeds] seeds 0, 2^32 and 2^53 − 1 are fine', async () => {
     for (const seed of [0, 2 ** 32, 2 ** 53 - 1]) {
       assert.equal((await pipeline.generate('a', { steps: 1, frames: 1, seed })).seed, seed)
     }
   })
 
-  test('8: options are read once; what a getter throws comes out', async () => {
+  test('[changing-options] options are read once; what a getter throws comes out', async () => {
     let reads = 0
     const video = await pipeline.generate('a', {
       steps: 1,
@@ -105,7 +106,7 @@ describe('generate', () => {
     await assert.rejects(pipeline.generate('a', throwing), error)
   })
 
-  test('8: options that are changed after the call change nothing', async () => {
+  test('[changing-options] options that are changed after the call change nothing', async () => {
     const options = { steps: 1, frames: 1, seed: [3], negativePrompt: ['x'], guidanceScale: [2] }
     const call = pipeline.generate(['a'], options)
     options.frames = 7
@@ -117,12 +118,12 @@ describe('generate', () => {
   })
 
   for (const prompt of ['', '\0', '\ud800 half', '👩‍👩‍👧 🎬', '\u202e', 'ﷺ'.repeat(50)]) {
-    test(`7: the prompt ${JSON.stringify(prompt)} makes a video`, async () => {
+    test(`[prompt-length] the prompt ${JSON.stringify(prompt)} makes a video`, async () => {
       assert.equal((await pipeline.generate(prompt, { steps: 1, frames: 1 })).frameCount, 1)
     })
   }
 
-  test('2: 1 and 1000 steps are fine', async () => {
+  test('[number-out-of-range] 1 and 1000 steps are fine', async () => {
     const small = { width: 8, height: 8, frames: 1, guidanceScale: 1 }
     assert.equal((await pipeline.generate('a', { steps: 1, ...small })).steps, 1)
     const onProgress: GenerateOptions['onProgress'] = ({ stage, steps }) => {
@@ -184,7 +185,7 @@ describe('fromPretrained and generate(prompt, options)', () => {
     })
   })
 
-  test('32: a device that is not there is ERR_DEVICE_UNAVAILABLE; auto takes the CPU', async () => {
+  test('[missing-device] a device that is not there is ERR_DEVICE_UNAVAILABLE; auto takes the CPU', async () => {
     await assert.rejects(load({ device: 'cuda:99' }), { code: 'ERR_DEVICE_UNAVAILABLE' })
     await using chosen = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { device: 'auto' })
     assert.ok(['cpu', 'cuda:0'].includes(chosen.device))

@@ -20,7 +20,7 @@ beforeEach(() => {
   ;({ folder, tools } = newFolders())
 })
 
-test('11: a video to read, a file to write, an adapter to load: nothing is overtaken', async () => {
+test('[concurrent-calls] a video to read, a file to write, an adapter to load: nothing is overtaken', async () => {
   await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
   const begun: string[] = []
   const call = (name: string, options: GenerateOptions = {}) => {
@@ -53,7 +53,7 @@ test('11: a video to read, a file to write, an adapter to load: nothing is overt
   assert.equal(plain.value.settings?.loras, undefined)
 })
 
-test('12, 16, 18: calls behind one that does not get ready count, can be aborted, and end with the pipeline', async () => {
+test('[full-queue, aborted-in-queue, disposed-in-job] calls behind one that does not get ready count, can be aborted, and end with the pipeline', async () => {
   await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { limits: { queue: 3 } })
   const started = join(tools, 'started')
   const file = join(tools, 'source.mp4')

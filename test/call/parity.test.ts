@@ -71,7 +71,7 @@ test('scheduler: "checkpoint" keeps the checkpoint’s class', async () => {
   assert.deepEqual(kept.data, named.data)
 })
 
-test('6: a seed that was chosen for the caller gives the same video again', async () => {
+test('[seeds] a seed that was chosen for the caller gives the same video again', async () => {
   const first = await pipeline.generate('a boat', { steps: 2, frames: 2 })
   const again = await pipeline.generate('a boat', { steps: 2, frames: 2, seed: first.seed as number })
   const other = await pipeline.generate('a boat', { steps: 2, frames: 2, seed: (first.seed as number) + 1 })

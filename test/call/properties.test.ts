@@ -89,7 +89,7 @@ describe('options', () => {
   )
   const options = fc.dictionary(fc.constantFrom(...names), value, { maxKeys: 4 })
 
-  test('2: any values of generate’s: refused by name, or whole numbers within their bounds', (t) => {
+  test('[number-out-of-range] any values of generate’s: refused by name, or whole numbers within their bounds', (t) => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.anything()), options, (prompt, given) => {
         const checked = refusedOrGiven(caller, () => checkGenerateOptions(prompt as string, given, model))
@@ -104,7 +104,7 @@ describe('options', () => {
     tally(t, 'bad inputs tried', 10 * runs)
   })
 
-  test('3: any object for a pipeline’s', (t) => {
+  test('[unknown-option] any object for a pipeline’s', (t) => {
     const keys = fc.constantFrom(
       'device',
       'dtype',
@@ -167,7 +167,7 @@ describe('programs', () => {
     fc.array(number, { maxLength: 40 }),
   )
 
-  test('88: the core refuses the programs that the slow interpreter refuses, and gives the samples that it gives', async (t) => {
+  test('[sanitizers] the core refuses the programs that the slow interpreter refuses, and gives the samples that it gives', async (t) => {
     let made = 0
     await fc.assert(
       fc.asyncProperty(code, async (numbers) => {
@@ -219,7 +219,7 @@ describe('names', () => {
   )
   const name = fc.array(piece, { maxLength: 6 }).map((pieces) => pieces.join(''))
 
-  test('49: a name that is taken stays in its folder, by POSIX’s rules and by Windows’s', (t) => {
+  test('[unsafe-names] a name that is taken stays in its folder, by POSIX’s rules and by Windows’s', (t) => {
     fc.assert(
       fc.property(name, (given) => {
         const taken = refusedOrGiven(['ERR_UNSAFE_PATH'], () => {
@@ -235,7 +235,7 @@ describe('names', () => {
     tally(t, 'bad inputs tried', 20 * runs)
   })
 
-  test('74: a video is saved under the name that is given and no other, or not at all', async (t) => {
+  test('[output-names] a video is saved under the name that is given and no other, or not at all', async (t) => {
     const video = new Video({ width: 2, height: 2, fps: 8, data: new Uint8Array(12) })
     await fc.assert(
       fc.asyncProperty(name, async (given) => {

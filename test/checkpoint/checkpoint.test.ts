@@ -28,47 +28,52 @@ function assertGolden(frames: Uint8Array): void {
 
 describe('what is refused, and how', () => {
   const cases: [string, TorchreelErrorCode, RegExp, () => string][] = [
-    ['33: no folder', 'ERR_MODEL_NOT_FOUND', /no model folder/, () => path.join(folder, 'nowhere')],
     [
-      '33: a file instead of a folder',
+      '[missing-files] no folder',
+      'ERR_MODEL_NOT_FOUND',
+      /no model folder/,
+      () => path.join(folder, 'nowhere'),
+    ],
+    [
+      '[missing-files] a file instead of a folder',
       'ERR_MODEL_NOT_FOUND',
       /no model folder/,
       () => `${tinyCheckpoint}/model_index.json`,
     ],
     ...['model_index.json', 'unet/config.json', 'tokenizer/vocab.json', 'tokenizer/merges.txt', unet].map(
       (name): (typeof cases)[number] => [
-        `33: without ${name}`,
+        `[missing-files] without ${name}`,
         'ERR_MODEL_NOT_FOUND',
         new RegExp(`${name.replace('.', '\\.')}`),
         () => changed((file) => rmSync(file(name))),
       ],
     ),
     [
-      '34: weights of 0 bytes',
+      '[tiny-weights] weights of 0 bytes',
       'ERR_MODEL_CORRUPT',
       /0 bytes/,
       () => changed((file) => truncateSync(file(unet))),
     ],
     [
-      '34: weights of 7 bytes',
+      '[tiny-weights] weights of 7 bytes',
       'ERR_MODEL_CORRUPT',
       /7 bytes/,
       () => changed((file) => truncateSync(file(unet), 7)),
     ],
     [
-      '41: weights cut in half',
+      '[cut-files] weights cut in half',
       'ERR_MODEL_CORRUPT',
       /are there/,
       () => changed((file) => truncateSync(file(unet), 5e6)),
     ],
     [
-      '37: bytes after the weights',
+      '[header-offsets] bytes after the weights',
       'ERR_MODEL_CORRUPT',
       /are there/,
       () => changed((file) => appendFileSync(file(unet), 'x')),
     ],
     [
-      '51: a Git LFS pointer',
+      '[lfs-pointers] a Git LFS pointer',
       'ERR_MODEL_CORRUPT',
       /git lfs pull/,
       () =>
@@ -90,7 +95,7 @@ describe('what is refused, and how', () => {
     ],
     ...(['unet/config.json', 'tokenizer/vocab.json', 'tokenizer/merges.txt', unet] as const).map(
       (name): (typeof cases)[number] => [
-        `33: a pipe for ${name}, which nobody writes to`,
+        `[missing-files] a pipe for ${name}, which nobody writes to`,
         'ERR_MODEL_CORRUPT',
         /not a regular file/,
         () =>
@@ -101,13 +106,13 @@ describe('what is refused, and how', () => {
       ],
     ),
     [
-      '44: a config that calls itself deeply',
+      '[wrong-configs] a config that calls itself deeply',
       'ERR_MODEL_CORRUPT',
       /not a JSON object/,
       () => changed((file) => writeFileSync(file('unet/config.json'), '{"a":'.repeat(1e5))),
     ],
     [
-      '44: a scheduler whose numbers make no sense',
+      '[wrong-configs] a scheduler whose numbers make no sense',
       'ERR_MODEL_CORRUPT',
       /scheduler_config\.json: num_train_timesteps must be/,
       () =>
@@ -126,13 +131,13 @@ describe('what is refused, and how', () => {
         ),
     ],
     [
-      '43: a tensor is missing',
+      '[wrong-tensors] a tensor is missing',
       'ERR_MODEL_INCOMPATIBLE',
       /1 missing: conv_in\.weight$/,
       () => changedWeights('unet', (tensors) => tensors.delete('conv_in.weight')),
     ],
     [
-      '43: a tensor too many',
+      '[wrong-tensors] a tensor too many',
       'ERR_MODEL_INCOMPATIBLE',
       /1 unknown: more$/,
       () =>
@@ -141,7 +146,7 @@ describe('what is refused, and how', () => {
         ),
     ],
     [
-      '43: a tensor of another shape',
+      '[wrong-tensors] a tensor of another shape',
       'ERR_MODEL_INCOMPATIBLE',
       /1 of another shape or type: conv_out\.bias \[2, 2\] instead of \[4\]$/,
       () =>
@@ -151,7 +156,7 @@ describe('what is refused, and how', () => {
         }),
     ],
     [
-      '43: a tensor of whole numbers',
+      '[wrong-tensors] a tensor of whole numbers',
       'ERR_MODEL_INCOMPATIBLE',
       /conv_out\.bias as Int/,
       () =>
@@ -161,7 +166,7 @@ describe('what is refused, and how', () => {
         }),
     ],
     [
-      '43: many are missing: ten are named',
+      '[wrong-tensors] many are missing: ten are named',
       'ERR_MODEL_INCOMPATIBLE',
       /\d\d+ missing: ([\w.]+, ){10}…/,
       () =>
@@ -170,7 +175,7 @@ describe('what is refused, and how', () => {
         }),
     ],
     [
-      '44: an architecture without a graph, with the command that exports one',
+      '[wrong-configs] an architecture without a graph, with the command that exports one',
       'ERR_MODEL_INCOMPATIBLE',
       /python3 .*models\/export\.py /,
       () =>
@@ -179,7 +184,7 @@ describe('what is refused, and how', () => {
         }),
     ],
     ...[-1, 1e9, '__proto__', null].map((layers): (typeof cases)[number] => [
-      `44: ${layers} layers`,
+      `[wrong-configs] ${layers} layers`,
       'ERR_MODEL_INCOMPATIBLE',
       /export/,
       () =>
@@ -188,7 +193,7 @@ describe('what is refused, and how', () => {
         }),
     ]),
     [
-      '44: a nonsense VAE',
+      '[wrong-configs] a nonsense VAE',
       'ERR_MODEL_INCOMPATIBLE',
       /export/,
       () =>

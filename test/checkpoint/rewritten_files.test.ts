@@ -28,7 +28,7 @@ function overwrite(file: string): void {
   closeSync(opened)
 }
 
-test('45: a file that is deleted, or replaced by another, after it was opened: the old content stays', async () => {
+test('[rewritten-files] a file that is deleted, or replaced by another, after it was opened: the old content stays', async () => {
   const model = changed(() => {})
   const file = path.join(model, unet)
   await using pipeline = await TextToVideoPipeline.fromPretrained(model)
@@ -48,7 +48,7 @@ const changes: Record<string, (file: string) => void> = {
   'appended to': (file) => appendFileSync(file, 'x'),
 }
 for (const [name, change] of Object.entries(changes)) {
-  test(`45: weights ${name} between two jobs: ERR_MODEL_CORRUPT, and the process goes on`, async () => {
+  test(`[rewritten-files] weights ${name} between two jobs: ERR_MODEL_CORRUPT, and the process goes on`, async () => {
     for (const component of [
       unet,
       'vae/diffusion_pytorch_model.safetensors',
@@ -67,7 +67,7 @@ for (const [name, change] of Object.entries(changes)) {
   })
 }
 
-test('45: weights cut while a job runs: ERR_MODEL_CORRUPT', async () => {
+test('[rewritten-files] weights cut while a job runs: ERR_MODEL_CORRUPT', async () => {
   const model = changed(() => {})
   await using pipeline = await TextToVideoPipeline.fromPretrained(model)
   const job = pipeline.generate('a panda', {
@@ -79,7 +79,7 @@ test('45: weights cut while a job runs: ERR_MODEL_CORRUPT', async () => {
   await assert.rejects(job, { code: 'ERR_MODEL_CORRUPT', message: /was rewritten while it was open/ })
 })
 
-test('45: a LoRA that is cut after it was loaded: ERR_MODEL_CORRUPT', async () => {
+test('[rewritten-files] a LoRA that is cut after it was loaded: ERR_MODEL_CORRUPT', async () => {
   const model = changed(() => {})
   const lora = path.join(folder, 'lora.safetensors')
   copyFileSync(`${repository}test/fixtures/adapters/peft.safetensors`, lora)

@@ -55,7 +55,7 @@ function withCanaryGraph(change: (graph: string) => void = () => {}): string {
 }
 
 describe('graphs are programs', () => {
-  test('46: a checkpoint’s own graph is not run unless the caller trusts it', async () => {
+  test('[foreign-graphs] a checkpoint’s own graph is not run unless the caller trusts it', async () => {
     const model = withCanaryGraph()
     assert.equal(await outcome(model), 'ERR_MODEL_UNTRUSTED')
     assert.ok(!existsSync(ran))
@@ -64,7 +64,7 @@ describe('graphs are programs', () => {
     rmSync(ran)
   })
 
-  test('47: a trusted graph that is not the one its manifest names is not run', async () => {
+  test('[unpinned-graphs] a trusted graph that is not the one its manifest names is not run', async () => {
     const model = withCanaryGraph((graph) => appendFileSync(graph, 'x'))
     assert.equal(await outcome(model, { trustGraph: true }), 'ERR_MODEL_UNTRUSTED')
     assert.ok(!existsSync(ran))
@@ -81,7 +81,7 @@ describe('graphs are programs', () => {
     '.',
     'tiny/../../x.pt',
   ]) {
-    test(`49: the graph ${JSON.stringify(file)} in a manifest`, async () => {
+    test(`[unsafe-names] the graph ${JSON.stringify(file)} in a manifest`, async () => {
       const model = withCanaryGraph((graph) => {
         const name = path.join(path.dirname(graph), '../manifest.json')
         const manifest = JSON.parse(readFileSync(name, 'utf8'))
@@ -93,7 +93,7 @@ describe('graphs are programs', () => {
   }
 })
 
-test('44: a manifest that is none', async () => {
+test('[wrong-configs] a manifest that is none', async () => {
   for (const text of [
     '{}',
     '[]',
@@ -113,7 +113,7 @@ async function assertRefused(model: string, code: TorchreelErrorCode, options: o
 }
 
 describe('pickles are programs', () => {
-  test('48: weights in pickles only', async () => {
+  test('[pickles] weights in pickles only', async () => {
     for (const name of ['bin', 'ckpt', 'pt']) {
       const model = changed((file) => {
         rmSync(file(unet))
@@ -125,7 +125,7 @@ describe('pickles are programs', () => {
   })
 
   for (const pickle of ['bare', 'archive']) {
-    test(`48: a pickle (${pickle}) under the name of a safetensors file, known by its first bytes`, async () => {
+    test(`[pickles] a pickle (${pickle}) under the name of a safetensors file, known by its first bytes`, async () => {
       const model = changed((file) => copyFileSync(`${canaries}${pickle}.pickle`, file(unet)))
       assert.equal(await outcome(model), 'ERR_MODEL_UNTRUSTED')
       await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
@@ -149,7 +149,7 @@ describe('names and links', () => {
     'nul',
     5,
   ]) {
-    test(`49: the shard ${JSON.stringify(shard)}`, () =>
+    test(`[unsafe-names] the shard ${JSON.stringify(shard)}`, () =>
       assertRefused(
         changed((file) => {
           rmSync(file(unet))
@@ -159,7 +159,7 @@ describe('names and links', () => {
       ))
   }
 
-  test('50: a link out of the folder, of a file or of a folder', async () => {
+  test('[unsafe-links] a link out of the folder, of a file or of a folder', async () => {
     for (const name of [unet, 'unet/config.json', 'tokenizer/vocab.json', 'vae']) {
       const model = changed((file) => {
         renameSync(file(name), path.join(folder, 'outside'))
@@ -170,7 +170,7 @@ describe('names and links', () => {
     }
   })
 
-  test('50: links within the folder, and a link to the folder, are fine', async () => {
+  test('[unsafe-links] links within the folder, and a link to the folder, are fine', async () => {
     const model = changed((file) => {
       renameSync(file(unet), file('weights'))
       symlinkSync('../weights', file(unet))

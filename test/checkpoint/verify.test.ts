@@ -29,7 +29,7 @@ const withSums = () =>
     writeFileSync(file('SHA256SUMS'), lines.join(''))
   })
 
-test('42: a bit flipped in the numbers of each file: ERR_MODEL_CORRUPT by SHA256SUMS', async () => {
+test('[flipped-bits] a bit flipped in the numbers of each file: ERR_MODEL_CORRUPT by SHA256SUMS', async () => {
   for (const name of weights) {
     const model = withSums()
     await load(model)
@@ -42,7 +42,7 @@ test('42: a bit flipped in the numbers of each file: ERR_MODEL_CORRUPT by SHA256
   }
 })
 
-test('42: … and by the names of the cache’s blobs', async () => {
+test('[flipped-bits] … and by the names of the cache’s blobs', async () => {
   const repositoryFolder = path.join(folder, 'models--a--b')
   const blobs = path.join(repositoryFolder, 'blobs')
   const snapshot = path.join(repositoryFolder, 'snapshots', '0'.repeat(40))
@@ -63,7 +63,7 @@ test('42: … and by the names of the cache’s blobs', async () => {
   await assert.rejects(load(snapshot), { code: 'ERR_MODEL_CORRUPT', path: path.join(snapshot, vae) })
 })
 
-test('42: verify where no sha256 is known, and on the command line', async () => {
+test('[flipped-bits] verify where no sha256 is known, and on the command line', async () => {
   const model = changed(() => {})
   await assert.rejects(load(model), { code: 'ERR_INVALID_ARGUMENT', parameter: 'verify' })
   await assert.rejects(load(model, { verify: 'yes' }), { code: 'ERR_INVALID_ARGUMENT', parameter: 'verify' })
@@ -75,7 +75,7 @@ test('42: verify where no sha256 is known, and on the command line', async () =>
   assert.match(stderr, /sha256 mismatch, expected .* \[ERR_MODEL_CORRUPT\]/)
 })
 
-test('42: an abort ends it', async () => {
+test('[flipped-bits] an abort ends it', async () => {
   const reason = new Error('enough')
   const signal = AbortSignal.abort(reason)
   await assert.rejects(load(withSums(), { verify: true, signal }), (error) => error === reason)

@@ -190,7 +190,7 @@ test('a failure is exit code 1 with its code', async () => {
   assert.match(stderr, /ERR_MODEL_NOT_FOUND/)
 })
 
-test('65, 73: what cannot be saved fails before the model is loaded', async () => {
+test('[no-ffmpeg, output-exists] what cannot be saved fails before the model is loaded', async () => {
   const output = path.join(folder, 'there.mp4')
   writeFileSync(output, 'mine')
   const there = await run('a', ...small, '-o', output)
@@ -216,7 +216,7 @@ for (const [name, code] of [
   ['SIGTERM', 143],
   ['SIGHUP', 129],
 ] as const) {
-  test(`25: ${name} in a step ends with ${code} and leaves nothing behind`, async () => {
+  test(`[kill-signals] ${name} in a step ends with ${code} and leaves nothing behind`, async () => {
     const own = mkdtempSync(path.join(folder, 'interrupted-'))
     const output = path.join(own, 'long.mp4')
     const { child, ended } = start('a', ...model, '--steps', '1000', '--frames', '16', '-o', output)
@@ -226,7 +226,7 @@ for (const [name, code] of [
     assert.deepEqual(readdirSync(own), [])
   })
 
-  test(`25: ${name} while ffmpeg works, too, and ffmpeg is ended`, async () => {
+  test(`[kill-signals] ${name} while ffmpeg works, too, and ffmpeg is ended`, async () => {
     const own = mkdtempSync(path.join(folder, 'interrupted-'))
     const started = path.join(folder, `${name}.started`)
     const ffmpeg = standIn(folder, real, stall(started), `ffmpeg-${name}`)
@@ -241,7 +241,7 @@ for (const [name, code] of [
   })
 }
 
-test('74: a stdout that is full, or that nobody reads, costs words and not the video', async () => {
+test('[output-names] a stdout that is full, or that nobody reads, costs words and not the video', async () => {
   const line = (output: string) =>
     `'${process.execPath}' '${repository}dist/cli/main.js' 'a panda' ${small.join(' ')} --json -o '${output}'`
   const full = path.join(folder, 'full.apng')

@@ -182,7 +182,7 @@ describe('the choice of weights', () => {
   })
 })
 
-describe('49: unsafe names', () => {
+describe('[unsafe-names] unsafe names', () => {
   const names = [
     ...['../x', 'a/../../x', '..', '.', './x', '', '/abs', 'a//b', 'C:\\x', 'c:x', '..\\x', '\\\\h\\s\\f'],
     ...['a\\b', 'a\0b', 'a\nb', '.. /x', '... ', 'con', 'vae/NUL.safetensors', 'x/aux .txt', 5, null],

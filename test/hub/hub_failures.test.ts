@@ -21,7 +21,7 @@ import {
   vae,
 } from '../support/hub_setup.js'
 
-describe('52: a server that misbehaves', () => {
+describe('[failed-downloads] a server that misbehaves', () => {
   test('a cut is gone on from', async () => {
     at(
       vae,
@@ -245,7 +245,7 @@ describe('52: a server that misbehaves', () => {
   })
 })
 
-describe('52: abort', () => {
+describe('[failed-downloads] abort', () => {
   test('rejects with the reason, and the next pull goes on', async () => {
     const controller = new AbortController()
     const reason = new Error('enough')
@@ -284,7 +284,7 @@ describe('52: abort', () => {
   })
 })
 
-describe('52: the disk', () => {
+describe('[failed-downloads] the disk', () => {
   test('full: said, and the name does not appear', async () => {
     mkdirSync(join(repository(), 'blobs'), { recursive: true })
     symlinkSync('/dev/full', `${blobOf(vae)}.torchreel.incomplete`)
@@ -309,7 +309,7 @@ describe('52: the disk', () => {
   })
 })
 
-describe('53: several processes', () => {
+describe('[concurrent-downloads] several processes', () => {
   test('two at once both succeed and get each file once', async () => {
     server.misbehave = (_request, response, { content, first }) => {
       setTimeout(() => sendFile(response, content, first), 40)

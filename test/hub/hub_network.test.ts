@@ -24,7 +24,7 @@ import {
   vae,
 } from '../support/hub_setup.js'
 
-describe('52: redirects and tokens', () => {
+describe('[failed-downloads] redirects and tokens', () => {
   const redirectTo = (host: string) => (request: http.IncomingMessage, response: ServerResponse) => {
     if (request.headers.host === host) return false
     response.writeHead(302, { location: `http://${host}${request.url}` }).end()

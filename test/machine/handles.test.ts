@@ -33,7 +33,7 @@ const rests: Record<string, unknown[]> = {
 }
 
 for (const [name, rest] of Object.entries(rests)) {
-  test(`30: ${name} of what is no handle of its kind`, () => {
+  test(`[wrong-handles] ${name} of what is no handle of its kind`, () => {
     const other = name === 'randn' ? pipeline : generator
     for (const value of [undefined, null, 0, 'x', {}, [], () => {}, Symbol('x'), new Uint8Array(64), other]) {
       assert.throws(() => call(name, value, ...rest), refused)
@@ -41,7 +41,7 @@ for (const [name, rest] of Object.entries(rests)) {
   })
 }
 
-test('30: arguments of every wrong kind', () => {
+test('[wrong-handles] arguments of every wrong kind', () => {
   for (const name of ['openPipeline', 'generate', 'encode', 'adapt', 'cancel']) {
     for (const value of [undefined, null, 1.5, Number.NaN, 2 ** 60, 'x', {}, []]) {
       assert.throws(
@@ -56,7 +56,7 @@ test('30: arguments of every wrong kind', () => {
   }
 })
 
-test('30: a job on a pipeline that was never opened, and on one that is closed', async () => {
+test('[wrong-handles] a job on a pipeline that was never opened, and on one that is closed', async () => {
   const closed = call('createPipeline')
   const adapt = (handle: unknown) =>
     call('adapt', handle, 7, { updates: [], rows: [] }, { updates: [], rows: [] })
@@ -66,7 +66,7 @@ test('30: a job on a pipeline that was never opened, and on one that is closed',
   assert.throws(() => call('memory', closed), { code: 'ERR_INTERNAL' })
 })
 
-test('28: a handle of another copy of the addon', async () => {
+test('[second-addon] a handle of another copy of the addon', async () => {
   const release = path.join(repository, 'build/Release')
   const copy = path.join(folder, 'torchreel.node')
   copyFileSync(path.join(release, 'torchreel.node'), copy)
@@ -81,7 +81,7 @@ test('28: a handle of another copy of the addon', async () => {
   await other.closePipeline?.(stranger)
 })
 
-test('64: V8 knows of the weights while a pipeline is open', async () => {
+test('[v8-memory] V8 knows of the weights while a pipeline is open', async () => {
   const { files, model } = await readCheckpoint(tinyCheckpoint, {})
   const open = () =>
     NativePipeline.open({

@@ -36,14 +36,14 @@ function fakeLibtorch(name: string, versionText: string, change: (lib: string) =
   return fake
 }
 
-test('31: no libtorch anywhere: every place that was looked at, and the command that gets it', async () => {
+test('[load-failure] no libtorch anywhere: every place that was looked at, and the command that gets it', async () => {
   const cache = path.join(folder, 'empty')
   const text = await loadError({ TORCHREEL_LIBTORCH: '', XDG_CACHE_HOME: cache })
   assert.match(text, /^TorchreelError ERR_LIBTORCH_NOT_FOUND .*TORCHREEL_LIBTORCH.*npx torchreel setup/s)
   assert.ok(text.includes(`  - ${path.join(cache, 'torchreel')}`))
 })
 
-test('31: a home that cannot be written to, or is none: nothing is written, and the same is said', async () => {
+test('[load-failure] a home that cannot be written to, or is none: nothing is written, and the same is said', async () => {
   const readOnly = path.join(folder, 'read-only')
   mkdirSync(readOnly, { mode: 0o555 })
   for (const HOME of [readOnly, '/proc']) {
@@ -53,7 +53,7 @@ test('31: a home that cannot be written to, or is none: nothing is written, and 
   }
 })
 
-test('31: TORCHREEL_LIBTORCH and the option name a folder without libtorch', async () => {
+test('[load-failure] TORCHREEL_LIBTORCH and the option name a folder without libtorch', async () => {
   for (const text of [
     await loadError({ TORCHREEL_LIBTORCH: folder }),
     await loadError({}, { libtorch: folder }),
@@ -63,7 +63,7 @@ test('31: TORCHREEL_LIBTORCH and the option name a folder without libtorch', asy
   }
 })
 
-test('31: a libtorch of another minor version', async () => {
+test('[load-failure] a libtorch of another minor version', async () => {
   const fake = fakeLibtorch('old', '1.13.1+cpu', () => {})
   const text = await loadError({ TORCHREEL_LIBTORCH: fake })
   assert.match(
@@ -72,7 +72,7 @@ test('31: a libtorch of another minor version', async () => {
   )
 })
 
-test('31: a libtorch with a broken library: the loader’s own words', async () => {
+test('[load-failure] a libtorch with a broken library: the loader’s own words', async () => {
   const fake = fakeLibtorch('broken', version, (lib) => {
     rmSync(path.join(lib, 'libtorch_cpu.so'))
     writeFileSync(path.join(lib, 'libtorch_cpu.so'), 'no library')
@@ -84,7 +84,7 @@ test('31: a libtorch with a broken library: the loader’s own words', async () 
   assert.match(text, /unset it and type: npx torchreel setup/)
 })
 
-test('31: a libtorch with a library whose end is missing: an error, where the loader would die of SIGBUS', async () => {
+test('[load-failure] a libtorch with a library whose end is missing: an error, where the loader would die of SIGBUS', async () => {
   const fake = fakeLibtorch('cut', version, (lib) => {
     const library = path.join(lib, 'libc10.so')
     const whole = readFileSync(library)
@@ -98,19 +98,19 @@ test('31: a libtorch with a library whose end is missing: an error, where the lo
   )
 })
 
-test('31: a libtorch that lies half in its place: what is missing is named', async () => {
+test('[load-failure] a libtorch that lies half in its place: what is missing is named', async () => {
   const fake = fakeLibtorch('half', version, (lib) => rmSync(path.join(lib, 'libc10.so')))
   const text = await loadError({ TORCHREEL_LIBTORCH: fake })
   assert.match(text, /ERR_NATIVE_LOAD .*libc10\.so: cannot open shared object file/)
 })
 
-test('31: a libtorch that does not say its version', async () => {
+test('[load-failure] a libtorch that does not say its version', async () => {
   const fake = fakeLibtorch('nameless', version, () => {})
   rmSync(path.join(fake, 'build-version'))
   assert.match(await loadError({ TORCHREEL_LIBTORCH: fake }), /ERR_NATIVE_LOAD .*version\.py/)
 })
 
-test('31: no addon: where it was looked for, and how to build it', async () => {
+test('[load-failure] no addon: where it was looked for, and how to build it', async () => {
   const text = await loadError({ TORCHREEL_PREBUILD: folder })
   assert.match(
     text,

@@ -13,7 +13,7 @@ const pack = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scrip
 const [{ files, size }] = JSON.parse(pack) as [{ files: { path: string }[]; size: number }]
 const names = files.map((file) => file.path)
 
-test('87: only what runs: the compiled library, prebuilds, graphs, shapes, what exports graphs, documents', () => {
+test('[tarball] only what runs: the compiled library, prebuilds, graphs, shapes, what exports graphs, documents', () => {
   const allowed = [
     /^(package\.json|README\.md|LICENSE|CHANGELOG\.md)$/,
     /^dist\/[\w/]+\.(js|d\.ts)$/,
@@ -30,7 +30,7 @@ test('87: only what runs: the compiled library, prebuilds, graphs, shapes, what 
   )
 })
 
-test('87: everything that runs is in it', () => {
+test('[tarball] everything that runs is in it', () => {
   const manifest = JSON.parse(readFileSync(`${repository}models/graphs/manifest.json`, 'utf8'))
   const graphs = JSON.stringify(manifest).match(/[\w.-]+\/(text_encoder|transformer|unet|vae)\.pt/g) ?? []
   assert.ok(graphs.length >= 6)
@@ -54,7 +54,7 @@ test('87: everything that runs is in it', () => {
   )
 })
 
-test('86, 87: it is small, and installing it runs nothing', () => {
+test('[installation, tarball] it is small, and installing it runs nothing', () => {
   assert.ok(size < 20e6, `${size} bytes`)
   const { scripts, gypfile } = JSON.parse(readFileSync(`${repository}package.json`, 'utf8'))
   for (const script of ['preinstall', 'install', 'postinstall', 'prepare', 'prebuild', 'postbuild'])

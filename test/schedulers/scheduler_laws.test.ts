@@ -19,7 +19,7 @@ import { anyNoise, checkpointConfig, initial, instructions } from '../support/sc
 
 const size = initial.data.length
 
-describe('58: laws of every scheduler', () => {
+describe('[schedules] laws of every scheduler', () => {
   // A separate table of ᾱ in float64, for networks that know the answer.
   const betas = Array.from({ length: 1000 }, (_, i) => {
     const [start, end] = [Math.sqrt(0.00085), Math.sqrt(0.012)]

@@ -30,7 +30,7 @@ const runs = JSON.parse(readFileSync(`${fixtures}.json`, 'utf8')) as SchedulerRu
 const trajectories = readSafetensors(`${fixtures}.safetensors`)
 const size = initial.data.length
 
-describe('58: trajectories are those of diffusers', () => {
+describe('[schedules] trajectories are those of diffusers', () => {
   for (const { name, class_name, config, steps, seed, calls, ...options } of runs) {
     const { strength, timesteps, sigmas, eta } = options
     const what = strength === undefined ? 'own spacing' : `strength ${strength}`

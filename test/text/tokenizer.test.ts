@@ -12,12 +12,12 @@ const tokenizer = await ClipTokenizer.load(`${tinyCheckpoint}/tokenizer`, 77, 49
 const wanted = int64(expectedTensors, 'tokens.input_ids')
 
 for (const [index, prompt] of expected.prompts.entries()) {
-  test(`59: ids of ${JSON.stringify(prompt.slice(0, 40))}`, () => {
+  test(`[tokens] ids of ${JSON.stringify(prompt.slice(0, 40))}`, () => {
     assert.deepEqual(Array.from(tokenizer.encode(prompt).ids), wanted.slice(index * 77, (index + 1) * 77))
   })
 }
 
-test('59: random prompts from many scripts', () => {
+test('[tokens] random prompts from many scripts', () => {
   const { cases } = JSON.parse(readFileSync(`${repository}test/fixtures/tokens.json`, 'utf8')) as {
     cases: { prompt: string; ids: number[] }[]
   }

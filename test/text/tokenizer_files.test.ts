@@ -45,7 +45,7 @@ async function refusedOrIds(texts: readonly { file: string; text: string }[], pr
   }
 }
 
-test('59: strange files: refused, or ids of the vocabulary', async (t) => {
+test('[tokens] strange files: refused, or ids of the vocabulary', async (t) => {
   for (const entry of corpus) {
     for (const prompt of ['', 'a big red circle', 'constructor __proto__ 🎬', '\0'])
       await refusedOrIds([entry], prompt)
@@ -53,7 +53,7 @@ test('59: strange files: refused, or ids of the vocabulary', async (t) => {
   tally(t, 'bad inputs tried', 4 * corpus.length)
 })
 
-test('59, 88: bytes of them changed', async (t) => {
+test('[tokens, sanitizers] bytes of them changed', async (t) => {
   const share = fc.double({ min: 0, max: 1, noNaN: true })
   const insert = fc.oneof(
     fc.string(),

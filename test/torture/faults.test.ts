@@ -99,17 +99,17 @@ const generateAnew = async () => {
 }
 
 const kinds: [string, string, TorchreelErrorCode, RegExp][] = [
-  ['29', 'int', 'ERR_INTERNAL', /no std::exception/],
-  ['29', 'exception', 'ERR_INTERNAL', /an ordered exception/],
-  ['29', 'torch', 'ERR_INTERNAL', /an ordered failure of libtorch/],
-  ['29, 60', 'bad_alloc', 'ERR_OUT_OF_MEMORY', /memory/],
-  ['29, 60', 'report', 'ERR_OUT_OF_MEMORY', /memory for a result/],
-  ['29, 60', 'delivery', 'ERR_OUT_OF_MEMORY', /memory for a result/],
+  ['core-throws', 'int', 'ERR_INTERNAL', /no std::exception/],
+  ['core-throws', 'exception', 'ERR_INTERNAL', /an ordered exception/],
+  ['core-throws', 'torch', 'ERR_INTERNAL', /an ordered failure of libtorch/],
+  ['core-throws, memory-refused', 'bad_alloc', 'ERR_OUT_OF_MEMORY', /memory/],
+  ['core-throws, memory-refused', 'report', 'ERR_OUT_OF_MEMORY', /memory for a result/],
+  ['core-throws, memory-refused', 'delivery', 'ERR_OUT_OF_MEMORY', /memory for a result/],
 ]
 
 describe('a job', () => {
   for (const [cases, kind, code, message] of kinds) {
-    test(`${cases}: ${kind} at every place of a job`, async (t) => {
+    test(`[${cases}] ${kind} at every place of a job`, async (t) => {
       const failed = await failEach(t, kind, generateAndSave, (error) => {
         assert.equal(error.code, code)
         assert.match(error.message, message)
@@ -118,7 +118,7 @@ describe('a job', () => {
     })
   }
 
-  test('60: every allocation of a tensor in a job refused, one after the other', async (t) => {
+  test('[memory-refused] every allocation of a tensor in a job refused, one after the other', async (t) => {
     const work = async (place: number) => {
       const video = await pipeline.generate(`a panda ${place}`, smallest) // which is encoded anew
       await video.save(target)
@@ -132,7 +132,7 @@ describe('a job', () => {
     assert.ok(failed > 300, `${failed} allocations`)
   })
 
-  test('55: NaN at every stage and step', async (t) => {
+  test('[numbers-not-finite] NaN at every stage and step', async (t) => {
     const seen: string[] = []
     await failEach(t, 'nan', generateAnew, ({ code, stage, step }) => {
       assert.equal(code, 'ERR_NUMERIC')
@@ -147,7 +147,7 @@ describe('loading', () => {
   const load = async () =>
     (await TextToVideoPipeline.fromPretrained(`${repository}models/shapes`, { dtype: 'bfloat16' })).dispose()
   for (const [cases, kind, code, message] of kinds.slice(0, 4)) {
-    test(`${cases}: ${kind} at every place of loading`, async (t) => {
+    test(`[${cases}] ${kind} at every place of loading`, async (t) => {
       const failed = await failEach(t, kind, load, (error) => {
         assert.equal(error.code, code)
         assert.match(error.message, message)
@@ -156,7 +156,7 @@ describe('loading', () => {
     })
   }
 
-  test('60: every allocation of a tensor while loading refused, one after the other', async (t) => {
+  test('[memory-refused] every allocation of a tensor while loading refused, one after the other', async (t) => {
     const failed = await failEach(t, 'allocation', load, (error) => {
       assert.equal(error.code, 'ERR_OUT_OF_MEMORY', error.message)
       assert.equal(error.device, 'cpu')
@@ -170,7 +170,7 @@ describe('a lost device', () => {
     ['a job', 'pipeline.generate("a panda", options)'],
     ['loading', 'torchreel.TextToVideoPipeline.fromPretrained(pipeline.folder)'],
   ]) {
-    test(`62: at every place of ${what}: later calls fail at once, and the process still ends by itself`, async (t) => {
+    test(`[lost-device] at every place of ${what}: later calls fail at once, and the process still ends by itself`, async (t) => {
       let place = 1
       for (; ; place++) {
         const { ended } = startProgram(`

@@ -57,7 +57,7 @@ for (const name of ['vocab.json', 'merges.txt', 'tokenizer_config.json', 'specia
 files.push('vae/diffusion_pytorch_model.safetensors', 'text_encoder/model.safetensors')
 
 for (const name of files) {
-  test(`41: ${name} cut at every 64th`, async (t) => {
+  test(`[cut-files] ${name} cut at every 64th`, async (t) => {
     const whole = readFileSync(path.join(original, name))
     for (let part = 0; part < 64; part++) {
       const length = Math.floor((whole.length * part) / 64)
@@ -67,7 +67,7 @@ for (const name of files) {
   })
 }
 
-test('41: a LoRA cut at every 64th', async (t) => {
+test('[cut-files] a LoRA cut at every 64th', async (t) => {
   const whole = readFileSync(`${repository}test/fixtures/adapters/peft.safetensors`)
   const cut = path.join(folder, 'lora.safetensors')
   await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
@@ -80,7 +80,7 @@ test('41: a LoRA cut at every 64th', async (t) => {
   tally(t, 'bad inputs tried', 64)
 })
 
-test('35–40: every header that the format forbids', async (t) => {
+test('[header-length, header-json, header-offsets, header-shapes, header-names, header-integers] every header that the format forbids', async (t) => {
   for (const [name, header, payload] of malformedHeaders) {
     assert.equal(await outcome(unet, withHeader(header, payload)), 'ERR_MODEL_CORRUPT', name)
   }
@@ -100,7 +100,7 @@ test('35–40: every header that the format forbids', async (t) => {
   tally(t, 'bad inputs tried', malformedHeaders.length + 8)
 })
 
-test('42: 1000 flips of a bit in the header', async (t) => {
+test('[flipped-bits] 1000 flips of a bit in the header', async (t) => {
   const whole = readFileSync(path.join(original, unet))
   const headerLength = Number(whole.readBigUInt64LE(0))
   const next = randomNumbers()
@@ -119,4 +119,5 @@ test('42: 1000 flips of a bit in the header', async (t) => {
   tally(t, 'bad inputs tried', 1000)
 })
 
-test('41, 42: the whole model still loads', async () => assert.deepEqual(await make(), golden))
+test('[cut-files, flipped-bits] the whole model still loads', async () =>
+  assert.deepEqual(await make(), golden))

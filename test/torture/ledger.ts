@@ -1,4 +1,4 @@
-import { cases, untested } from './cases.js'
+import { type Case, cases, parseCases, untested } from './cases.js'
 
 interface Row {
   tests: number
@@ -7,26 +7,17 @@ interface Row {
   skipped: string[]
 }
 
-/** The numbers that a test's name begins with: "14, 15: aborted …", "35–40: …". */
-export function casesOf(name: string): number[] {
-  const [, list] = /^(\d+(?:(?:, |–)\d+)*): /.exec(name) ?? []
-  return (list ?? '').split(', ').flatMap((part) => {
-    const [from = 0, to = from] = part.split('–').map(Number)
-    return from > 0 ? Array.from({ length: to - from + 1 }, (_, at) => from + at) : []
-  })
-}
-
 /** What was tried of each case, and how it ended. */
 export class Ledger {
-  readonly #rows = new Map<number, Row>()
+  readonly #rows = new Map<Case, Row>()
   readonly #figures = new Map<string, number>()
   readonly #failures: string[] = []
 
   /** A test has ended. */
-  told(numbers: readonly number[], ending: { failed?: boolean; skipped?: string | undefined }): void {
-    for (const number of numbers) {
-      const row = this.#rows.get(number) ?? { tests: 0, failed: 0, tried: 0, skipped: [] }
-      this.#rows.set(number, row)
+  told(names: readonly Case[], ending: { failed?: boolean; skipped?: string | undefined }): void {
+    for (const name of names) {
+      const row = this.#rows.get(name) ?? { tests: 0, failed: 0, tried: 0, skipped: [] }
+      this.#rows.set(name, row)
       row.tests++
       row.tried++
       if (ending.failed) row.failed++
@@ -34,17 +25,17 @@ export class Ledger {
     }
   }
 
-  /** A test says that it tried its case so often: `case 14, 15: faults injected: 7`. */
+  /** A test says how often it tried its cases: `[aborted-in-steps] faults injected: 7`. */
   said(message: string): void {
-    const [, list, figure, times] = /^case ([\d, –]+): (.*): (\d+)$/.exec(message) ?? []
+    const [, figure, times] = /^\[.*\] (.*): (\d+)$/.exec(message) ?? []
     if (figure === undefined) return
     this.count(figure, Number(times))
     if (figure === 'found clean afterwards') return
-    for (const number of casesOf(`${list}: `)) this.tried(number, Number(times) - 1)
+    for (const name of parseCases(message)) this.tried(name, Number(times) - 1)
   }
 
-  tried(number: number, more: number): void {
-    const row = this.#rows.get(number)
+  tried(name: Case, more: number): void {
+    const row = this.#rows.get(name)
     if (row) row.tried += more
   }
 
@@ -56,17 +47,18 @@ export class Ledger {
     this.#failures.push(what)
   }
 
-  /** Prints everything; gives whether all went well. `whole`: a case without a test is a failure. */
+  /** Prints everything; returns whether all went well. `whole`: a case without a test is a failure. */
   print(whole: boolean): boolean {
-    const line = (number: string, what: string, tried: string, result: string) =>
-      console.log(`${number.padStart(4)}  ${what.padEnd(44)}${tried.padStart(10)}  ${result}`)
-    line('case', 'what', 'tried', 'result')
+    const line = (number: string, name: string, what: string, tried: string, result: string) =>
+      console.log(
+        `${number.padStart(4)}  ${name.padEnd(22)}${what.padEnd(44)}${tried.padStart(10)}  ${result}`,
+      )
+    line('', 'case', 'what', 'tried', 'result')
     let missing = 0
-    for (const [number, what] of cases.entries()) {
-      if (number === 0) continue
-      const row = this.#rows.get(number)
-      if (row === undefined && !untested.has(number)) missing++
-      line(String(number), what, row ? String(row.tried) : '', resultOf(number, row))
+    for (const [at, name] of (Object.keys(cases) as Case[]).entries()) {
+      const row = this.#rows.get(name)
+      if (row === undefined && !(name in untested)) missing++
+      line(String(at + 1), name, cases[name], row ? String(row.tried) : '', resultOf(name, row))
     }
     const figures = [...this.#figures].map(([figure, times]) => `${figure}: ${times}`)
     console.log(`\n${figures.join('\n')}\nfailed: ${this.#failures.length}`)
@@ -75,8 +67,8 @@ export class Ledger {
   }
 }
 
-function resultOf(number: number, row: Row | undefined): string {
-  if (row === undefined) return untested.get(number) ?? 'not run'
+function resultOf(name: Case, row: Row | undefined): string {
+  if (row === undefined) return untested[name] ?? 'not run'
   if (row.failed > 0) return `${row.failed} of ${row.tests} tests FAILED`
   if (row.skipped.length === 0) return 'held'
   const reasons = [...new Set(row.skipped)].join('; ')

@@ -14,7 +14,7 @@ const giveGolden = `
   const video = await pipeline.generate('a panda', ${JSON.stringify(small)})
   console.log(Buffer.from(video.data).toString('base64'))`
 
-test('26: worker.terminate() fifty times, while it loads, in a step, while it saves', async (t) => {
+test('[terminated-worker] worker.terminate() fifty times, while it loads, in a step, while it saves', async (t) => {
   const { ended } = startProgram(`
     import { Worker } from 'node:worker_threads'
     const program = \`
@@ -49,7 +49,7 @@ test('26: worker.terminate() fifty times, while it loads, in a step, while it sa
   tally(t, 'jobs run', 50)
 })
 
-test('60: the system refuses memory (ulimit -v): ERR_OUT_OF_MEMORY; with more of it the next job is as ever', async (t) => {
+test('[memory-refused] the system refuses memory (ulimit -v): ERR_OUT_OF_MEMORY; with more of it the next job is as ever', async (t) => {
   if (spawnSync('prlimit', ['--version']).status !== 0) return t.skip('no prlimit')
   const { ended } = startProgram(`
     import { spawnSync } from 'node:child_process'

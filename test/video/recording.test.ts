@@ -86,7 +86,7 @@ test('frames as they are decoded come beside the file', async () => {
   assert.equal(bytesOf(path), bytesOf(await video.save(join(folder, 'b.apng'))))
 })
 
-test('65, 73, 74: what keeps save from its file fails before the job begins', async () => {
+test('[no-ffmpeg, output-exists, output-names] what keeps save from its file fails before the job begins', async () => {
   const there = join(folder, 'there.mp4')
   writeFileSync(there, 'mine')
   const output = join(folder, 'a.mp4')
@@ -139,7 +139,7 @@ for (const [what, end, expected] of [
   ['dispose', ({ pipeline }) => void pipeline.dispose(), { code: 'ERR_DISPOSED' }],
 ] as [string, (of: { stop: AbortController; pipeline: TextToVideoPipeline }) => unknown, object][]) {
   for (const name of ['a.mp4', '%d.png']) {
-    test(`25, 75: ${what} while frames are decoded: no ${name}, no ffmpeg`, async () => {
+    test(`[kill-signals, killed-while-saving] ${what} while frames are decoded: no ${name}, no ffmpeg`, async () => {
       await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
       const stop = new AbortController()
       const started = join(tools, 'started')
@@ -160,7 +160,7 @@ for (const [what, end, expected] of [
   }
 }
 
-test('18: dispose() when all is decoded and ffmpeg does not end, or when ffmpeg does not give a video to start from', async () => {
+test('[disposed-in-job] dispose() when all is decoded and ffmpeg does not end, or when ffmpeg does not give a video to start from', async () => {
   const output = join(folder, 'a.mp4')
   for (const more of [{ output }, { video: join(tools, 'source.mp4'), steps: 4 }]) {
     await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
@@ -181,7 +181,7 @@ test('18: dispose() when all is decoded and ffmpeg does not end, or when ffmpeg 
   }
 })
 
-test('66: an encoder that fails meanwhile ends the job with its own error; nothing stays', async () => {
+test('[ffmpeg-leaves] an encoder that fails meanwhile ends the job with its own error; nothing stays', async () => {
   const ffmpeg = standIn(tools, real, `fs.writeFileSync(output, 'half'); process.exit(1)`)
   const output = join(folder, 'a.mp4')
   await assert.rejects(pipeline.generate(prompt, { ...options, ffmpeg, output }), {

@@ -15,7 +15,7 @@ beforeEach(() => {
 })
 
 describe('what is sent', () => {
-  test('69: a frame of wrong byte length: ERR_INTERNAL before anything is written', async () => {
+  test('[frame-length] a frame of wrong byte length: ERR_INTERNAL before anything is written', async () => {
     const gone = video()
     structuredClone(gone.data, { transfer: [gone.data.buffer as ArrayBuffer] })
     await assert.rejects(gone.save(join(folder, 'a.mp4')), { code: 'ERR_INTERNAL' })
@@ -33,7 +33,7 @@ describe('what is sent', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  test('70: zero frames: ERR_INVALID_ARGUMENT', async () => {
+  test('[no-frames] zero frames: ERR_INVALID_ARGUMENT', async () => {
     const path = join(folder, 'a.mp4')
     assert.throws(() => new Video({ width: 16, height: 16, fps: 8, data: new Uint8Array(0) }), {
       code: 'ERR_INVALID_ARGUMENT',
@@ -47,7 +47,7 @@ describe('what is sent', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  test('71: noisy stderr: no deadlock, the tail is bounded', async () => {
+  test('[ffmpeg-noise] noisy stderr: no deadlock, the tail is bounded', async () => {
     const shout = `for (let line = 0; line < 50000; line++) fs.writeSync(2, 'line ' + line + ' ' + 'x'.repeat(80) + '\\n')`
     const ffmpeg = standIn(tools, real, `${shout}\npass()`)
     await video().save(join(folder, 'a.mp4'), { ffmpeg })
@@ -61,7 +61,7 @@ describe('what is sent', () => {
     )
   })
 
-  test('72: slow encoder: at most two frames in flight', async () => {
+  test('[slow-ffmpeg] slow encoder: at most two frames in flight', async () => {
     const [width, height, frameCount] = [640, 480, 6]
     const log = join(tools, 'log')
     writeFileSync(log, '')

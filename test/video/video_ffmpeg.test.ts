@@ -18,7 +18,7 @@ beforeEach(() => {
 })
 
 describe('finding ffmpeg', () => {
-  test('65: ffmpeg absent: ERR_ENCODER_NOT_FOUND before there is any frame', async () => {
+  test('[no-ffmpeg] ffmpeg absent: ERR_ENCODER_NOT_FOUND before there is any frame', async () => {
     using _ = withEnvironment({ FFMPEG_PATH: '/nowhere/ffmpeg' })
     await assert.rejects(checkSave(join(folder, 'a.mp4')), (error: Error & { code?: string }) => {
       assert.equal(error.code, 'ERR_ENCODER_NOT_FOUND')
@@ -31,7 +31,7 @@ describe('finding ffmpeg', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  test('65: PNG sequences, animated PNG and plain bytes need no ffmpeg', async () => {
+  test('[no-ffmpeg] PNG sequences, animated PNG and plain bytes need no ffmpeg', async () => {
     using _ = withEnvironment({ FFMPEG_PATH: '/nowhere/ffmpeg' })
     for (const name of ['%d.png', 'a.apng', 'a.rgb']) {
       await checkSave(join(folder, name))
@@ -103,7 +103,7 @@ describe('finding ffmpeg', () => {
 })
 
 describe('an ffmpeg that fails', () => {
-  test('15: it never answers: aborting ends the wait, for each caller by itself', async () => {
+  test('[aborted-in-video] it never answers: aborting ends the wait, for each caller by itself', async () => {
     const ffmpeg = join(tools, 'silent')
     writeFileSync(ffmpeg, '#!/bin/sh\nexec sleep 3\n', { mode: 0o755 })
     const one = new AbortController()
@@ -118,7 +118,7 @@ describe('an ffmpeg that fails', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  test('66: it leaves early: ERR_ENCODER_FAILED with what it said', async () => {
+  test('[ffmpeg-leaves] it leaves early: ERR_ENCODER_FAILED with what it said', async () => {
     const ffmpeg = standIn(tools, real, `process.stderr.write('no more\\n', () => process.exit(3))`)
     await assert.rejects(video(640, 480, 8).save(join(folder, 'a.mp4'), { ffmpeg }), {
       code: 'ERR_ENCODER_FAILED',
@@ -129,7 +129,7 @@ describe('an ffmpeg that fails', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  test('66: it leaves early and says 0', async () => {
+  test('[ffmpeg-leaves] it leaves early and says 0', async () => {
     const ffmpeg = standIn(tools, real, 'process.exit(0)')
     await assert.rejects(video(640, 480, 8).save(join(folder, 'a.mp4'), { ffmpeg }), {
       code: 'ERR_ENCODER_FAILED',
@@ -139,7 +139,7 @@ describe('an ffmpeg that fails', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  test('66: it ends, and what it started holds its stderr open', async () => {
+  test('[ffmpeg-leaves] it ends, and what it started holds its stderr open', async () => {
     const child = join(tools, 'child')
     const ffmpeg = standIn(
       tools,
@@ -152,7 +152,7 @@ describe('an ffmpeg that fails', () => {
     process.kill(Number(readFileSync(child, 'latin1')))
   })
 
-  test('67: it is killed: ERR_ENCODER_FAILED with the signal, no partial file', async () => {
+  test('[ffmpeg-killed] it is killed: ERR_ENCODER_FAILED with the signal, no partial file', async () => {
     const ffmpeg = standIn(
       tools,
       real,
@@ -192,7 +192,7 @@ describe('an ffmpeg that fails', () => {
   })
 })
 
-describe('68: disk full: ERR_OUTPUT_WRITE whatever ffmpeg says; the old file is untouched', () => {
+describe('[disk-full] disk full: ERR_OUTPUT_WRITE whatever ffmpeg says; the old file is untouched', () => {
   // So many frames that the index is longer than a page: some sizes hold the frames and not the index before them.
   const many = new Video({ width: 16, height: 16, fps: 30, data: noise(16 * 16 * 3 * 400) })
 
@@ -245,7 +245,7 @@ describe('68: disk full: ERR_OUTPUT_WRITE whatever ffmpeg says; the old file is 
   })
 })
 
-describe('15: abort', () => {
+describe('[aborted-in-video] abort', () => {
   test('rejects with signal.reason; the child is killed; nothing stays', async () => {
     const started = join(tools, 'started')
     const ffmpeg = standIn(tools, real, stall(started))

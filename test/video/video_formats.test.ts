@@ -19,7 +19,7 @@ function boxes(mp4: Buffer): string[] {
   return types
 }
 
-describe('76: what comes out is what went in', () => {
+describe('[saved-content] what comes out is what went in', () => {
   const formats = [
     { name: 'a.mp4', codec: /h264 \(High\).*yuv420p/, tolerance: 3 },
     { name: 'a.webm', codec: /vp[89].*yuv420p/, tolerance: 3 },

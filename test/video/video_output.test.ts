@@ -30,7 +30,7 @@ const startFolder = process.cwd()
 after(() => process.chdir(startFolder))
 
 describe('where it goes', () => {
-  test('73: output exists: ERR_OUTPUT_EXISTS unless overwrite; after a failure the old bytes are unchanged', async () => {
+  test('[output-exists] output exists: ERR_OUTPUT_EXISTS unless overwrite; after a failure the old bytes are unchanged', async () => {
     const target = join(folder, 'a.mp4')
     writeFileSync(target, 'old')
     await assert.rejects(video().save(target), { code: 'ERR_OUTPUT_EXISTS', path: target })
@@ -43,7 +43,7 @@ describe('where it goes', () => {
     assert.equal(decode(target).frames.length, video().data.length)
   })
 
-  test('73: a file that appears while ffmpeg works is not replaced', async () => {
+  test('[output-exists] a file that appears while ffmpeg works is not replaced', async () => {
     const target = join(folder, 'a.mp4')
     const ffmpeg = standIn(tools, real, `fs.writeFileSync(${JSON.stringify(target)}, 'theirs'); pass()`)
     await assert.rejects(video().save(target, { ffmpeg }), { code: 'ERR_OUTPUT_EXISTS', path: target })
@@ -51,7 +51,7 @@ describe('where it goes', () => {
     assert.deepEqual(readdirSync(folder), ['a.mp4'])
   })
 
-  test('73: overwrite follows a link', async () => {
+  test('[output-exists] overwrite follows a link', async () => {
     writeFileSync(join(folder, 'real.mp4'), 'old')
     symlinkSync('real.mp4', join(folder, 'latest.mp4'))
     await video().save(join(folder, 'latest.mp4'), { overwrite: true })
@@ -59,7 +59,7 @@ describe('where it goes', () => {
     assert.equal(realpathSync(join(folder, 'latest.mp4')), join(folder, 'real.mp4'))
   })
 
-  test('74: folder missing, a file for a folder, a folder for a file, a name too long', async () => {
+  test('[output-names] folder missing, a file for a folder, a folder for a file, a name too long', async () => {
     writeFileSync(join(folder, 'file'), '')
     mkdirSync(join(folder, 'folder.mp4'))
     for (const name of [
@@ -78,14 +78,14 @@ describe('where it goes', () => {
     assert.deepEqual(readdirSync(folder).sort(), ['file', 'folder.mp4'])
   })
 
-  test('74: a folder that takes no files', async (t) => {
+  test('[output-names] a folder that takes no files', async (t) => {
     const readOnly = ['/proc', '/sys'].find((path) => existsSync(path))
     if (readOnly === undefined) return t.skip('no /proc and no /sys')
     await assert.rejects(video().save(join(readOnly, 'a.mp4')), { code: 'ERR_OUTPUT_WRITE' })
     await assert.rejects(checkSave(join(readOnly, '%d.png')), { code: 'ERR_OUTPUT_WRITE' })
   })
 
-  test('74: every name is a file of that name, never an option, a pattern or a socket', async () => {
+  test('[output-names] every name is a file of that name, never an option, a pattern or a socket', async () => {
     let connections = 0
     const server = createServer((socket) => {
       connections++
@@ -123,7 +123,7 @@ describe('where it goes', () => {
     }
   })
 
-  test('74: names that cannot be: ERR_INVALID_ARGUMENT', async () => {
+  test('[output-names] names that cannot be: ERR_INVALID_ARGUMENT', async () => {
     for (const name of [
       '',
       'a',
@@ -148,7 +148,7 @@ describe('where it goes', () => {
   })
 
   for (const signal of ['SIGKILL', 'SIGTERM', 'SIGINT'] as const) {
-    test(`25, 75: ${signal} of the parent: the final path is absent, no ffmpeg is left, the next run sweeps`, async () => {
+    test(`[kill-signals, killed-while-saving] ${signal} of the parent: the final path is absent, no ffmpeg is left, the next run sweeps`, async () => {
       const target = join(folder, 'a.mp4')
       const ffmpeg = standIn(tools, real, stall(`${target}.started`))
       using _ = withEnvironment({ STAND_IN_ENDS_WITH_STDIN: '1' })
@@ -167,7 +167,7 @@ describe('where it goes', () => {
     })
   }
 
-  test('75: process.exit in the middle: no file, no ffmpeg', async () => {
+  test('[killed-while-saving] process.exit in the middle: no file, no ffmpeg', async () => {
     const target = join(folder, 'a.mp4')
     const ffmpeg = standIn(tools, real, stall(`${target}.started`))
     const script = fileURLToPath(new URL('../support/save_child.js', import.meta.url))
@@ -178,7 +178,7 @@ describe('where it goes', () => {
     assert.deepEqual(readdirSync(folder), ['a.mp4.started'])
   })
 
-  test('75: the temporary file of a living process is left alone', async () => {
+  test('[killed-while-saving] the temporary file of a living process is left alone', async () => {
     const started = join(tools, 'started')
     const stop = new AbortController()
     const saving = video().save(join(folder, 'slow.mp4'), {
