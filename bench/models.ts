@@ -35,10 +35,10 @@ export async function benchModel(name: string): Promise<BenchModel> {
   const folder = name in architectures ? await madeCheckpoint(name) : path.resolve(name)
   const manifest = path.join(repository, 'models', 'graphs', 'manifest.json')
   const { defaults } = JSON.parse(await readFile(manifest, 'utf8')) as { defaults: Record<string, object> }
-  const config = async (component: string): Promise<unknown> => ({
-    ...defaults[component],
-    ...JSON.parse(await readFile(path.join(folder, component, 'config.json'), 'utf8')),
-  })
+  const config = async (component: string): Promise<unknown> => {
+    const own = JSON.parse(await readFile(path.join(folder, component, 'config.json'), 'utf8'))
+    return { ...defaults[own._class_name ?? own.architectures[0]], ...own }
+  }
   return {
     folder,
     unet: (await config('unet')) as BenchModel['unet'],

@@ -5,6 +5,7 @@ import {
   textualInversionList,
 } from './adapters/options.js'
 import { invalidArgument } from './errors.js'
+import { modelscope } from './families/modelscope/family.js'
 import {
   checkGenerateOptions,
   checkPipelineOptions,
@@ -46,10 +47,12 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
     prompt,
     call,
     {
+      defaults: modelscope.defaults,
       vaeScale: 1,
-      vaeSize: 512,
-      size: 256,
-      guidanceScale: undefined,
+      sizeMultiple: 1,
+      frameMultiple: 1,
+      tileSize: 512,
+      size: { height: 256, width: 256 },
       textLayers: 1000,
       textSize: null,
       latentChannels: null,

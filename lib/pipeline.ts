@@ -19,7 +19,7 @@ import { needsFiles, type PreparedCall, prepareFiles } from './call/preparation.
 import { Queue } from './call/queue.js'
 import { requestOf } from './call/request.js'
 import { settingsOf } from './call/settings.js'
-import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint/checkpoint.js'
+import { type Checkpoint, readCheckpoint } from './checkpoint/checkpoint.js'
 import {
   type CompiledDenoiser,
   nativeCompiledDenoiser,
@@ -45,7 +45,7 @@ import type { Limits } from './options/limits.js'
 import { version } from './package.js'
 import { type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { type DenoisingProgram, decodeProgram } from './schedulers/program.js'
-import { Tokenizer } from './text/clip_tokenizer.js'
+import type { Tokenizer } from './text/tokenizer.js'
 import type { Video } from './video/video.js'
 
 /** How prompts are embedded. */
@@ -105,7 +105,13 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.#native = native
     this.#limits = limits
     this.#queue = new Queue(limits.queue)
-    this.#adapters = new Adapters(checkpoint, tokenizer, native, this.#queue, limits.headerBytes)
+    this.#adapters = new Adapters(
+      checkpoint,
+      tokenizer,
+      native,
+      (change) => this.#queue.run(change, async (changed) => changed as Awaited<ReturnType<typeof change>>),
+      limits.headerBytes,
+    )
     this.#compiledDenoiser = compiledDenoiser && { file: compiledDenoiser.file, made: compiledDenoiser.made }
     this.model = made.model
     this.folder = checkpoint.folder
@@ -154,54 +160,57 @@ export class TextToVideoPipeline implements AsyncDisposable {
       },
     })
     const checkpoint = await readCheckpoint(folder, checked)
-    const scheduler = schedulerOf(checkpoint)
-    const tokenizer = await Tokenizer.load(
-      checkpoint.tokenizerFolder,
-      checkpoint.positions,
-      checkpoint.vocabularySize,
-    )
+    const { family } = checkpoint.model
+    const tokenizer = await family.loadTokenizer(checkpoint.folder, checkpoint.model)
     const { libtorch } = loadNative(checked.libtorch)
     const device = resolveDevice(checked.device)
-    const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
+    const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : family.gpuDtype)
     const { limits } = checked
     if (compiledDenoiser)
       requireCompiledFor(compiledDenoiser, {
         graph: checkpoint.denoiserGraph,
-        vaeScale: checkpoint.vaeScale,
+        vaeScale: checkpoint.model.vaeScale,
         libtorch: libtorch.version,
         device,
         dtype,
       })
     if (checked.verify) {
-      const { text_encoder, unet, vae } = checkpoint.files
-      const weights = [text_encoder, unet, vae].flatMap((network) => network.weights)
+      const weights = Object.values(checkpoint.files).flatMap((network) => network.weights)
       await verifyFiles(checkpoint.folder, weights, signal)
     }
     const native = await NativePipeline.open(
       {
-        textEncoder: checkpoint.files.text_encoder,
-        unet: checkpoint.files.unet,
+        textEncoder: checkpoint.files.textEncoder,
+        unet: checkpoint.files.denoiser,
         vae: checkpoint.files.vae,
         compiledDenoiser:
-          compiledDenoiser && nativeCompiledDenoiser(compiledDenoiser, checkpoint.latentChannels),
+          compiledDenoiser && nativeCompiledDenoiser(compiledDenoiser, checkpoint.model.latentChannels),
         device,
         dtype,
         offload: checked.offload,
-        scalingFactor: checkpoint.scalingFactor,
-        latentChannels: checkpoint.latentChannels,
+        scalingFactor: checkpoint.model.latentScale[0] as number,
+        latentChannels: checkpoint.model.latentChannels,
         threads: checked.threads,
         captureGraph: checked.captureGraph,
         maxHeader: limits.headerBytes,
       },
       signal,
     )
-    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, compiledDenoiser, {
-      model: path.resolve(model) === folder ? path.basename(folder) : model,
-      device,
-      dtype,
-      libtorch: libtorch.version,
-      warnings: [...notices, ...checkpoint.warnings],
-    })
+    return new TextToVideoPipeline(
+      checkpoint,
+      tokenizer,
+      native,
+      checkpoint.scheduler,
+      limits,
+      compiledDenoiser,
+      {
+        model: path.resolve(model) === folder ? path.basename(folder) : model,
+        device,
+        dtype,
+        libtorch: libtorch.version,
+        warnings: [...notices, ...checkpoint.warnings],
+      },
+    )
   }
 
   /**
@@ -219,7 +228,9 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: GenerateOptions = {},
   ): Promise<Video | Video[]> {
     this.#assertUsable()
-    const videos = await this.#generate(checkGenerateOptions(prompt, options, this.#checkpoint, this.#limits))
+    const videos = await this.#generate(
+      checkGenerateOptions(prompt, options, this.#checkpoint.model, this.#limits),
+    )
     return typeof prompt === 'string' ? (videos[0] as Video) : videos
   }
 
@@ -232,7 +243,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: GenerateOptions = {},
   ): ReadableStream<DecodedFrame> {
     this.#assertUsable()
-    const checked = checkGenerateOptions(prompt, options, this.#checkpoint, this.#limits)
+    const checked = checkGenerateOptions(prompt, options, this.#checkpoint.model, this.#limits)
     const left = new AbortController()
     const signal = checked.signal ? AbortSignal.any([checked.signal, left.signal]) : left.signal
     return new ReadableStream<DecodedFrame>({
@@ -257,7 +268,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.#assertUsable()
     const prompts = promptTexts(prompt, this.#limits)
     const read = reader(options, ['clipSkip', 'signal'])
-    const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.textLayers - 1))
+    const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.model.textLayers - 1))
     const signal = read('signal', undefined, abortSignal)
     const warnings: string[] = []
     let embeddings: Numbers | undefined
@@ -361,12 +372,12 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const compiled = this.#compiledDenoiser
     if (compiled) {
       const guidance = guidancePerCall(call, program.timesteps.length)
-      requireCompiledCall(compiled, call, guidance, this.#checkpoint.positions)
+      requireCompiledCall(compiled, call, guidance, this.#checkpoint.model.positions)
       requireCompiledSize(compiled, call.video === undefined ? call : { ...call.wishes, window: call.window })
     }
     const prepare = () => {
       const ends = AbortSignal.any([this.#disposal.signal, ...(signal ? [signal] : [])])
-      return prepareFiles({ ...call, signal: ends }, this.#checkpoint, this.#limits)
+      return prepareFiles({ ...call, signal: ends }, this.#checkpoint.model, this.#limits)
     }
     return this.#queue.run(
       needsFiles(call) ? prepare : undefined,
@@ -386,7 +397,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const seeds = call.seeds ?? [chooseSeed()]
     const warnings = [...this.warnings, ...(source?.warnings ?? [])]
     const request = requestOf(call, source, program, seeds, {
-      ...{ tokenizer: this.#tokenizer, vaeScale: this.#checkpoint.vaeScale, warnings },
+      ...{ tokenizer: this.#tokenizer, vaeScale: this.#checkpoint.model.vaeScale, warnings },
       // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
       decodeChunk: this.device === 'cpu' ? 1 : 4,
     })
@@ -406,7 +417,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
       seed: seeds[index] ?? seeds[0],
       settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
     })
-    const job = new Job(call, factsOf, onFrame)
+    const job = new Job(call, factsOf, this.#checkpoint.model.previewColours, onFrame)
     try {
       await this.#native.generate(request, (event) => job.take(event), signal)
       return await job.finish()

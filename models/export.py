@@ -1,7 +1,7 @@
 """Scripts the networks of a checkpoint's architecture into TorchScript graphs without weights.
 
-A graph is an archive whose parameters are placeholders: one element, expanded to the published shape. It says what to
-compute; the weights are bound to it by name when it is loaded. Archives are the same byte for byte on every machine.
+A graph is an archive of code whose parameters are placeholders: one element, expanded to the published shape. Weights
+are bound to it by name when it is loaded. Archives are the same byte for byte on every machine.
 
     python models/export.py CHECKPOINT_FOLDER                  # for a checkpoint of your own: CHECKPOINT_FOLDER/graphs
     python models/export.py CHECKPOINT_FOLDER --output models/graphs --name modelscope-1.7b
@@ -21,20 +21,17 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from definitions.autoencoder_kl import AutoencoderKL, AutoencoderKLConfiguration
-from definitions.clip_text import CLIPTextConfiguration, CLIPTextModel
-from definitions.configuration import UnsupportedConfiguration
-from definitions.unet3d import UNet3DConditionModel, UNet3DConfiguration
+from definitions.families import NETWORKS, find_family
 
 TORCH = "2.13.0"
-"""The version whose archives the manifest's checksums are of."""
+"""The version that makes the archives whose checksums are in the manifest."""
 
 ALIGNMENT = 64
 """Of every record's data in an archive, in bytes, so that it can be mapped into memory."""
@@ -43,21 +40,8 @@ CONSTANTS = re.compile(rb"(?:^  \w+ : Final\[.*\n)+", re.MULTILINE)
 """Consecutive declarations of constants in the code of an archive."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Component:
-    configuration: Any
-    network: Callable[[Any], nn.Module]
-
-
-COMPONENTS: Mapping[str, Component] = {
-    "text_encoder": Component(CLIPTextConfiguration, CLIPTextModel),
-    "unet": Component(UNet3DConfiguration, UNet3DConditionModel),
-    "vae": Component(AutoencoderKLConfiguration, AutoencoderKL),
-}
-
-
 def plain(configuration: Any) -> dict[str, Any]:
-    """A configuration as JSON has it."""
+    """A configuration as a JSON object."""
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(configuration).items()
@@ -65,20 +49,34 @@ def plain(configuration: Any) -> dict[str, Any]:
 
 
 def replace_parameters_with_placeholders(network: nn.Module) -> None:
-    """Gives each parameter a view of one shared element, of stride 0: nothing of its size is ever allocated."""
+    """Gives each parameter a view of one shared element, of stride 0, so that none is ever allocated."""
     element = torch.zeros(())
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(element.expand(parameter.shape), requires_grad=False))
 
 
-def script(component: str, configuration: Any) -> bytes:
-    """The archive of a component's graph. The same bytes every time only as a process's first (see script_all)."""
+def build(network_class: str, configuration: Any) -> nn.Module:
+    """A network without memory for its parameters."""
+    with torch.device("meta"):
+        return NETWORKS[network_class].module(configuration).eval()
+
+
+def float32_parameters(network_class: str, configuration: Any) -> list[str]:
+    """The parameters that stay float32 whatever dtype the network computes in."""
+    parts = NETWORKS[network_class].float32
+    if not parts:
+        return []
+    names = [name for name, _ in build(network_class, configuration).named_parameters()]
+    return [name for name in names if any(part in name for part in parts)]
+
+
+def script(network_class: str, configuration: Any) -> bytes:
+    """The archive of a network's graph. The bytes repeat only as the first of a process (see script_all)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Failed to initialize NumPy")
         warnings.simplefilter("ignore", DeprecationWarning)
-        with torch.device("meta"):
-            network = COMPONENTS[component].network(configuration).eval()
+        network = build(network_class, configuration)
         replace_parameters_with_placeholders(network)
         scripted = torch.jit.script(network)
         buffer = io.BytesIO()
@@ -87,9 +85,9 @@ def script(component: str, configuration: Any) -> bytes:
 
 
 def script_all(graphs: Sequence[tuple[str, Any]]) -> list[bytes]:
-    """The archives of several (component, configuration), each from a process of its own.
+    """The archives of several (network class, configuration), each from a process of its own.
 
-    Names of scripted classes count up within a process, so that an earlier graph would show in a later one.
+    torch numbers the names of scripted classes within a process: an earlier graph would change the bytes of a later one.
     """
     with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
         return pool.starmap(script, graphs, chunksize=1)
@@ -134,67 +132,84 @@ def write(path: Path, data: bytes) -> None:
         raise
 
 
-def read_manifest(directory: Path) -> dict[str, Any]:
+def read_graphs(directory: Path) -> list[dict[str, Any]]:
+    """The graphs in `directory`/manifest.json, without those of older versions, which name no class."""
     path = directory / "manifest.json"
-    if path.exists():
-        return dict(json.loads(path.read_text()))
-    return {"graphs": []}
+    graphs = json.loads(path.read_text())["graphs"] if path.exists() else []
+    return [graph for graph in graphs if "class" in graph]
+
+
+def read_networks(checkpoint: Path) -> list[tuple[str, str, Any]]:
+    """The (folder, class, configuration) of each network. Raises ValueError for what cannot be honoured."""
+    family = find_family(json.loads((checkpoint / "model_index.json").read_text()))
+    configs = {folder: json.loads((checkpoint / folder / "config.json").read_text()) for folder in family.networks}
+    return [
+        (folder, name, NETWORKS[name].configuration.from_config(configs[folder]))
+        for folder, name in family.networks.items()
+    ]
+
+
+def defaults() -> dict[str, Any]:
+    """The values of the keys that a config.json leaves out, by the network's class."""
+    return {name: plain(network.configuration()) for name, network in NETWORKS.items()}
 
 
 def export(checkpoint: Path, output: Path, name: str | None) -> None:
-    """Writes the graphs of a checkpoint's components into `output`, and what they are into `output`/manifest.json.
+    """Writes the graphs of a checkpoint's networks into `output`, and describes them in `output`/manifest.json.
 
     An architecture that the manifest has already, under another name, is not written again.
     """
-    configurations = {
-        component: parts.configuration.from_config(json.loads((checkpoint / component / "config.json").read_text()))
-        for component, parts in COMPONENTS.items()
-    }
-    graphs: list[dict[str, Any]] = read_manifest(output)["graphs"]
+    networks = read_networks(checkpoint)
+    graphs = read_graphs(output)
     fresh: list[dict[str, Any]] = []
-    for component, configuration in configurations.items():
-        file = f"{name}/{component}.pt" if name else f"{component}.pt"
+    for folder, network_class, configuration in networks:
+        file = f"{name}/{folder}.pt" if name else f"{folder}.pt"
         architecture = plain(configuration)
         graphs = [graph for graph in graphs if graph["file"] != file]
-        same = [graph for graph in graphs if graph["component"] == component and graph["architecture"] == architecture]
+        same = [graph for graph in graphs if graph["class"] == network_class and graph["architecture"] == architecture]
         if same:
             print(f"{file}: same as {same[0]['file']}")
-        else:
-            fresh.append({"component": component, "file": file, "sha256": "", "architecture": architecture})
-    archives = script_all([(graph["component"], configurations[graph["component"]]) for graph in fresh])
+            continue
+        graph = {
+            "class": network_class,
+            "component": folder,
+            "file": file,
+            "sha256": "",
+            "architecture": architecture,
+        }
+        float32 = float32_parameters(network_class, configuration)
+        fresh.append({**graph, "float32": float32} if float32 else graph)
+    configurations = {folder: configuration for folder, _, configuration in networks}
+    archives = script_all([(graph["class"], configurations[graph["component"]]) for graph in fresh])
     for graph, archive in zip(fresh, archives):
         write(output / graph["file"], archive)
         graph["sha256"] = hashlib.sha256(archive).hexdigest()
         print(f"{graph['file']}: {len(archive) // 1024} kB")
     manifest = {
         "torch": TORCH,
-        "defaults": {component: plain(parts.configuration()) for component, parts in COMPONENTS.items()},
+        "defaults": defaults(),
         "graphs": sorted(graphs + fresh, key=lambda graph: str(graph["file"])),
     }
     write(output / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def check(directory: Path) -> bool:
-    """Whether the graphs in `directory` are what these sources export for the architectures in its manifest."""
-    manifest = read_manifest(directory)
-    same = bool(manifest["graphs"])
+    """Whether the graphs in `directory` are those that these sources export for the architectures in its manifest."""
+    manifest = json.loads((directory / "manifest.json").read_text())
+    graphs = read_graphs(directory)
+    same = bool(graphs)
     if not same:
         print(f"{directory}: no graphs in manifest.json")
-    defaults = {component: plain(parts.configuration()) for component, parts in COMPONENTS.items()}
-    if same and manifest["defaults"] != defaults:
+    if manifest["defaults"] != defaults():
         same = False
-        print(f"{directory}/manifest.json: other defaults than the sources have")
-    graphs = manifest["graphs"]
-    archives = script_all(
-        [
-            (graph["component"], COMPONENTS[graph["component"]].configuration.from_config(graph["architecture"]))
-            for graph in graphs
-        ]
-    )
-    for graph, archive in zip(graphs, archives):
+        print(f"{directory}/manifest.json: the defaults differ from the sources'")
+    configurations = [NETWORKS[graph["class"]].configuration.from_config(graph["architecture"]) for graph in graphs]
+    archives = script_all([(graph["class"], configuration) for graph, configuration in zip(graphs, configurations)])
+    for graph, configuration, archive in zip(graphs, configurations, archives):
         path = directory / graph["file"]
         committed = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
         agrees = committed == graph["sha256"] == hashlib.sha256(archive).hexdigest()
+        agrees = agrees and graph.get("float32", []) == float32_parameters(graph["class"], configuration)
         print(f"{path}: {'as exported' if agrees else 'differs'}")
         same = same and agrees
     return same
@@ -202,22 +217,23 @@ def check(directory: Path) -> bool:
 
 def compile_step(checkpoint: Path, output: Path, arguments: argparse.Namespace) -> None:
     """Writes the checkpoint's UNet, compiled for the arguments' size, device and dtype, into a package."""
-    from compile_denoiser import Wanted, compile_denoiser  # imports what nothing else here needs
+    from compile_denoiser import Wanted, compile_denoiser  # slow to import, and only needed here
 
-    configs = {name: json.loads((checkpoint / name / "config.json").read_text()) for name in COMPONENTS}
-    unet, text_encoder, vae = (
-        COMPONENTS[name].configuration.from_config(configs[name]) for name in ("unet", "text_encoder", "vae")
-    )
+    networks = {name: configuration for _, name, configuration in read_networks(checkpoint)}
+    if "UNet3DConditionModel" not in networks:
+        raise ValueError(f"only a UNet3DConditionModel can be compiled; {checkpoint} has {', '.join(networks)}")
+    unet, text_encoder = networks["UNet3DConditionModel"], networks["CLIPTextModel"]
+    vae = networks["AutoencoderKL"]
     graphs = [
         graph["sha256"]
         for directory in (Path(__file__).parent / "graphs", checkpoint / "graphs")
-        for graph in read_manifest(directory)["graphs"]
-        if graph["component"] == "unet" and graph["architecture"] == plain(unet)
+        for graph in read_graphs(directory)
+        if graph["class"] == "UNet3DConditionModel" and graph["architecture"] == plain(unet)
     ]
     if not graphs:
         raise FileNotFoundError(f"no graph of this architecture: run export.py {checkpoint} without --compile first")
     scale = 2 ** (len(vae.block_out_channels) - 1)
-    own_size = configs["unet"].get("sample_size", 32) * scale
+    own_size = json.loads((checkpoint / "unet" / "config.json").read_text()).get("sample_size", 32) * scale
     device = arguments.device or "cpu"
     wanted = Wanted(
         graph=graphs[0],
@@ -241,7 +257,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Script a checkpoint's networks into TorchScript graphs without weights, or compile its UNet."
     )
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="folder with unet, vae and text_encoder/config.json")
+    parser.add_argument("checkpoint", type=Path, nargs="?", help="folder with model_index.json and the networks' configs")
     parser.add_argument("--output", type=Path, help="folder for the graphs and manifest.json [CHECKPOINT/graphs]")
     parser.add_argument("--name", help="subfolder of the output for this architecture")
     parser.add_argument(
@@ -267,10 +283,10 @@ def main() -> int:
         if getattr(arguments, option) is not None:
             where = "not" if arguments.compile else "only"
             parser.error(f"--{option.replace('_', '-')} is {where} for --compile")
-    if arguments.compile:  # for the libtorch that it comes from, whichever it is
+    if arguments.compile:  # any version of torch will do: the package is for the libtorch of that version
         try:
             compile_step(arguments.checkpoint, arguments.compile, arguments)
-        except (OSError, ValueError, RuntimeError, ImportError, UnsupportedConfiguration) as error:
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
             print(f"export.py: {error}", file=sys.stderr)
             return 2
         return 0
@@ -281,7 +297,7 @@ def main() -> int:
         return 0 if all([check(directory) for directory in arguments.check]) else 1
     try:
         export(arguments.checkpoint, arguments.output or arguments.checkpoint / "graphs", arguments.name)
-    except (OSError, json.JSONDecodeError, UnsupportedConfiguration) as error:
+    except (OSError, ValueError) as error:
         print(f"export.py: {error}", file=sys.stderr)
         return 2
     return 0

@@ -21,14 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from definitions.configuration import UnsupportedConfiguration
-from export import COMPONENTS
+from definitions.families import NETWORKS, find_family
 
-FILES: Mapping[str, str] = {
-    "text_encoder": "model",
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-}
 VARIANTS: Mapping[str, tuple[torch.dtype, str]] = {"float32": (torch.float32, ""), "float16": (torch.float16, ".fp16")}
 TYPES: Mapping[torch.dtype, str] = {torch.float32: "F32", torch.float16: "F16", torch.int64: "I64"}
 OLD_VAE_NAMES: Mapping[str, str] = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
@@ -81,13 +75,13 @@ def write_safetensors(
 
 
 def write_component(
-    folder: Path, output: Path, component: str, dtypes: Sequence[str], seed: int, old_names: bool
+    folder: Path, output: Path, component: str, network_class: str, dtypes: Sequence[str], seed: int, old_names: bool
 ) -> None:
-    parts = COMPONENTS[component]
+    parts = NETWORKS[network_class]
     config = json.loads((folder / component / "config.json").read_text())
     configuration = parts.configuration.from_config(config)
     with torch.device("meta"):
-        network = parts.network(configuration)
+        network = parts.module(configuration)
     shapes = {name: list(parameter.shape) for name, parameter in network.named_parameters()}
     # A norm's weight is a vector; so is its bias, but every other layer has a bias vector too.
     norms = {name[: -len(".weight")] for name, shape in shapes.items() if len(shape) == 1 and name.endswith(".weight")}
@@ -111,7 +105,8 @@ def write_component(
 
     for choice in dtypes:
         dtype, suffix = VARIANTS[choice]
-        path = output / component / f"{FILES[component]}{suffix}.safetensors"
+        base = "model" if component == "text_encoder" else "diffusion_pytorch_model"
+        path = output / component / f"{base}{suffix}.safetensors"
         write_safetensors(path, dtype, dict(sorted(stored.items())), make)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     shutil.copyfile(folder / component / "config.json", output / component / "config.json")
@@ -130,14 +125,21 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     try:
-        for component in COMPONENTS:
+        family = find_family(json.loads((arguments.configs / "model_index.json").read_text()))
+        for component, network_class in family.networks.items():
             write_component(
-                arguments.configs, arguments.output, component, arguments.dtype, arguments.seed, arguments.old_vae_names
+                arguments.configs,
+                arguments.output,
+                component,
+                network_class,
+                arguments.dtype,
+                arguments.seed,
+                arguments.old_vae_names,
             )
         shutil.copyfile(arguments.configs / "model_index.json", arguments.output / "model_index.json")
         for folder in ("scheduler", "tokenizer"):
             shutil.copytree(arguments.configs / folder, arguments.output / folder, dirs_exist_ok=True)
-    except (OSError, json.JSONDecodeError, UnsupportedConfiguration) as error:
+    except (OSError, ValueError) as error:
         print(f"random_checkpoint.py: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,21 +1,21 @@
 import path from 'node:path'
 import type { NativeAdaptation, NativePipeline } from '../addon/native_pipeline.js'
-import type { Queue } from '../call/queue.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { suggestion } from '../checks/suggestion.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
+import type { Role } from '../families/family.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from '../files/safetensors_header.js'
-import type { Tokenizer } from '../text/clip_tokenizer.js'
-import { type AdaptedNetwork, type LoraLayer, loraLayers, type WeightShapes } from './lora.js'
+import { type ExtensibleTokenizer, isExtensible, type Tokenizer } from '../text/tokenizer.js'
+import { type AdaptedNetwork, findLoraLayers, type LoraLayer } from './lora.js'
 import type { CheckedLora, CheckedTextualInversion } from './options.js'
-import { type TextualInversion, textualInversion } from './textual_inversion.js'
+import { findVectors, type TextualInversion } from './textual_inversion.js'
 
 /** A LoRA that is loaded. */
 export interface Lora {
   readonly name: string
   /** The safetensors file. */
   readonly file: string
-  /** How strongly it works; 0: not at all. */
+  /** How strongly it acts; 0: not at all. */
   readonly scale: number
 }
 
@@ -24,34 +24,35 @@ interface State {
   readonly inversions: readonly (TextualInversion & { readonly tensor: string })[]
 }
 
-const tokenTable = 'text_model.embeddings.token_embedding.weight'
+/** Runs a change when the pipeline's calls before it are done, and holds back those after it. */
+type InTurn = <T>(change: () => Promise<T>) => Promise<T>
 
 /**
- * The LoRAs and textual inversions of a pipeline. A change takes its turn among the pipeline's calls, and always says all
- * that holds after it: the core makes each changed weight anew from the files, so nothing adds up and nothing is left
- * behind. Calls that were made after it start when it is done.
+ * The LoRAs and textual inversions of a pipeline. A change waits its turn among the pipeline's calls and replaces the
+ * whole set: the core computes each changed weight anew from the files, so rounding does not add up and unloading leaves
+ * nothing behind.
  */
 export class Adapters {
   readonly #checkpoint: Checkpoint
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
-  readonly #queue: Queue
+  readonly #inTurn: InTurn
   readonly #header: (file: string) => Promise<SafetensorsHeader>
-  #shapes: Promise<Record<AdaptedNetwork, WeightShapes>> | undefined
+  #networks: Promise<AdaptedNetwork[]> | undefined
   #state: State = { loras: [], inversions: [] }
 
-  /** @param headerBytes the most that a file's header may have */
+  /** @param headerBytes bytes that a file's header may have */
   constructor(
     checkpoint: Checkpoint,
     tokenizer: Tokenizer,
     native: NativePipeline,
-    queue: Queue,
+    inTurn: InTurn,
     headerBytes: number,
   ) {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
-    this.#queue = queue
+    this.#inTurn = inTurn
     this.#header = (file) => readSafetensorsHeader(file, headerBytes)
   }
 
@@ -66,12 +67,12 @@ export class Adapters {
   loadLora({ file, name, scale }: CheckedLora): Promise<string> {
     return this.#change(async ({ loras, inversions }) => {
       const header = await this.#header(file)
-      const layers = loraLayers(header, await this.#weightShapes())
+      const layers = findLoraLayers(header, await this.#readNetworks())
       const taken = loras.map((lora) => lora.name)
       if (name !== undefined && taken.includes(name)) {
-        throw invalidArgument('name', `other than those that are loaded: ${taken.join(', ')}`, name)
+        throw invalidArgument('name', `a name that is not taken (${taken.join(', ')})`, name)
       }
-      const lora = { name: name ?? freeName(header.file, taken), file: header.file, scale, layers }
+      const lora = { name: name ?? chooseName(header.file, taken), file: header.file, scale, layers }
       await this.#apply({ loras: [...loras, lora], inversions })
       return lora.name
     })
@@ -79,7 +80,7 @@ export class Adapters {
 
   setScales(scales: readonly { name: string; scale: number }[]): Promise<void> {
     return this.#change(async ({ loras, inversions }) => {
-      for (const { name } of scales) this.#assertLoaded('name', name, namesOf(loras))
+      for (const { name } of scales) assertLoaded('name', 'LoRA', name, namesOf(loras))
       const scaled = loras.map((lora) => ({
         ...lora,
         scale: scales.find(({ name }) => name === lora.name)?.scale ?? 0,
@@ -90,7 +91,7 @@ export class Adapters {
 
   unloadLora(name: string | undefined): Promise<void> {
     return this.#change(async ({ loras, inversions }) => {
-      if (name !== undefined) this.#assertLoaded('name', name, namesOf(loras))
+      if (name !== undefined) assertLoaded('name', 'LoRA', name, namesOf(loras))
       const kept = loras.filter((lora) => name !== undefined && lora.name !== name)
       return this.#apply({ loras: kept, inversions })
     })
@@ -98,18 +99,18 @@ export class Adapters {
 
   loadTextualInversion({ file, token }: CheckedTextualInversion): Promise<string> {
     return this.#change(async ({ loras, inversions }) => {
+      const { tokenizer, rows, width } = await this.#readTokenTable()
       const header = await this.#header(file)
-      const [rows, width] = (await this.#weightShapes()).text_encoder.get(tokenTable) as [number, number]
-      if (rows !== this.#tokenizer.vocabularySize) {
+      if (rows !== tokenizer.vocabularySize) {
         throw new TorchreelError(
           'ERR_MODEL_INCOMPATIBLE',
-          `the text encoder knows ${rows} tokens and the tokenizer ${this.#tokenizer.vocabularySize}, so none can be added`,
+          `the text encoder knows ${rows} tokens and the tokenizer ${tokenizer.vocabularySize}, so none can be added`,
           { path: this.#checkpoint.folder },
         )
       }
-      const { inversion, tensor } = textualInversion(header, token, width)
+      const { inversion, tensor } = findVectors(header, token, width)
       for (const word of wordsOf(inversion)) {
-        if (word.trim() !== '' && !this.#tokenizer.knows(word)) continue
+        if (word.trim() !== '' && !tokenizer.knows(word)) continue
         throw invalidArgument('token', 'a word that the tokenizer does not know yet', word)
       }
       await this.#apply({ loras, inversions: [...inversions, { ...inversion, tensor }] })
@@ -120,32 +121,32 @@ export class Adapters {
   unloadTextualInversion(token: string | undefined): Promise<void> {
     return this.#change(async ({ loras, inversions }) => {
       const tokens = inversions.map((inversion) => inversion.token)
-      if (token !== undefined) this.#assertLoaded('token', token, tokens)
+      if (token !== undefined) assertLoaded('token', 'textual inversion', token, tokens)
       const kept = inversions.filter((inversion) => token !== undefined && inversion.token !== token)
       return this.#apply({ loras, inversions: kept })
     })
   }
 
   #change<T>(change: (state: State) => Promise<T>): Promise<T> {
-    return this.#queue.run(
-      () => change(this.#state),
-      async (changed) => changed as T,
-    )
+    return this.#inTurn(() => change(this.#state))
   }
 
   async #apply(next: State): Promise<void> {
-    await this.#native.adapt(adaptationsOf(next))
+    const networks = this.#checkpoint.model.family.components
+    const adaptations = describeAdaptations(next, networks.find(({ tokenTable }) => tokenTable)?.tokenTable)
+    await this.#native.adapt({ text_encoder: adaptations.textEncoder, unet: adaptations.denoiser })
     this.#state = next
     this.#setTokens(next)
   }
 
-  /** Ids after the vocabulary's, in the order of loading, as the rows of the table. */
+  /** Ids after the vocabulary's, in the order of loading, like the rows of the table. */
   #setTokens({ inversions }: State): void {
+    if (!isExtensible(this.#tokenizer)) return
     let next = this.#tokenizer.vocabularySize
     this.#tokenizer.setAddedTokens(
       inversions.flatMap((inversion) => {
         const ids = Array.from({ length: inversion.vectors }, () => next++)
-        // The word stands for all of its vectors; word_1 … are there for one of them.
+        // The word stands for all of its vectors; word_1 … stand for one each.
         return wordsOf(inversion).map((content, index) => ({
           content,
           ids: index === 0 ? ids : ids.slice(index, index + 1),
@@ -154,58 +155,83 @@ export class Adapters {
     )
   }
 
-  #weightShapes(): Promise<Record<AdaptedNetwork, WeightShapes>> {
-    const read = async (network: AdaptedNetwork) => {
-      const headers = await Promise.all(
-        this.#checkpoint.files[network].weights.map((file) => this.#header(file)),
-      )
-      return new Map(
-        headers.flatMap(({ tensors }) => Array.from(tensors, ([name, { shape }]) => [name, shape] as const)),
-      )
-    }
-    this.#shapes ??= (async () => ({ text_encoder: await read('text_encoder'), unet: await read('unet') }))()
-    return this.#shapes
+  /** The networks that adapters may change, with the shapes of their weights, from the headers of the weight files. */
+  #readNetworks(): Promise<AdaptedNetwork[]> {
+    const { files, model } = this.#checkpoint
+    this.#networks ??= Promise.all(
+      model.family.components
+        .filter(({ loraNames, tokenTable }) => loraNames || tokenTable)
+        .map(async (component) => {
+          const headers = await Promise.all(files[component.role].weights.map((file) => this.#header(file)))
+          const shapes = headers.flatMap(({ tensors }) =>
+            Array.from(tensors, ([name, { shape }]) => [name, shape] as const),
+          )
+          return { ...component, shapes: new Map(shapes) }
+        }),
+    )
+    return this.#networks
   }
 
-  #assertLoaded(parameter: string, name: string, loaded: readonly string[]): void {
-    if (loaded.includes(name)) return
-    const those = loaded.length > 0 ? `one of ${loaded.join(', ')}` : 'loaded, and nothing is'
-    throw new TorchreelError(
-      'ERR_INVALID_ARGUMENT',
-      `${parameter} must be ${those}, got ${JSON.stringify(name)}${suggestion(name, loaded)}`,
-      { parameter, expected: those, received: name },
-    )
+  /** What textual inversions extend: the tokenizer, and the text encoder's table of (rows, width). */
+  async #readTokenTable(): Promise<{ tokenizer: ExtensibleTokenizer; rows: number; width: number }> {
+    const networks = await this.#readNetworks()
+    const table = networks.find(({ tokenTable }) => tokenTable)
+    if (!isExtensible(this.#tokenizer) || !table?.tokenTable) {
+      throw new TorchreelError(
+        'ERR_MODEL_INCOMPATIBLE',
+        `textual inversions cannot be loaded into models of the family ${this.#checkpoint.model.family.name}`,
+        { path: this.#checkpoint.folder },
+      )
+    }
+    const [rows, width] = table.shapes.get(table.tokenTable) as [number, number]
+    return { tokenizer: this.#tokenizer, rows, width }
   }
+}
+
+function assertLoaded(parameter: string, kind: string, name: string, loaded: readonly string[]): void {
+  if (loaded.includes(name)) return
+  const message =
+    loaded.length > 0
+      ? `no ${kind} is named ${JSON.stringify(name)}; loaded: ${loaded.join(', ')}${suggestion(name, loaded)}`
+      : `no ${kind} is loaded`
+  throw new TorchreelError('ERR_INVALID_ARGUMENT', message, {
+    parameter,
+    expected: loaded.join(', '),
+    received: name,
+  })
 }
 
 function namesOf(loras: readonly Lora[]): string[] {
   return loras.map(({ name }) => name)
 }
 
-/** As the reference names them: word, word_1, word_2 … */
+/** The reference's names: word, word_1, word_2 … */
 function wordsOf({ token, vectors }: TextualInversion): string[] {
   return Array.from({ length: vectors }, (_, index) => (index === 0 ? token : `${token}_${index}`))
 }
 
-function freeName(file: string, taken: readonly string[]): string {
+function chooseName(file: string, taken: readonly string[]): string {
   const base = path.basename(file, '.safetensors')
   let name = base
   for (let count = 2; taken.includes(name); count++) name = `${base}_${count}`
   return name
 }
 
-function adaptationsOf({ loras, inversions }: State): Record<AdaptedNetwork, NativeAdaptation> {
-  const updates = (network: AdaptedNetwork) =>
+function describeAdaptations(
+  { loras, inversions }: State,
+  tokenTable: string | undefined,
+): Record<'textEncoder' | 'denoiser', NativeAdaptation> {
+  const updates = (network: Role) =>
     loras
-      .filter(({ scale }) => scale !== 0) // else a copy that equals the file
+      .filter(({ scale }) => scale !== 0) // it would make a copy that equals the file
       .flatMap(({ file, scale, layers }) =>
         layers
           .filter((layer) => layer.network === network)
           .map((layer) => ({ ...layer, file, scale: scale * layer.scale })),
       )
-  const rows = inversions.map(({ file, tensor }) => ({ weight: tokenTable, file, tensor }))
+  const rows = inversions.map(({ file, tensor }) => ({ weight: tokenTable as string, file, tensor }))
   return {
-    text_encoder: { updates: updates('text_encoder'), rows },
-    unet: { updates: updates('unet'), rows: [] },
+    textEncoder: { updates: updates('textEncoder'), rows },
+    denoiser: { updates: updates('denoiser'), rows: [] },
   }
 }

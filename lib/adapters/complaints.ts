@@ -1,6 +1,6 @@
 const maxNamed = 10
 
-/** Up to ten complaints of one kind, and how many there are. */
+/** Counts complaints of one kind, and names the first ten. */
 export class Complaints {
   readonly #kind: string
   readonly #named: string[] = []

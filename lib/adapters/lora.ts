@@ -1,27 +1,30 @@
 import { TorchreelError } from '../errors.js'
+import type { Component, Role } from '../families/family.js'
 import { isFloatingPoint, type SafetensorsHeader } from '../files/safetensors_header.js'
 import { Complaints } from './complaints.js'
-
-/** The networks that adapters change. */
-export type AdaptedNetwork = 'text_encoder' | 'unet'
 
 /** Shapes of a network's weights by name. */
 export type WeightShapes = ReadonlyMap<string, readonly number[]>
 
+/** A network that adapters may change. */
+export interface AdaptedNetwork extends Component {
+  readonly shapes: WeightShapes
+}
+
 /** One layer: weight += scale · alpha / r · up · down (Hu et al. 2021, https://arxiv.org/abs/2106.09685). */
 export interface LoraLayer {
-  readonly network: AdaptedNetwork
+  readonly network: Role
   /** The weight that it changes. */
   readonly weight: string
   /** Names of tensors in the file: down (r, in, kernel…), up (out, r, 1…), and one number where the file has it. */
   readonly down: string
   readonly up: string
   readonly alpha: string | undefined
-  /** From the file's metadata: α / r, or α / √r for a rank-stabilised one; else 1. */
+  /** From the file's metadata: α / r, or α / √r for a rank-stabilised LoRA; else 1. */
   readonly scale: number
 }
 
-/** How the halves of a layer are named after the module that they change: PEFT, diffusers, Kohya. */
+/** How the names of a layer's halves end, after the name of the layer that they change: PEFT, diffusers, Kohya. */
 const endings: readonly [ending: string, half: 'down' | 'up' | 'alpha'][] = [
   ['.lora_A.weight', 'down'],
   ['.lora_B.weight', 'up'],
@@ -37,33 +40,30 @@ const endings: readonly [ending: string, half: 'down' | 'up' | 'alpha'][] = [
 ]
 
 /**
- * Finds the layers of a LoRA and the weights that they change, in the layouts of PEFT and diffusers
- * (`unet.….lora_A.weight`) and of Kohya (`lora_unet_….lora_down.weight`).
+ * Finds the layers of a LoRA and the weights that they change. A tensor's name is one of the names that the family knows
+ * for a layer, and an ending: `unet.….lora_A.weight` (PEFT, diffusers), `lora_unet_….lora_down.weight` (Kohya).
  *
  * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE` naming up to ten tensors of each kind that do not fit the model
  */
-export function loraLayers(
-  header: SafetensorsHeader,
-  weights: Readonly<Record<AdaptedNetwork, WeightShapes>>,
-): LoraLayer[] {
+export function findLoraLayers(header: SafetensorsHeader, networks: readonly AdaptedNetwork[]): LoraLayer[] {
   const unknown = new Complaints('unknown')
   const halved = new Complaints('without its other half')
   const misfit = new Complaints('of another shape or type')
-  const targets = modulesOf(weights)
-  const metadata = adapterMetadata(header)
+  const targets = nameModules(networks)
+  const metadataScale = readMetadata(header)
 
-  const found = new Map<string, { module: Module; down?: string; up?: string; alpha?: string }>()
+  const found = new Map<Module, { module: Module; down?: string; up?: string; alpha?: string }>()
   for (const name of header.tensors.keys()) {
     const [ending, half] = endings.find(([ending]) => name.endsWith(ending)) ?? []
-    const module = ending && targets.get(currentModuleName(name.slice(0, -ending.length)))
+    const module = ending && targets.get(name.slice(0, -ending.length))
     if (!module || !half) {
       unknown.add(name)
       continue
     }
-    const layer = found.get(module.path) ?? { module }
+    const layer = found.get(module) ?? { module }
     if (layer[half]) unknown.add(name)
     layer[half] = name
-    found.set(module.path, layer)
+    found.set(module, layer)
   }
 
   const layers: LoraLayer[] = []
@@ -72,7 +72,7 @@ export function loraLayers(
       halved.add(down ?? up ?? (alpha as string))
       continue
     }
-    const { network, weight, shape } = module
+    const { weight, shape } = module
     const tensor = (name: string) => header.tensors.get(name) as { dtype: string; shape: readonly number[] }
     const rank = tensor(down).shape[0] as number
     const fits = (name: string, wanted: readonly number[]) => {
@@ -82,7 +82,14 @@ export function loraLayers(
     fits(down, [rank, ...shape.slice(1)])
     fits(up, [shape[0] as number, rank])
     if (alpha) fits(alpha, [])
-    layers.push({ network, weight, down, up, alpha, scale: alpha ? 1 : metadata(module, rank) })
+    layers.push({
+      network: module.network.role,
+      weight,
+      down,
+      up,
+      alpha,
+      scale: alpha ? 1 : metadataScale(module, rank),
+    })
   }
   const complaints = [unknown, halved, misfit].filter(({ count }) => count > 0)
   if (layers.length > 0 && complaints.length === 0) return layers
@@ -93,7 +100,7 @@ export function loraLayers(
   )
 }
 
-/** Equal but for ones at the end: files hold linear layers as 1 × 1 convolutions, and the other way round. */
+/** Equal except for ones at the end: files hold linear layers as 1 × 1 convolutions, and the reverse. */
 function sameKernel(shape: readonly number[], wanted: readonly number[]): boolean {
   const length = Math.max(shape.length, wanted.length)
   return Array.from({ length }, (_, i) => (shape[i] ?? 1) === (wanted[i] ?? 1)).every(Boolean)
@@ -101,63 +108,47 @@ function sameKernel(shape: readonly number[], wanted: readonly number[]): boolea
 
 // ---- names ----------------------------------------------------------------------------------------------------------
 
+/** A linear or convolution layer of the model. */
 interface Module {
   readonly network: AdaptedNetwork
-  /** Unique in the model: the network and the module in it. */
-  readonly path: string
   readonly name: string
   readonly weight: string
   readonly shape: readonly number[]
 }
 
-/** Tables are no layers: PEFT has other halves for them, which are refused as unknown. */
-const isTable = /\.(token|position)_embedding\.weight$/
-
-/** Every linear and convolution layer of the model under each name that files have for it. */
-function modulesOf(weights: Readonly<Record<AdaptedNetwork, WeightShapes>>): Map<string, Module> {
+/** The layers that LoRAs may change, under each name that files have for them. */
+function nameModules(networks: readonly AdaptedNetwork[]): Map<string, Module> {
   const modules = new Map<string, Module>()
-  const prefixes = { unet: ['lora_unet_'], text_encoder: ['lora_te_', 'lora_te1_'] }
-  for (const network of ['unet', 'text_encoder'] as const) {
-    for (const [weight, shape] of weights[network]) {
-      if (!weight.endsWith('.weight') || shape.length < 2 || isTable.test(weight)) continue
+  for (const network of networks) {
+    for (const [weight, shape] of network.shapes) {
+      if (!weight.endsWith('.weight') || shape.length < 2) continue
       const name = weight.slice(0, -'.weight'.length)
-      const module: Module = { network, path: `${network}.${name}`, name, weight, shape }
-      modules.set(module.path, module)
-      for (const prefix of prefixes[network]) modules.set(prefix + name.replaceAll('.', '_'), module)
-      // The text encoder of transformers 5 has no outer module.
-      if (network === 'text_encoder') modules.set(`text_encoder.${name.replace(/^text_model\./, '')}`, module)
+      const module: Module = { network, name, weight, shape }
+      for (const alias of network.loraNames?.(name) ?? []) modules.set(alias, module)
     }
   }
   return modules
 }
 
-/** Files from before PEFT name an attention's processor: `attn1.processor.to_out_lora`, `self_attn.to_q_lora`. */
-function currentModuleName(name: string): string {
-  if (name.startsWith('text_encoder.')) {
-    return name.replace(/\.self_attn\.to_(q|k|v|out)$/, '.self_attn.$1_proj')
-  }
-  return name.replace('.processor.', '.').replace(/\.to_out$/, '.to_out.0')
-}
-
 // ---- metadata -------------------------------------------------------------------------------------------------------
 
-/** The scale that the adapter's configuration in the file's metadata gives a module, as PEFT reads it. */
-function adapterMetadata({ file, metadata }: SafetensorsHeader): (module: Module, rank: number) => number {
+/** Reads the adapter's configuration in the file's metadata, as PEFT does: it gives the scale of a layer. */
+function readMetadata({ file, metadata }: SafetensorsHeader): (module: Module, rank: number) => number {
   let config: Record<string, unknown>
   try {
     config = JSON.parse(metadata.lora_adapter_metadata ?? '{}') ?? {}
   } catch (error) {
-    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file}: its lora_adapter_metadata is no JSON`, {
+    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file}: its lora_adapter_metadata is not JSON`, {
       path: file,
       cause: error,
     })
   }
-  return ({ network, name }, rank) => {
-    const pattern = (config[`${network}.alpha_pattern`] ?? {}) as Record<string, unknown>
+  return ({ network: { folder }, name }, rank) => {
+    const pattern = (config[`${folder}.alpha_pattern`] ?? {}) as Record<string, unknown>
     const names = Object.keys(pattern).map((key) => key.replace(/^\^/, ''))
     const key = names.find((key) => name === key || name.endsWith(`.${key}`))
-    const alpha = key === undefined ? config[`${network}.lora_alpha`] : (pattern[key] ?? pattern[`^${key}`])
+    const alpha = key === undefined ? config[`${folder}.lora_alpha`] : (pattern[key] ?? pattern[`^${key}`])
     if (typeof alpha !== 'number') return 1
-    return config[`${network}.use_rslora`] === true ? alpha / Math.sqrt(rank) : alpha / rank
+    return config[`${folder}.use_rslora`] === true ? alpha / Math.sqrt(rank) : alpha / rank
   }
 }

@@ -4,26 +4,26 @@ import { isFloatingPoint, type SafetensorsHeader } from '../files/safetensors_he
 
 /** A word and the vectors that stand for it (Gal et al. 2022, https://arxiv.org/abs/2208.01618). */
 export interface TextualInversion {
-  /** What stands for it in a prompt. */
+  /** The word in a prompt. */
   readonly token: string
-  /** How many vectors, and so how many of the prompt's tokens, it takes. */
+  /** The number of its vectors: it uses as many of a prompt's tokens. */
   readonly vectors: number
   /** The safetensors file. */
   readonly file: string
 }
 
-/** Names that files give a tensor that is not named by its word: A1111's, and SDXL's for CLIP's smaller encoder. */
+/** Names of tensors that are not named by their word: A1111's, and SDXL's for CLIP's smaller encoder. */
 const wordless = ['emb_params', 'clip_l']
 
 /**
  * Finds the vectors in the file of a textual inversion: A1111's `emb_params`, `clip_l`, or one tensor that is named by
  * its word.
  *
- * @param token the word; else the tensor's name, or the file's where the tensor's says nothing
- * @param width numbers in a vector of the text encoder
+ * @param token the word; undefined: the tensor's name, or the file's if the tensor is not named by its word
+ * @param width D of the text encoder's token table
  * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE`
  */
-export function textualInversion(
+export function findVectors(
   header: SafetensorsHeader,
   token: string | undefined,
   width: number,
@@ -36,7 +36,7 @@ export function textualInversion(
     const names = [...tensors.keys()].slice(0, 10).join(', ')
     throw new TorchreelError(
       'ERR_MODEL_INCOMPATIBLE',
-      `${file} is no textual inversion: it should have one tensor, or ${wordless.join(' or ')}, and has ${names || 'none'}`,
+      `${file} is not a textual inversion: it must have one tensor, or ${wordless.join(' or ')}; it has ${names || 'none'}`,
       { path: file },
     )
   }
@@ -44,7 +44,7 @@ export function textualInversion(
   if (entry.shape.length > 2 || size !== width || !vectors || !isFloatingPoint(entry)) {
     throw new TorchreelError(
       'ERR_MODEL_INCOMPATIBLE',
-      `${file}: ${tensor} must be vectors of ${width} numbers, as this text encoder's are, and is [${entry.shape}]`,
+      `${file}: ${tensor} must hold vectors of ${width} numbers for this text encoder, got [${entry.shape}]`,
       { path: file, expected: `[n, ${width}]`, received: `[${entry.shape}]` },
     )
   }

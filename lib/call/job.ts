@@ -1,10 +1,11 @@
 import type { NativeEvent, Stage } from '../addon/native_pipeline.js'
 import type { Numbers } from '../checks/checks.js'
+import type { PreviewColours } from '../families/family.js'
 import type { CheckedGenerateOptions, OnProgress } from '../options/call.js'
 import type { VideoFacts } from '../video/facts.js'
 import { Video } from '../video/video.js'
 import { Recording } from '../video/write/recording.js'
-import { previewOf } from './preview.js'
+import { makePreview } from './preview.js'
 
 /** One frame of a job, as it was decoded. */
 export interface DecodedFrame {
@@ -56,6 +57,7 @@ export class ProgressClock {
 export class Job {
   readonly #options: CheckedGenerateOptions
   readonly #facts: (index: number) => VideoFacts
+  readonly #previewColours: PreviewColours | undefined
   readonly #warnings: string[] = []
   readonly #clock: ProgressClock
   readonly #onFrame: ((frame: DecodedFrame) => void) | undefined
@@ -66,10 +68,12 @@ export class Job {
   constructor(
     options: CheckedGenerateOptions,
     facts: (index: number) => VideoFacts,
+    previewColours: PreviewColours | undefined,
     onFrame: ((frame: DecodedFrame) => void) | undefined,
   ) {
     this.#options = options
     this.#facts = facts
+    this.#previewColours = previewColours
     this.#clock = new ProgressClock(options.onProgress)
     this.#onFrame = onFrame
     this.#recording = options.output && new Recording(options.output, options, options)
@@ -108,10 +112,16 @@ export class Job {
   }
 
   async #showPreviews(event: Extract<NativeEvent, { type: 'latents' }>): Promise<void> {
-    const { videos, fps, onPreview } = this.#options
+    const { videos, frames, fps, onPreview } = this.#options
+    const latentFps = (fps * (event.shape[2] as number)) / frames
     for (let index = 0; index < videos; index++) {
       const { step, steps } = event
-      await onPreview?.({ index, step, steps, video: previewOf(event, index, fps) })
+      await onPreview?.({
+        index,
+        step,
+        steps,
+        video: makePreview(event, index, latentFps, this.#previewColours),
+      })
     }
   }
 

@@ -25,7 +25,7 @@ export async function prepareFiles(
   const { video, wishes, ffmpeg, signal } = call
   let prepared: PreparedCall = { call }
   if (video !== undefined) {
-    const how = { multiple: model.vaeScale, maxPixels: pixels, ffmpeg, signal }
+    const how = { multiple: model.sizeMultiple, maxPixels: pixels, ffmpeg, signal }
     const source = await readSourceVideo(video, wishes, how)
     prepared = { call: withSource(call, source, model, pixels), source }
   }

@@ -3,7 +3,7 @@ import type { Numbers } from '../checks/checks.js'
 import { invalidArgument } from '../errors.js'
 import type { CheckedGenerateOptions } from '../options/call.js'
 import type { DenoisingProgram } from '../schedulers/program.js'
-import type { Tokenizer } from '../text/clip_tokenizer.js'
+import type { Tokenizer } from '../text/tokenizer.js'
 import type { SourceVideo } from '../video/read/source_video.js'
 import { guidancePerCall } from './guidance.js'
 

@@ -2,44 +2,27 @@ import { readdir } from 'node:fs/promises'
 import path from 'node:path'
 import type { NetworkFiles } from '../addon/native_pipeline.js'
 import { show, TorchreelError } from '../errors.js'
+import { requireFamily } from '../families/families.js'
+import type { Component, Config, Family, ModelFacts, Role } from '../families/family.js'
 import { readJson } from '../files/json.js'
-import { DPMSolverMultistepScheduler, type Scheduler } from '../schedulers/index.js'
+import { isFolder } from '../files/regular_file.js'
+import { checkLinks } from '../files/safe_names.js'
+import type { Scheduler } from '../schedulers/index.js'
 import { classNamed } from '../schedulers/names.js'
-import { findGraphs } from './graphs.js'
-import { checkLinks, checkPipelineClass, isFolder, selectFiles, shardsOf } from './selection.js'
+import { findGraphs, type Graph, networkClass } from './graphs.js'
+import { indexFile, listShards, selectFiles } from './selection.js'
 
-const components = ['text_encoder', 'unet', 'vae'] as const
-export type Component = (typeof components)[number]
-
-/** A checkpoint on disk in the published layout, found whole and with a graph for each of its networks. */
+/** A checkpoint on disk in the published layout: complete, and with a graph for each of its networks. */
 export interface Checkpoint {
   readonly folder: string
-  readonly files: Record<Component, NetworkFiles>
-  /** sha256 of the UNet's graph. */
+  readonly model: ModelFacts
+  readonly files: Readonly<Record<Role, NetworkFiles>>
+  /** sha256 of the denoiser's graph. */
   readonly denoiserGraph: string
-  readonly tokenizerFolder: string
   /** The content of scheduler/scheduler_config.json. */
-  readonly schedulerConfig: Record<string, unknown>
-  /** How many positions the text encoder has. */
-  readonly positions: number
-  /** How many layers the text encoder has. */
-  readonly textLayers: number
-  /** D of the text encoder's embeddings. */
-  readonly textSize: number
-  /** Token ids are below it. */
-  readonly vocabularySize: number
-  /** C of the latents. */
-  readonly latentChannels: number
-  /** Latents are divided by it before decoding. */
-  readonly scalingFactor: number
-  /** Pixels per latent in each direction: 8 for the published models. */
-  readonly vaeScale: number
-  /** Height and width in pixels that the VAE was trained on: the side of a tile. */
-  readonly vaeSize: number
-  /** Height and width in pixels that the model was trained on; undefined where its config does not say. */
-  readonly size: number | undefined
-  /** The guidance that the model is best at; undefined where model_index.json has no `_guidance_scale`. */
-  readonly guidanceScale: number | undefined
+  readonly schedulerConfig: Config
+  /** The family's choice for a new pipeline, made from `schedulerConfig`. */
+  readonly scheduler: Scheduler
   /** What was chosen for the caller. */
   readonly warnings: readonly string[]
 }
@@ -53,125 +36,110 @@ export interface CheckpointOptions {
  * Reads the configs of a checkpoint folder and finds its weights and graphs. Reads no weights.
  *
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED` (pickled weights, graphs not
- * pinned by this package), `ERR_MODEL_INCOMPATIBLE` (an architecture without a graph), `ERR_UNSAFE_PATH`
+ * pinned by this package), `ERR_MODEL_INCOMPATIBLE` (another family, or an architecture without a graph),
+ * `ERR_UNSAFE_PATH`
  */
 export async function readCheckpoint(folder: string, options: CheckpointOptions): Promise<Checkpoint> {
   const root = path.resolve(folder)
   if (!(await isFolder(root))) {
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no model folder ${root}`, { path: root })
   }
-  const names = await filesOf(root)
+  await checkLinks(root, [indexFile])
+  const index = await readJson(path.join(root, indexFile))
+  const family = requireFamily(root, index)
+  const names = await listFiles(root, family)
   await checkLinks(root, names)
-  const config = async (component: string, name = 'config.json') => readJson(path.join(root, component, name))
-  const index = await readJson(path.join(root, 'model_index.json'))
-  checkPipelineClass(root, index)
-  const configs = {
-    text_encoder: await config('text_encoder'),
-    unet: await config('unet'),
-    vae: await config('vae'),
-  }
 
-  const graphs = await findGraphs(root, configs, options.trustGraph === true)
+  const { components } = family
+  const networks = await Promise.all(
+    components.map(async ({ folder }) => {
+      const config = await readJson(path.join(root, folder, 'config.json'))
+      return { folder, class: networkClass(folder, index, config), config }
+    }),
+  )
+  const graphs = await findGraphs(root, networks, options.trustGraph === true)
   const warnings: string[] = []
-  const weights = await findWeights(root, names, options.variant, warnings)
-  const files = (component: Component): NetworkFiles => ({
-    graph: graphs[component].file,
-    weights: weights[component],
-  })
+  const weights = await findWeights(root, family, names, options.variant, warnings)
 
-  const schedulerConfig = await config('scheduler', 'scheduler_config.json')
+  const schedulerFile = path.join(root, 'scheduler/scheduler_config.json')
+  const schedulerConfig = await readJson(schedulerFile)
+  const scheduler = firstScheduler(family, schedulerFile, schedulerConfig)
   if (!classNamed(schedulerConfig._class_name)) {
     warnings.push(
-      `scheduler: ${show(schedulerConfig._class_name)} is no class that torchreel has, so what its config says is ` +
-        `taken by ${DPMSolverMultistepScheduler.name}`,
+      `scheduler: torchreel has no class ${show(schedulerConfig._class_name)}; ${scheduler.name} uses its config instead`,
     )
   }
-
-  // The graph's architecture is the config with its defaults filled in.
-  const vaeScale = 2 ** ((graphs.vae.architecture.block_out_channels as number[]).length - 1)
-  const { sample_size: sampleSize } = configs.unet
+  // A graph's architecture is the config with the defaults of its class filled in.
+  const configs = networks.map(
+    ({ folder, config }, at) => [folder, { ...config, ...(graphs[at] as Graph).architecture }] as const,
+  )
+  const ofRole = <T>(values: readonly T[], role: Role) =>
+    values[components.findIndex((one) => one.role === role)] as T
+  const files = (role: Role): NetworkFiles => ({
+    graph: ofRole(graphs, role).file,
+    weights: ofRole(weights, role),
+  })
   return {
     folder: root,
-    files: { text_encoder: files('text_encoder'), unet: files('unet'), vae: files('vae') },
-    denoiserGraph: graphs.unet.sha256,
-    tokenizerFolder: path.join(root, 'tokenizer'),
+    model: family.readModel(index, Object.fromEntries(configs)),
+    files: { textEncoder: files('textEncoder'), denoiser: files('denoiser'), vae: files('vae') },
+    denoiserGraph: ofRole(graphs, 'denoiser').sha256,
     schedulerConfig,
-    positions: graphs.text_encoder.architecture.max_position_embeddings as number,
-    textLayers: graphs.text_encoder.architecture.num_hidden_layers as number,
-    textSize: graphs.text_encoder.architecture.hidden_size as number,
-    vocabularySize: graphs.text_encoder.architecture.vocab_size as number,
-    latentChannels: graphs.unet.architecture.in_channels as number,
-    scalingFactor: positive('vae/config.json', 'scaling_factor', configs.vae.scaling_factor ?? 0.18215),
-    vaeScale,
-    vaeSize: positive('vae/config.json', 'sample_size', configs.vae.sample_size ?? 512),
-    size:
-      Number.isSafeInteger(sampleSize) && (sampleSize as number) > 0
-        ? (sampleSize as number) * vaeScale
-        : undefined,
-    guidanceScale:
-      index._guidance_scale === undefined
-        ? undefined
-        : positive('model_index.json', '_guidance_scale', index._guidance_scale),
+    scheduler,
     warnings,
   }
 }
 
-/** The scheduler that a pipeline has at first; a config that none can be made from is the model's mistake. */
-export function schedulerOf({ folder, schedulerConfig }: Checkpoint): Scheduler {
+/** A config that no scheduler can be made from is the model's mistake, not the caller's. */
+function firstScheduler(family: Family, file: string, config: Config): Scheduler {
   try {
-    return DPMSolverMultistepScheduler.fromConfig(schedulerConfig)
+    return family.firstScheduler(config)
   } catch (error) {
     if (!(error instanceof TorchreelError)) throw error
-    const file = path.join(folder, 'scheduler/scheduler_config.json')
     const { message, parameter, expected, received } = error
     throw new TorchreelError('ERR_MODEL_CORRUPT', `${file}: ${message}`, {
       ...(parameter !== undefined && { parameter }),
       ...(expected !== undefined && { expected }),
-      ...{ received, path: file, cause: error },
+      received,
+      path: file,
+      cause: error,
     })
   }
 }
 
 /** The names of the files that a checkpoint may consist of, with their folders. */
-async function filesOf(root: string): Promise<string[]> {
-  const folders = ['', 'scheduler/', 'tokenizer/', ...components.map((component) => `${component}/`)]
+async function listFiles(root: string, { components, plainFiles }: Family): Promise<string[]> {
+  const folders = [
+    ...Object.keys(plainFiles).map((name) => name.slice(0, name.lastIndexOf('/') + 1)),
+    ...components.map(({ folder }) => `${folder}/`),
+    'graphs/',
+  ]
   const present = async (folder: string) => {
     const names = await readdir(path.join(root, folder)).catch(() => [])
     return names.map((name) => folder + name)
   }
-  const names = (await Promise.all([...folders, 'graphs/'].map(present))).flat()
+  const names = (await Promise.all([...new Set(folders)].map(present))).flat()
   return names.filter((name) => /\.(json|txt|safetensors|pt|bin|ckpt|pth)$/.test(name))
 }
 
-function positive(file: string, key: string, value: unknown): number {
-  if (typeof value === 'number' && Number.isFinite(value) && value > 0) return value
-  throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} has ${key} ${JSON.stringify(value)}`, {
-    parameter: key,
-    expected: 'a positive number',
-    received: value,
-  })
-}
-
-// ---- weights --------------------------------------------------------------------------------------------------------
-
-/** The safetensors of each network, shards among them. */
+/** The safetensors of each network, shards among them, in the order of the family's components. */
 async function findWeights(
   root: string,
+  family: Family,
   names: readonly string[],
   variant: string | undefined,
   warnings: string[],
-): Promise<Record<Component, string[]>> {
-  const { weights, indexes } = selectFiles(root, names, variant)
+): Promise<string[][]> {
+  const { weights, indexes } = selectFiles(family, root, names, variant)
   const shards = await Promise.all(
-    indexes.map(async (index) => shardsOf(index, await readJson(path.join(root, index)))),
+    indexes.map(async (index) => listShards(index, await readJson(path.join(root, index)))),
   )
   const found = [...weights, ...shards.flat()]
-  const of = (component: Component) => {
-    const files = found.filter((name) => name.startsWith(`${component}/`))
+  return family.components.map(({ folder }: Component) => {
+    const files = found.filter((name) => name.startsWith(`${folder}/`))
     if (variant === undefined && files.some((name) => name.includes('.fp16'))) {
-      warnings.push(`${component}: only the fp16 variant is there, so it is used`)
+      warnings.push(`${folder}: only the fp16 variant is there, so it is used`)
     }
     return files.map((name) => path.join(root, name))
-  }
-  return { text_encoder: of('text_encoder'), unet: of('unet'), vae: of('vae') }
+  })
 }

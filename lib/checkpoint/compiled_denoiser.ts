@@ -1,8 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import path from 'node:path'
-import { buffer } from 'node:stream/consumers'
-import { crc32 } from 'node:zlib'
 import type { NativeCompiledDenoiser } from '../addon/native_pipeline.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import type { CheckedGenerateOptions } from '../options/call.js'
@@ -41,8 +39,11 @@ export interface CompiledDenoiser {
   readonly made: Made
 }
 
-/** Far more than a step's code. */
+/** Far more than the code of a step has. */
 const maxBytes = 2 ** 30
+
+/** A library or its description in a package. */
+const codeFile = /(?:^|\/)data\/aotinductor\/model\/([^/]+\.(?:so|json))$/
 
 /**
  * Reads a package that `models/export.py --compile` wrote. Only one with its code ready: no compiler is ever run.
@@ -57,7 +58,8 @@ export async function readCompiledDenoiser(file: string): Promise<CompiledDenois
       parameter: 'compiledDenoiser',
     })
   try {
-    const entries = await readEntries(file)
+    const { readEntries } = await import('../files/zip.js') // yauzl takes milliseconds to load, and few calls need it
+    const entries = await readEntries(file, (name) => codeFile.exec(name)?.[1], maxBytes)
     const libraries = [...entries.keys()].filter((name) => name.endsWith('.so'))
     const [name] = libraries
     if (name === undefined || libraries.length > 1) throw new Error(`it holds ${libraries.length} libraries`)
@@ -75,26 +77,6 @@ export async function readCompiledDenoiser(file: string): Promise<CompiledDenois
       `${file} is no package that models/export.py --compile writes: ${(error as Error).message}`,
       { path: file, parameter: 'compiledDenoiser', cause: error },
     )
-  }
-}
-
-/** The package's libraries and what stands about them, by name. */
-async function readEntries(file: string): Promise<Map<string, Buffer>> {
-  const { openPromise } = await import('yauzl') // here, because few calls need what takes milliseconds to load
-  const zip = await openPromise(file, { autoClose: false })
-  try {
-    const contents = new Map<string, Buffer>()
-    for await (const entry of zip.eachEntry()) {
-      const name = /(?:^|\/)data\/aotinductor\/model\/([^/]+\.(?:so|json))$/.exec(entry.fileName)?.[1]
-      if (name === undefined) continue
-      if (entry.uncompressedSize > maxBytes) throw new Error(`${name} is too large`)
-      const content = await buffer(await zip.openReadStreamPromise(entry))
-      if (crc32(content) !== entry.crc32) throw new Error(`${name} is damaged: its CRC-32 is another`)
-      contents.set(name, content)
-    }
-    return contents
-  } finally {
-    zip.close()
   }
 }
 

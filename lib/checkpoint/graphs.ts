@@ -3,78 +3,114 @@ import { existsSync } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { TorchreelError } from '../errors.js'
+import { show, TorchreelError } from '../errors.js'
+import type { Config } from '../families/family.js'
 import { readJson } from '../files/json.js'
 import { packageFolder } from '../package.js'
-import type { Component } from './checkpoint.js'
 
 /** A TorchScript archive, and the values of all config keys that it was made from. */
 export interface Graph {
-  readonly component: Component
+  /** Of the network: `UNet3DConditionModel`. */
+  readonly class: string
   readonly file: string
   readonly sha256: string
-  readonly architecture: Readonly<Record<string, unknown>>
+  readonly architecture: Config
+  /** Parameters that stay float32 whatever type the network computes in. */
+  readonly float32?: readonly string[]
 }
 
 /** What `models/export.py` writes beside the graphs. */
 interface GraphManifest {
-  /** Values of config keys that a config.json leaves out. */
-  readonly defaults: Record<Component, Record<string, unknown>>
+  /** Values of the config keys that a config.json leaves out, by the network's class. */
+  readonly defaults: Readonly<Record<string, Config>>
   readonly graphs: readonly Graph[]
+}
+
+/** A network that needs a graph. */
+export interface NetworkConfig {
+  /** The folder in the checkpoint. */
+  readonly folder: string
+  /** Undefined: the checkpoint does not say. */
+  readonly class: string | undefined
+  /** The content of config.json. */
+  readonly config: Config
 }
 
 const packageGraphs = path.join(packageFolder, 'models', 'graphs')
 
 /**
- * A graph belongs to an architecture, not to a checkpoint: it is the one whose architecture equals the config. This
- * package's own graphs come first; a checkpoint's only if the caller trusts them, since a TorchScript file is a program.
+ * The class of a network: the one that model_index.json loads it with, else the one that its config names
+ * (`_class_name` in diffusers, `architectures` in transformers).
+ */
+export function networkClass(folder: string, index: Config, config: Config): string | undefined {
+  const first = (list: unknown, at: number): unknown => (Array.isArray(list) ? list[at] : undefined)
+  const named = [first(index[folder], 1), config._class_name, first(config.architectures, 0)]
+  return named.find((name) => typeof name === 'string')
+}
+
+/**
+ * Finds the graph of each network: one of the same class, whose architecture equals the network's config. A graph belongs
+ * to an architecture, not to a checkpoint. This package's graphs come first; those in the checkpoint's folder are used
+ * only if the caller trusts them, since a TorchScript file is a program.
+ *
+ * @returns a graph for each of `networks`, in their order
+ * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE`, `ERR_MODEL_UNTRUSTED`, `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`,
+ * `ERR_UNSAFE_PATH`
  */
 export async function findGraphs(
   root: string,
-  configs: Record<Component, Record<string, unknown>>,
+  networks: readonly NetworkConfig[],
   trustGraph: boolean,
-): Promise<Record<Component, Graph>> {
+): Promise<Graph[]> {
   const own = path.join(root, 'graphs')
   const folders = trustGraph && existsSync(own) ? [packageGraphs, own] : [packageGraphs]
   const manifests = await Promise.all(
-    folders.map(async (folder) => ({
-      folder,
-      manifest: await readManifest(path.join(folder, 'manifest.json')),
-    })),
+    folders.map(async (folder) => ({ folder, manifest: await readManifest(root, folder) })),
   )
-  const find = async (component: Component): Promise<Graph> => {
-    for (const { folder, manifest } of manifests) {
-      const graph = manifest.graphs.find(
-        (candidate) =>
-          candidate.component === component &&
-          Object.entries(candidate.architecture).every(([key, value]) =>
-            isDeepStrictEqual({ ...manifest.defaults[component], ...configs[component] }[key], value),
-          ),
-      )
-      if (graph) return pinned(folder, graph)
-    }
-    throw missingGraph(root, component, existsSync(own) && !trustGraph)
+  const graphs: Graph[] = []
+  for (const network of networks) {
+    const found = manifests
+      .map(({ folder, manifest }) => ({
+        folder,
+        graph: manifest.graphs.find((graph) => fits(graph, network, manifest)),
+      }))
+      .find(({ graph }) => graph !== undefined)
+    if (!found?.graph) throw missingGraph(root, network, existsSync(own) && !trustGraph)
+    graphs.push(await checkGraph(found.folder, found.graph))
   }
-  return { text_encoder: await find('text_encoder'), unet: await find('unet'), vae: await find('vae') }
+  return graphs
 }
 
-async function readManifest(file: string): Promise<GraphManifest> {
+function fits(graph: Graph, network: NetworkConfig, { defaults }: GraphManifest): boolean {
+  if (graph.class !== network.class) return false
+  const config = { ...defaults[graph.class], ...network.config }
+  return Object.entries(graph.architecture).every(([key, value]) => isDeepStrictEqual(config[key], value))
+}
+
+async function readManifest(root: string, folder: string): Promise<GraphManifest> {
+  const file = path.join(folder, 'manifest.json')
   const { defaults, graphs } = await readJson(file)
   const isObject = (value: unknown) => typeof value === 'object' && value !== null
   const isGraph = (graph: unknown) => isObject(graph) && isObject((graph as Graph).architecture)
-  if (isObject(defaults) && Array.isArray(graphs) && graphs.every(isGraph)) {
-    return { defaults, graphs } as GraphManifest
+  if (!isObject(defaults) || !Array.isArray(graphs) || !graphs.every(isGraph)) {
+    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is not a manifest that models/export.py writes`, {
+      path: file,
+    })
   }
-  throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is not what models/export.py writes`, { path: file })
+  if (!graphs.every((graph) => typeof graph.class === 'string')) {
+    throw new TorchreelError(
+      'ERR_MODEL_INCOMPATIBLE',
+      `${file} is from an older version of torchreel: export the graphs again with ${exportCommand(root)}`,
+      { path: file },
+    )
+  }
+  return { defaults, graphs } as GraphManifest
 }
 
 /** The graph with its path, if the file is the one that the manifest names. */
-async function pinned(folder: string, graph: Graph): Promise<Graph> {
+async function checkGraph(folder: string, graph: Graph): Promise<Graph> {
   if (!/^[\w.-]+(\/[\w.-]+)?\.pt$/.test(graph.file) || graph.file.includes('..')) {
-    throw new TorchreelError(
-      'ERR_UNSAFE_PATH',
-      `${folder}/manifest.json names the file ${JSON.stringify(graph.file)}`,
-    )
+    throw new TorchreelError('ERR_UNSAFE_PATH', `${folder}/manifest.json names the file ${show(graph.file)}`)
   }
   const file = path.join(folder, graph.file)
   let content: Buffer
@@ -82,34 +118,46 @@ async function pinned(folder: string, graph: Graph): Promise<Graph> {
     if (!(await stat(file)).isFile()) throw new Error('it is not a regular file')
     content = await readFile(file)
   } catch (error) {
-    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `the graph ${file} cannot be read`, {
+    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `cannot read the graph ${file}`, {
       path: file,
       cause: error,
     })
   }
   const sha256 = createHash('sha256').update(content).digest('hex')
   if (sha256 === graph.sha256) return { ...graph, file }
-  throw new TorchreelError('ERR_MODEL_UNTRUSTED', `the graph ${file} is not the one its manifest names`, {
-    path: file,
-    expected: graph.sha256,
-    received: sha256,
-  })
+  throw new TorchreelError(
+    'ERR_MODEL_UNTRUSTED',
+    `the graph ${file} is not the one that its manifest names`,
+    {
+      path: file,
+      expected: graph.sha256,
+      received: sha256,
+    },
+  )
 }
 
-function missingGraph(root: string, component: Component, untrusted: boolean): TorchreelError {
+function missingGraph(
+  root: string,
+  { folder, class: name }: NetworkConfig,
+  untrusted: boolean,
+): TorchreelError {
   if (untrusted) {
     return new TorchreelError(
       'ERR_MODEL_UNTRUSTED',
-      `${component} has an architecture that this package has no graph for. ${root}/graphs has graphs, but a ` +
-        'TorchScript graph is a program: pass trustGraph: true if you made them yourself',
+      `torchreel has no graph for the architecture of ${folder}. ${root}/graphs has graphs, but a TorchScript graph is a ` +
+        'program: pass trustGraph: true if you made them yourself',
       { path: path.join(root, 'graphs'), parameter: 'trustGraph' },
     )
   }
-  const script = path.join(packageFolder, 'models', 'export.py')
+  const config = path.join(root, folder, 'config.json')
   return new TorchreelError(
     'ERR_MODEL_INCOMPATIBLE',
-    `no graph was exported for the architecture in ${root}/${component}/config.json. ` +
-      `Export it once, with Python and torch: python3 ${script} ${root}  — then pass trustGraph: true`,
-    { path: path.join(root, component, 'config.json') },
+    `torchreel has no graph for the architecture in ${config} (${name ?? 'of no class'}). Export it once, with Python and ` +
+      `torch: ${exportCommand(root)}  Then pass trustGraph: true`,
+    { path: config },
   )
+}
+
+function exportCommand(root: string): string {
+  return `python3 ${path.join(packageFolder, 'models', 'export.py')} ${root}`
 }

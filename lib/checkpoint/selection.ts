@@ -1,122 +1,123 @@
-import { realpath, stat } from 'node:fs/promises'
-import path from 'node:path'
 import { TorchreelError } from '../errors.js'
+import type { Component, Family } from '../families/family.js'
+import { checkFileName, unsafeName } from '../files/safe_names.js'
 
-/** The pipelines whose checkpoints torchreel reads. */
-export const pipelineClasses: readonly unknown[] = ['TextToVideoSDPipeline', 'VideoToVideoSDPipeline']
-
-/** @throws TorchreelError `ERR_MODEL_INCOMPATIBLE` for the model_index.json of another kind of model */
-export function checkPipelineClass(model: string, index: Record<string, unknown>): void {
-  const { _class_name: kind } = index
-  if (pipelineClasses.includes(kind)) return
-  throw new TorchreelError(
-    'ERR_MODEL_INCOMPATIBLE',
-    `${model} is a ${String(kind)}; torchreel runs ${pipelineClasses.join(' and ')}`,
-    { expected: pipelineClasses.join(' or '), received: kind },
-  )
-}
-
-export async function isFolder(file: string): Promise<boolean> {
-  return stat(file).then(
-    (found) => found.isDirectory(),
-    () => false,
-  )
-}
-
-/** What a checkpoint is read from beside its weights; true where it cannot be done without. */
-const plainFiles: Record<string, boolean> = {
-  'model_index.json': true,
-  'scheduler/scheduler_config.json': true,
-  'text_encoder/config.json': true,
-  'tokenizer/merges.txt': true,
-  'tokenizer/special_tokens_map.json': false,
-  'tokenizer/tokenizer_config.json': true,
-  'tokenizer/vocab.json': true,
-  'unet/config.json': true,
-  'vae/config.json': true,
-}
-
-const weightBases: Record<string, string> = {
-  text_encoder: 'text_encoder/model',
-  unet: 'unet/diffusion_pytorch_model',
-  vae: 'vae/diffusion_pytorch_model',
-}
+/** The file that names a checkpoint's pipeline class, and so its family. */
+export const indexFile = 'model_index.json'
 
 /** The files of a repository or folder that one checkpoint needs. */
 export interface Selection {
   /** Configs and the tokenizer's files. */
-  readonly plain: string[]
+  readonly plain: readonly string[]
   /** Weights in one file. */
-  readonly weights: string[]
+  readonly weights: readonly string[]
   /** Lists of the shards of weights in several files. */
-  readonly indexes: string[]
+  readonly indexes: readonly string[]
 }
 
 /**
- * Chooses from the names of a repository's or a folder's files: configs, tokenizer, and for each network one set of safetensors. Without a
- * variant that is the one without; the fp16 one only where there is no other.
+ * Refuses a repository or folder without model_index.json, from its files' names.
  *
- * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_UNTRUSTED` (pickles only), `ERR_MODEL_INCOMPATIBLE` (another
- * layout)
+ * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE`
  */
-export function selectFiles(model: string, names: readonly string[], variant?: string): Selection {
+export function checkHasIndex(model: string, names: readonly string[]): void {
+  if (names.includes(indexFile)) return
+  throw new TorchreelError(
+    'ERR_MODEL_INCOMPATIBLE',
+    `${model} is not a model in the diffusers layout: ${indexFile} is missing`,
+    { expected: indexFile },
+  )
+}
+
+/**
+ * Chooses the files of a checkpoint from the names in a repository or folder: configs, tokenizer, and one set of
+ * safetensors for each network. Without a variant that is the set without one, or fp16 if there is no other.
+ *
+ * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_UNTRUSTED` (pickles only)
+ */
+export function selectFiles(
+  { plainFiles, components }: Family,
+  model: string,
+  names: readonly string[],
+  variant?: string,
+): Selection {
   const present = new Set(names)
   const missing = Object.keys(plainFiles).filter((name) => plainFiles[name] && !present.has(name))
   if (missing.length > 0) {
     throw new TorchreelError(
-      present.has('model_index.json') ? 'ERR_MODEL_NOT_FOUND' : 'ERR_MODEL_INCOMPATIBLE',
-      `${model} is not a whole text-to-video model in the diffusers layout: it lacks ${missing.join(', ')}`,
-      { expected: missing.join(', ') },
+      'ERR_MODEL_NOT_FOUND',
+      `${model} is incomplete: ${missing.join(', ')} is missing`,
+      {
+        expected: missing.join(', '),
+      },
     )
   }
-  const selection: Selection = {
-    plain: Object.keys(plainFiles).filter((name) => present.has(name)),
-    weights: [],
-    indexes: [],
-  }
-  for (const [component, base] of Object.entries(weightBases)) {
-    const variants = variant === undefined ? ['', '.fp16'] : [`.${variant}`]
-    const found = variants
+  const variants = variant === undefined ? ['', '.fp16'] : [`.${variant}`]
+  const found = components.map((component) => {
+    const base = `${component.folder}/${component.weights}`
+    const file = variants
       .flatMap((infix) => [`${base}${infix}.safetensors`, `${base}.safetensors.index${infix}.json`])
       .find((name) => present.has(name))
-    if (found === undefined) throw withoutWeights(model, component, names, variant)
-    ;(found.endsWith('.json') ? selection.indexes : selection.weights).push(found)
+    if (file === undefined) throw withoutWeights(model, component, names, variant)
+    return file
+  })
+  return {
+    plain: Object.keys(plainFiles).filter((name) => present.has(name)),
+    weights: found.filter((name) => name.endsWith('.safetensors')),
+    indexes: found.filter((name) => name.endsWith('.json')),
   }
-  return selection
 }
 
 function withoutWeights(
   model: string,
-  component: string,
+  { folder, weights }: Component,
   names: readonly string[],
   variant: string | undefined,
 ): TorchreelError {
-  const inFolder = names.filter((name) => name.startsWith(`${component}/`))
+  const inFolder = names.filter((name) => name.startsWith(`${folder}/`))
   const safetensors = inFolder.filter((name) => name.endsWith('.safetensors'))
   const pickle = inFolder.find((name) => /\.(bin|pt|pth|ckpt)$/.test(name))
   if (pickle !== undefined && safetensors.length === 0) {
     return new TorchreelError(
       'ERR_MODEL_UNTRUSTED',
-      `${model} has the weights of ${component} as a pickle only (${pickle}), which is a program and is not run. ` +
-        'Convert it once, in Python, and give the folder as the model: ' +
+      `${model} has the weights of ${folder} only as a pickle (${pickle}). A pickle is a program, which torchreel does ` +
+        'not run. Convert it once, in Python, and give the folder as the model: ' +
         `DiffusionPipeline.from_pretrained('${model}').save_pretrained(folder, safe_serialization=True)`,
       { received: pickle },
     )
   }
-  const wanted = `${weightBases[component]}${variant ? `.${variant}` : ''}.safetensors`
+  const wanted = `${folder}/${weights}${variant ? `.${variant}` : ''}.safetensors`
   return new TorchreelError(
     'ERR_MODEL_NOT_FOUND',
-    `${model} has no ${wanted}; in its folder: ${inFolder.join(', ') || 'nothing'}`,
+    `${model} has no ${wanted}; ${folder}/ has ${inFolder.join(', ') || 'no files'}`,
     { ...(variant !== undefined && { parameter: 'variant' }), expected: wanted },
   )
 }
 
 /**
- * The shards that an index names, with their folder.
+ * The variants that a checkpoint's denoiser comes in: `diffusion_pytorch_model.fp16.safetensors` is 'fp16', and '' is the
+ * file without a variant.
+ *
+ * @returns sorted; at least ''
+ */
+export function findVariants({ components }: Family, names: readonly string[]): string[] {
+  const { folder, weights } = components.find(({ role }) => role === 'denoiser') as Component
+  const variants = names.flatMap((name) => {
+    if (!name.startsWith(`${folder}/${weights}.`)) return []
+    const rest = name.slice(`${folder}/${weights}`.length)
+    const found =
+      /^(?:\.(\w+))?\.safetensors$/.exec(rest) ?? /^\.safetensors\.index(?:\.(\w+))?\.json$/.exec(rest)
+    return found ? [found[1] ?? ''] : []
+  })
+  return variants.length > 0 ? [...new Set(variants)].sort() : ['']
+}
+
+/**
+ * The weight files that an index of shards names, with their folder.
  *
  * @throws TorchreelError `ERR_UNSAFE_PATH`, `ERR_MODEL_CORRUPT`
  */
-export function shardsOf(indexName: string, index: Record<string, unknown>): string[] {
+export function listShards(indexName: string, index: Record<string, unknown>): string[] {
   const folder = indexName.slice(0, indexName.indexOf('/') + 1)
   const shards = [...new Set(Object.values((index.weight_map ?? {}) as Record<string, unknown>))]
   if (shards.length === 0) {
@@ -125,55 +126,6 @@ export function shardsOf(indexName: string, index: Record<string, unknown>): str
   return shards.map((shard) => {
     checkFileName(shard)
     if (/^[\w.-]+\.safetensors$/.test(shard)) return folder + shard
-    throw unsafe(shard)
-  })
-}
-
-/**
- * Refuses a name from a server that could lead out of the folder it is joined to, on any system: a backslash is a
- * letter on POSIX and a separator on Windows, `C:x` is a drive there.
- *
- * @throws TorchreelError `ERR_UNSAFE_PATH`
- */
-export function checkFileName(name: unknown): asserts name is string {
-  if (typeof name !== 'string' || name.length > 1024) throw unsafe(name)
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  if (/[\u0000-\u001f\u007f\\]/.test(name) || /^[A-Za-z]:/.test(name)) throw unsafe(name)
-  for (const part of name.split('/')) {
-    // Windows drops dots and spaces at the end of a name, and opens a device whatever stands after its name's dot.
-    const stem = (part.split('.')[0] as string).trimEnd()
-    if (/^[. ]*$/.test(part) || /^(con|prn|aux|nul|com\d|lpt\d)$/i.test(stem)) throw unsafe(name)
-  }
-}
-
-/**
- * Refuses files that are links to outside of a checkpoint's folder, which may be a stranger's. The cache's own links
- * lead from a snapshot to the blobs beside it.
- *
- * @throws TorchreelError `ERR_UNSAFE_PATH`
- */
-export async function checkLinks(root: string, names: readonly string[]): Promise<void> {
-  const real = await realpath(root)
-  const inside = [real]
-  if (path.basename(path.dirname(real)) === 'snapshots') {
-    const blobs = await realpath(path.join(real, '../../blobs')).catch(() => undefined)
-    if (blobs !== undefined) inside.push(blobs)
-  }
-  for (const name of names) {
-    const file = path.join(root, name)
-    const target = await realpath(file).catch(() => undefined)
-    if (target === undefined || inside.some((folder) => target.startsWith(folder + path.sep))) continue
-    throw new TorchreelError(
-      'ERR_UNSAFE_PATH',
-      `${file} is a link to ${target}, outside of the model's folder: copy what it names, or link the whole folder`,
-      { path: file, received: target },
-    )
-  }
-}
-
-function unsafe(name: unknown): TorchreelError {
-  const shown = JSON.stringify(name)?.slice(0, 100)
-  return new TorchreelError('ERR_UNSAFE_PATH', `the repository names a file ${shown}, which is not safe`, {
-    received: name,
+    throw unsafeName(shard)
   })
 }

@@ -1,13 +1,12 @@
-import { constants } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { TorchreelError } from '../errors.js'
+import { cannotRead, openRegularFile } from './regular_file.js'
 
 /**
- * Reads a JSON object from a checkpoint. Files that Python saved may hold `NaN` and `Infinity`, which JSON has not:
+ * Reads a JSON object from a checkpoint. Files that Python saved may hold `NaN` and `Infinity`, which are not JSON:
  * `"lambda_min_clipped": -Infinity` is common in scheduler_config.json.
  *
- * @param missing what to give when there is no such file
- * @throws TorchreelError `ERR_MODEL_NOT_FOUND` for a missing file, `ERR_MODEL_CORRUPT` for what is no JSON object
+ * @param missing the result if there is no such file
+ * @throws TorchreelError `ERR_MODEL_NOT_FOUND` for a missing file, `ERR_MODEL_CORRUPT` for anything but a JSON object
  */
 export async function readJson(file: string, missing?: object): Promise<Record<string, unknown>> {
   let text: string
@@ -24,14 +23,18 @@ export async function readJson(file: string, missing?: object): Promise<Record<s
       return value as Record<string, unknown>
     throw new SyntaxError('it is not an object')
   } catch (error) {
-    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is no JSON object: ${(error as Error).message}`, {
-      path: file,
-      cause: error,
-    })
+    throw new TorchreelError(
+      'ERR_MODEL_CORRUPT',
+      `${file} is not a JSON object: ${(error as Error).message}`,
+      {
+        path: file,
+        cause: error,
+      },
+    )
   }
 }
 
-/** Python's numbers are looked for only where they must be: that takes many times as long. */
+/** Looks for Python's numbers only if plain JSON fails: the search takes many times as long. */
 function parse(text: string): unknown {
   try {
     return JSON.parse(text)
@@ -40,31 +43,26 @@ function parse(text: string): unknown {
   }
 }
 
-const longestText = 2 ** 26 // bytes; the longest file of a published checkpoint, UMT5's tokenizer.json, has 2^24
+const maxTextBytes = 2 ** 26 // the largest file of a published checkpoint, tokenizer.json, has 17 MB
 
 /**
- * Reads a text file of a checkpoint: a regular one, since a stranger's folder may hold pipes, which never end, and devices.
+ * Reads a text file of a checkpoint.
  *
- * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`
+ * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT` for a file that is not regular, or too long
  */
 export async function readText(file: string): Promise<string> {
-  try {
-    await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK)
-    const status = await handle.stat()
-    if (status.isFile() && status.size <= longestText) return await handle.readFile('utf8')
-    const reason = status.isFile() ? `longer than ${longestText} bytes` : 'not a regular file'
-    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is ${reason}`, { path: file })
-  } catch (error) {
-    if (error instanceof TorchreelError) throw error
-    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT'
-    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${absent ? 'is missing' : 'cannot be read'}`, {
+  await using handle = await openRegularFile(file)
+  if ((await handle.stat()).size > maxTextBytes) {
+    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is longer than ${maxTextBytes} bytes`, {
       path: file,
-      cause: error,
     })
   }
+  return handle.readFile('utf8').catch((error) => {
+    throw cannotRead(file, error)
+  })
 }
 
-/** Strings, so that what stands in them is left alone, and Python's numbers outside of them. */
+/** Strings, which are left alone, and Python's numbers outside them. */
 const pythonNumbers = /"(?:[^"\\]|\\.)*"|-?\bInfinity\b|\bNaN\b/g
 const mark = '\u0000number:'
 

@@ -1,16 +1,16 @@
-import { constants } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import path from 'node:path'
 import { TorchreelError } from '../errors.js'
+import { openRegularFile } from './regular_file.js'
 
-/** What the header of a safetensors file says of one tensor. */
+/** A tensor of a safetensors file, as the header describes it. */
 export interface TensorHeader {
   /** 'F32', 'F16', 'BF16' … */
   readonly dtype: string
   readonly shape: readonly number[]
 }
 
-/** What stands in a safetensors file, without its numbers. */
+/** A safetensors file without its numbers. */
 export interface SafetensorsHeader {
   /** Absolute. */
   readonly file: string
@@ -19,43 +19,32 @@ export interface SafetensorsHeader {
 }
 
 /**
- * Reads the names and shapes of a safetensors file with a header of up to `maxHeader` bytes. The core, which reads the numbers, checks every rule of the format.
+ * Reads the names and shapes of a safetensors file. The core, which reads the numbers, checks every rule of the format.
  *
+ * @param maxHeader bytes that the header may have
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED` for a pickle
  */
 export async function readSafetensorsHeader(name: string, maxHeader: number): Promise<SafetensorsHeader> {
   const file = path.resolve(name)
   if (/\.(bin|pt|pth|ckpt)$/.test(file)) throw pickled(file)
-  let handle: FileHandle
+  await using handle = await openRegularFile(file)
   try {
-    handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK) // a pipe must not be waited for
-  } catch (error) {
-    const absent = (error as NodeJS.ErrnoException).code === 'ENOENT'
-    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${absent ? 'is missing' : 'cannot be read'}`, {
-      path: file,
-      cause: error,
-    })
-  }
-  try {
-    if (!(await handle.stat()).isFile()) throw new Error('it is not a regular file')
     if (await isPickle(handle)) throw pickled(file)
-    return { file, ...headerOf(JSON.parse(await headerText(handle, maxHeader))) }
+    return { file, ...parseHeader(JSON.parse(await readHeader(handle, maxHeader))) }
   } catch (error) {
     if (error instanceof TorchreelError) throw error
     throw new TorchreelError(
       'ERR_MODEL_CORRUPT',
-      `${file} is no safetensors file: ${(error as Error).message}`,
+      `${file} is not a safetensors file: ${(error as Error).message}`,
       { path: file, cause: error },
     )
-  } finally {
-    await handle.close()
   }
 }
 
-/** By its first bytes, whatever its name says: torch.save's archive, or a bare pickle of protocol 2 to 5. */
+/** Tells by the first bytes, not by the name: torch.save's archive, or a bare pickle of protocol 2 to 5. */
 async function isPickle(handle: FileHandle): Promise<boolean> {
   const { buffer, bytesRead } = await handle.read(Buffer.alloc(8), 0, 8, 0)
-  if (bytesRead < 8 || buffer.readBigUInt64LE() < 2n ** 32n) return false // else the length of a header
+  if (bytesRead < 8 || buffer.readBigUInt64LE() < 2n ** 32n) return false // a header's length
   const [first, second] = buffer as unknown as [number, number]
   return (
     buffer.toString('latin1', 0, 4) === 'PK\u0003\u0004' || (first === 0x80 && second >= 2 && second <= 5)
@@ -65,37 +54,37 @@ async function isPickle(handle: FileHandle): Promise<boolean> {
 function pickled(file: string): TorchreelError {
   return new TorchreelError(
     'ERR_MODEL_UNTRUSTED',
-    `${file} is a pickle, which is a program and is not run. Convert it once, in Python: ` +
+    `${file} is a pickle: a program, which torchreel does not run. Convert it once, in Python: ` +
       'safetensors.torch.save_file(torch.load(file, weights_only=True), name)',
     { path: file },
   )
 }
 
-async function headerText(handle: FileHandle, maxHeader: number): Promise<string> {
-  const stat = await handle.stat()
-  if (!stat.isFile() || stat.size < 8) throw new Error('it has no header')
+async function readHeader(handle: FileHandle, maxHeader: number): Promise<string> {
+  const { size } = await handle.stat()
+  if (size < 8) throw new Error('it has no header')
   const { buffer: prefix } = await handle.read(Buffer.alloc(8), 0, 8, 0)
   const length = prefix.readBigUInt64LE()
-  if (length > maxHeader || length > stat.size - 8) throw new Error(`its header claims ${length} bytes`)
+  if (length > maxHeader || length > size - 8) throw new Error(`its header claims ${length} bytes`)
   const { buffer } = await handle.read(Buffer.alloc(Number(length)), 0, Number(length), 8)
   return buffer.toString('utf8')
 }
 
-function headerOf(json: unknown): Omit<SafetensorsHeader, 'file'> {
-  if (typeof json !== 'object' || json === null) throw new Error('its header is no object')
+function parseHeader(json: unknown): Omit<SafetensorsHeader, 'file'> {
+  if (typeof json !== 'object' || json === null) throw new Error('its header is not an object')
   const { __metadata__: metadata, ...entries } = json as Record<string, unknown>
   const tensors = new Map<string, TensorHeader>()
   for (const [name, entry] of Object.entries(entries)) {
     const { dtype, shape } = (entry ?? {}) as Partial<TensorHeader>
     if (typeof dtype !== 'string' || !Array.isArray(shape) || !shape.every(Number.isSafeInteger)) {
-      throw new Error(`its header says no type and shape of ${name}`)
+      throw new Error(`its header gives no type and shape for ${name}`)
     }
     tensors.set(name, { dtype, shape })
   }
   return { tensors, metadata: (metadata ?? {}) as Record<string, string> }
 }
 
-/** Whether a tensor's type is one that weights have. */
+/** Whether a tensor has a type that weights can have. */
 export function isFloatingPoint({ dtype }: TensorHeader): boolean {
   return ['F16', 'BF16', 'F32', 'F64'].includes(dtype)
 }

@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { selectFiles, shardsOf } from '../checkpoint/selection.js'
+import { checkHasIndex, indexFile, listShards, selectFiles } from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
+import { requireFamily } from '../families/families.js'
 import { readJson } from '../files/json.js'
 
 /** One repository's folder in the cache: `blobs/HASH`, `snapshots/COMMIT/NAME` → blob, `refs/REVISION` = commit. */
@@ -24,21 +25,21 @@ export class CachedRepository {
     return path.join(this.folder, 'snapshots', commit)
   }
 
-  /** The commit that a branch, a tag or a commit stands for, as far as the cache knows. */
-  async commitOf(revision: string): Promise<string | undefined> {
+  /** The commit of a branch, a tag or a commit, if the cache knows it. */
+  async findCommit(revision: string): Promise<string | undefined> {
     if (isCommit(revision)) return revision
     const text = await readFile(path.join(this.folder, 'refs', revision), 'utf8').catch(() => '')
     return isCommit(text.trim()) ? text.trim() : undefined
   }
 
-  /** The branches and tags that stand for a commit. */
-  async revisionsOf(commit: string): Promise<string[]> {
+  /** The branches and tags that name a commit. */
+  async listRevisions(commit: string): Promise<string[]> {
     const names = await readdir(path.join(this.folder, 'refs'), { recursive: true }).catch((): string[] => [])
-    const commits = await Promise.all(names.map((name) => this.commitOf(name)))
+    const commits = await Promise.all(names.map((name) => this.findCommit(name)))
     return names.filter((_, index) => commits[index] === commit).sort()
   }
 
-  /** The names of a snapshot's files, without those whose blob is not there. */
+  /** The names of a snapshot's files, without those whose blob is missing. */
   async files(commit: string): Promise<string[]> {
     const snapshot = this.snapshot(commit)
     const names = await readdir(snapshot, { recursive: true }).catch((): string[] => [])
@@ -47,7 +48,7 @@ export class CachedRepository {
       .map((name) => name.replaceAll(path.sep, '/'))
   }
 
-  /** Gives a blob its name in a snapshot: a relative link, so that the cache can be moved. */
+  /** Gives a blob its name in a snapshot: by a relative link, so that the cache can be moved. */
   async link(commit: string, name: string, hash: string): Promise<void> {
     const pointer = path.join(this.snapshot(commit), name)
     const target = path.relative(path.dirname(pointer), this.blob(hash))
@@ -59,15 +60,15 @@ export class CachedRepository {
       await rename(temporary, pointer)
     } catch (error) {
       await rm(temporary, { force: true })
-      // A file system without links: the file itself, as Python does.
+      // A file system without links: move the file itself, as Python does.
       if (!['EPERM', 'ENOSYS', 'ENOTSUP'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
       await rename(this.blob(hash), pointer)
     }
   }
 
-  /** Says that a revision is this commit. What a reader finds by it must be whole by now. */
+  /** Records the commit of a revision. Its snapshot must be complete by now: readers find it by this. */
   async setCommit(revision: string, commit: string): Promise<void> {
-    if (revision === commit || (await this.commitOf(revision)) === commit) return
+    if (revision === commit || (await this.findCommit(revision)) === commit) return
     const file = path.join(this.folder, 'refs', revision)
     await mkdir(path.dirname(file), { recursive: true })
     const temporary = `${file}.${randomBytes(6).toString('hex')}.tmp`
@@ -76,12 +77,13 @@ export class CachedRepository {
   }
 
   /**
-   * A snapshot with every file that a checkpoint needs.
+   * The folder of a snapshot that has every file that a checkpoint needs.
    *
-   * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_UNTRUSTED`, `ERR_MODEL_INCOMPATIBLE`, saying what is missing
+   * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED`, `ERR_MODEL_INCOMPATIBLE`, with
+   * what is missing
    */
   async wholeSnapshot(revision: string, variant: string | undefined): Promise<string> {
-    const commit = await this.commitOf(revision)
+    const commit = await this.findCommit(revision)
     const snapshot = commit && this.snapshot(commit)
     if (!commit || !snapshot || !existsSync(snapshot)) {
       throw new TorchreelError(
@@ -94,18 +96,24 @@ export class CachedRepository {
     return snapshot
   }
 
-  /** Throws, saying what is missing, unless a snapshot has every file that a checkpoint needs. */
+  /** Throws, with what is missing, unless a snapshot has every file that a checkpoint needs. */
   async checkWhole(commit: string, variant: string | undefined): Promise<void> {
     const snapshot = this.snapshot(commit)
     const names = await this.files(commit)
-    const { indexes } = selectFiles(this.id, names, variant)
+    checkHasIndex(this.id, names)
+    const family = requireFamily(this.id, await readJson(path.join(snapshot, indexFile)))
+    const { indexes } = selectFiles(family, this.id, names, variant)
     for (const index of indexes) {
-      const shards = shardsOf(index, await readJson(path.join(snapshot, index)))
+      const shards = listShards(index, await readJson(path.join(snapshot, index)))
       const missing = shards.filter((shard) => !names.includes(shard))
       if (missing.length === 0) continue
-      throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${snapshot} lacks ${missing.join(', ')}`, {
-        path: snapshot,
-      })
+      throw new TorchreelError(
+        'ERR_MODEL_NOT_FOUND',
+        `${snapshot} is incomplete: ${missing.join(', ')} is missing`,
+        {
+          path: snapshot,
+        },
+      )
     }
   }
 }

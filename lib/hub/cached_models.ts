@@ -1,8 +1,9 @@
 import { readdir, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { readCheckpoint } from '../checkpoint/checkpoint.js'
-import { pipelineClasses } from '../checkpoint/selection.js'
+import { findVariants, indexFile } from '../checkpoint/selection.js'
 import { TorchreelError, type TorchreelErrorCode } from '../errors.js'
+import { findFamily } from '../families/families.js'
 import { readJson } from '../files/json.js'
 import { CachedRepository } from './cache.js'
 import { hubCacheFolder } from './environment.js'
@@ -12,20 +13,20 @@ export interface CachedModel {
   /** `owner/name`. */
   readonly model: string
   readonly commit: string
-  /** The branches and tags that stand for this commit. */
+  /** The branches and tags that name this commit. */
   readonly revisions: readonly string[]
   readonly folder: string
   /** Bytes of its files. */
   readonly bytes: number
   /** The variants that torchreel can run; '' is the one without a name. */
   readonly variants: readonly string[]
-  /** Why it runs none. */
+  /** Why torchreel can run none of them. */
   readonly problem: { readonly code: TorchreelErrorCode; readonly message: string } | undefined
 }
 
 /**
- * The text-to-video models in the cache, and whether torchreel can run them: files whole, weights in safetensors, graphs
- * known for the architecture.
+ * Lists the text-to-video models in the cache, and whether torchreel can run them: files complete, weights in safetensors,
+ * graphs known for the architecture.
  *
  * @param cacheDir as for `pullModel`
  */
@@ -45,10 +46,9 @@ export async function listModels(cacheDir = hubCacheFolder()): Promise<CachedMod
 
 async function inspect(repository: CachedRepository, commit: string): Promise<CachedModel | undefined> {
   const folder = repository.snapshot(commit)
-  const index = await readJson(path.join(folder, 'model_index.json')).catch(
-    (): Record<string, unknown> => ({}),
-  )
-  if (!pipelineClasses.includes(index._class_name)) return undefined
+  const index = await readJson(path.join(folder, indexFile)).catch((): Record<string, unknown> => ({}))
+  const family = findFamily(index)
+  if (!family) return undefined
 
   const files = await repository.files(commit)
   const sizes = await Promise.all(
@@ -59,7 +59,7 @@ async function inspect(repository: CachedRepository, commit: string): Promise<Ca
   )
   const variants: string[] = []
   let problem: CachedModel['problem']
-  for (const variant of variantsIn(files)) {
+  for (const variant of findVariants(family, files)) {
     try {
       await repository.checkWhole(commit, variant || undefined)
       await readCheckpoint(folder, { variant: variant || undefined })
@@ -72,18 +72,10 @@ async function inspect(repository: CachedRepository, commit: string): Promise<Ca
   return {
     model: repository.id,
     commit,
-    revisions: await repository.revisionsOf(commit),
+    revisions: await repository.listRevisions(commit),
     folder,
     bytes: sizes.reduce((sum, size) => sum + size, 0),
     variants,
     problem: variants.length > 0 ? undefined : problem,
   }
-}
-
-/** What the UNet's files are called after: `diffusion_pytorch_model.fp16.safetensors` → fp16. At least ''. */
-function variantsIn(files: string[]): string[] {
-  const named = /^unet\/diffusion_pytorch_model(?:\.safetensors\.index)?\.(\w+)\.(?:safetensors|json)$/
-  const plain = /^unet\/diffusion_pytorch_model\.safetensors(?:\.index\.json)?$/
-  const variants = files.flatMap((file) => (plain.test(file) ? [''] : (named.exec(file)?.[1] ?? [])))
-  return variants.length > 0 ? [...new Set(variants)].sort() : ['']
 }

@@ -1,17 +1,16 @@
+import { families } from '../families/families.js'
 import { cachedModel, embeddedModel, type HubOptions } from './hub.js'
 
-/** The published model, by the name it was published under and the one it moved to. */
-const published = ['damo-vilab/text-to-video-ms-1.7b', 'ali-vilab/text-to-video-ms-1.7b'] as const
-
 /**
- * The model of a call that names none: the published one if the cache holds it whole, else the small one in this package.
- * Nothing is downloaded.
+ * The model of a call that names none: a family's published model if the cache holds it completely, else the small one in
+ * this package. Downloads nothing.
  *
- * @returns its name, and what to tell the caller
+ * @returns its name, and a notice for the caller
  */
 export async function defaultModel(
   options: Pick<HubOptions, 'revision' | 'variant' | 'cacheDir'>,
 ): Promise<{ model: string; notice: string }> {
+  const published = families.flatMap(({ publishedModels }) => publishedModels)
   for (const model of published) {
     if (await cachedModel(model, options))
       return { model, notice: `no model was named: ${model} is in the cache` }

@@ -7,38 +7,38 @@ import { TorchreelError } from '../errors.js'
 import { identityPattern, isDead, ownIdentity } from '../files/process_identity.js'
 import { bodyOf, get, type HttpRequest, Interruption } from './http.js'
 
-/** How patient a download is. */
+/** How long a download waits, and how often it retries. */
 export interface Patience {
-  /** Milliseconds without a byte after which a connection is given up. */
+  /** Milliseconds without a byte until a connection is given up. */
   readonly stallMs: number
-  /** Milliseconds before the first retry; each further one waits twice as long. */
+  /** Milliseconds before the first retry; each next one waits twice as long. */
   readonly retryMs: number
-  /** How often in a row a download that does not get on is tried again. */
+  /** Retries in a row without progress. */
   readonly retries: number
 }
 
 export const patience: Patience = { stallMs: 30_000, retryMs: 500, retries: 5 }
 
-/** A file to get, and what it must turn out to be. */
+/** A file to download, and its expected content. */
 export interface Download extends Omit<HttpRequest, 'headers' | 'stallMs'> {
   readonly url: URL
-  /** Where it is to lie. */
+  /** The path to write. */
   readonly file: string
   /** Bytes. */
   readonly size: number
-  /** Hex: the sha256 of the content, or the 40 digits of its git blob. Undefined: whoever reads the file will tell. */
+  /** Hex: the sha256 of the content, or the 40 digits of its git blob. Undefined: the reader of the file checks it. */
   readonly hash: string | undefined
   readonly patience: Patience
-  /** Hears how many bytes are there; what it throws ends the download. */
+  /** Gets the number of bytes that have arrived; what it throws ends the download. */
   readonly onBytes: (bytes: number) => void
 }
 
 /**
- * Gets a file that appears under its name only when it is whole and has the right hash.
+ * Downloads a file, which appears under its name only when it is complete and has the right hash.
  *
- * While it is being got it is called `FILE.torchreel-HOST-PID-START-RANDOM.incomplete`: the name says whose it is, and
- * taking over what a dead process or a failed attempt left (`FILE.torchreel.incomplete`) is one rename, which only one
- * process can win. So there is no lock to be left behind. A file that a living process is getting is waited for.
+ * Until then it is called `FILE.torchreel-HOST-PID-START-RANDOM.incomplete`, after the process that writes it. To resume
+ * the file of a dead process or of a failed attempt (`FILE.torchreel.incomplete`) is one rename, which only one process
+ * can win, so no lock can be left behind. If a living process downloads the file, this call waits for it.
  *
  * @throws TorchreelError `ERR_DOWNLOAD_FAILED`; Refusal; `signal.reason`; what `onBytes` throws
  */
@@ -46,17 +46,17 @@ export async function download(job: Download): Promise<void> {
   const { file, size, signal, onBytes } = job
   try {
     await mkdir(path.dirname(file), { recursive: true })
-    while ((await sizeOf(file)) !== size) {
+    while ((await fileSize(file)) !== size) {
       signal?.throwIfAborted()
       const partial = await claim(file)
       if (partial === undefined) {
-        // Another process is at it.
+        // Another process is downloading it.
         onBytes(await partialBytes(file))
         await pause(100 + Math.random() * 200, signal)
         continue
       }
-      // Between the look at the file and the look at its partial files, another process may have put it there.
-      if ((await sizeOf(file)) === size) {
+      // Another process may have finished the file between the two checks above.
+      if ((await fileSize(file)) === size) {
         await rm(partial, { force: true })
         break
       }
@@ -75,15 +75,15 @@ export async function download(job: Download): Promise<void> {
   }
 }
 
-/** How many bytes of a file are there from attempts before, or come in by another process. */
+/** The number of bytes of a file that earlier attempts or another process have downloaded. */
 export async function partialBytes(file: string): Promise<number> {
-  const partials = await partialsOf(file)
+  const partials = await listPartials(file)
   return Math.max(0, ...partials.map((partial) => partial.bytes))
 }
 
 /**
- * Runs something until no Interruption comes of it. Retries are counted anew whenever `progress` has grown by a
- * mebibyte, so a large file may survive many cuts, yet a server that never gets on is given up.
+ * Repeats an attempt until it ends without an Interruption. The count of retries starts again when `progress` has grown by
+ * a mebibyte: a large file may survive many cuts, and a server that sends nothing is given up.
  */
 export async function persist<T>(
   attempt: () => Promise<T>,
@@ -111,20 +111,20 @@ async function pause(milliseconds: number, signal: AbortSignal | undefined): Pro
 
 // ---- partial files --------------------------------------------------------------------------------------------------
 
-interface Partial {
+interface PartialFile {
   readonly path: string
   readonly bytes: number
   /** Whether a process that may be alive is writing it. */
   readonly inUse: boolean
 }
 
-/** A writer that has not been heard of for so long is gone, though its process may live: a worker that was ended. */
+/** A partial file untouched for this long is abandoned, even if its process lives: its worker may have ended. */
 const silentMs = 10 * 60_000
 
-async function partialsOf(file: string): Promise<Partial[]> {
+async function listPartials(file: string): Promise<PartialFile[]> {
   const prefix = `${path.basename(file)}.torchreel`
   const owned = new RegExp(`^-(${identityPattern})-[0-9a-f]{12}\\.incomplete$`)
-  const found: Partial[] = []
+  const found: PartialFile[] = []
   for (const name of await readdir(path.dirname(file)).catch((): string[] => [])) {
     if (!name.startsWith(prefix)) continue
     const rest = name.slice(prefix.length)
@@ -133,17 +133,17 @@ async function partialsOf(file: string): Promise<Partial[]> {
     const partial = path.join(path.dirname(file), name)
     const status = await stat(partial).catch(() => undefined)
     if (!status) continue
-    // A rename counts as a sign of life, and changes only ctime.
+    // A rename is a sign of life too, and changes only ctime.
     const silent = Date.now() - Math.max(status.mtimeMs, status.ctimeMs) > silentMs
     found.push({ path: partial, bytes: status.size, inUse: owner !== undefined && !silent && !isDead(owner) })
   }
   return found.sort((a, b) => b.bytes - a.bytes)
 }
 
-/** A partial file of this call's own: taken over, else new and empty. Undefined while another's is in use. */
+/** Claims a partial file: an abandoned one, else a new and empty one. Undefined while another process uses one. */
 async function claim(file: string): Promise<string | undefined> {
   const own = `${file}.torchreel-${ownIdentity}-${randomBytes(6).toString('hex')}.incomplete`
-  const partials = await partialsOf(file)
+  const partials = await listPartials(file)
   if (partials.some((partial) => partial.inUse)) return undefined
   for (const partial of partials) {
     const taken = await rename(partial.path, own).then(
@@ -153,8 +153,8 @@ async function claim(file: string): Promise<string | undefined> {
     if (taken) return own
   }
   await (await open(own, 'wx')).close()
-  // Two that looked at the same moment each made one: whoever sees the other gives way, and looks again later.
-  const rivals = (await partialsOf(file)).filter((partial) => partial.inUse && partial.path !== own)
+  // Two processes that checked at the same moment each made one: the one that sees the other gives way and tries later.
+  const rivals = (await listPartials(file)).filter((partial) => partial.inUse && partial.path !== own)
   if (rivals.length === 0) return own
   await rm(own, { force: true })
   return undefined
@@ -162,17 +162,17 @@ async function claim(file: string): Promise<string | undefined> {
 
 // ---- bytes ----------------------------------------------------------------------------------------------------------
 
-/** Brings a partial file to its full length, checks it and flushes it to the disk. */
+/** Completes a partial file, checks it and flushes it to the disk. */
 async function fill(partial: string, job: Download): Promise<void> {
   const handle = await open(partial, 'r+')
   try {
     const filling = new Filling(handle, job)
     await filling.keep()
     if (await filling.run()) return
-    // What lay there before may be to blame: once more, from the start.
+    // The bytes of an earlier attempt may be wrong: try once more, from the start.
     if (filling.kept && (await new Filling(handle, job).run())) return
     await rm(partial, { force: true })
-    throw failed(job, `what came has not the ${job.hash?.length === 64 ? 'sha256' : 'git hash'} ${job.hash}`)
+    throw failed(job, `${job.hash?.length === 64 ? 'sha256' : 'git hash'} mismatch, expected ${job.hash}`)
   } finally {
     await handle.close()
   }
@@ -189,10 +189,10 @@ class Filling {
   constructor(handle: FileHandle, job: Download) {
     this.#handle = handle
     this.#job = job
-    this.#hash = hasher(job)
+    this.#hash = createHasher(job)
   }
 
-  /** Goes on from what the file holds. */
+  /** Resumes from the bytes in the file. */
   async keep(): Promise<void> {
     const { size } = await this.#handle.stat()
     if (size === 0 || size > this.#job.size) return
@@ -205,7 +205,7 @@ class Filling {
     }
   }
 
-  /** Gets the rest. Returns whether the hash is right. */
+  /** Downloads the rest. Returns whether the hash is right. */
   async run(): Promise<boolean> {
     const { size, hash, patience, signal } = this.#job
     await persist(
@@ -220,7 +220,7 @@ class Filling {
     return true
   }
 
-  /** One request for what is missing. */
+  /** Sends one request for the missing bytes. */
   async #receive(): Promise<void> {
     const { url, size, token, signal, patience, onBytes } = this.#job
     onBytes(this.#position)
@@ -230,8 +230,9 @@ class Filling {
     try {
       this.#begin(response)
       for await (const chunk of bodyOf(response, url, signal)) {
-        if (this.#position + chunk.length > size) throw failed(this.#job, `more than ${size} bytes came`)
-        // At its place, not at the end: should two ever write one file, they write the same.
+        if (this.#position + chunk.length > size)
+          throw failed(this.#job, `the server sent more than ${size} bytes`)
+        // At its position, not at the end: two writers of one file would write the same.
         await this.#write(chunk)
         this.#hash.update(chunk)
         this.#position += chunk.length
@@ -240,7 +241,8 @@ class Filling {
     } finally {
       response.destroy()
     }
-    if (this.#position < size) throw new Interruption(`it ended after ${this.#position} of ${size} bytes`)
+    if (this.#position < size)
+      throw new Interruption(`the connection ended after ${this.#position} of ${size} bytes`)
   }
 
   async #write(chunk: Buffer): Promise<void> {
@@ -250,7 +252,7 @@ class Filling {
     }
   }
 
-  /** Reads what an answer says of itself. Whatever it is not a part of is a failure before a byte is written. */
+  /** Checks an answer's headers before a byte is written. */
   #begin(response: IncomingMessage): void {
     const { size } = this.#job
     const {
@@ -261,35 +263,38 @@ class Filling {
     if (type.startsWith('text/html')) {
       throw failed(
         this.#job,
-        'a web page came instead of the file; is there a login page or a filter on the way?',
+        'the server sent a web page instead of the file; is there a login page or a filter in the network?',
       )
     }
-    if (encoding !== 'identity') throw failed(this.#job, `it came encoded as ${encoding}`)
+    if (encoding !== 'identity') throw failed(this.#job, `the server sent it encoded as ${encoding}`)
     if (response.statusCode === 206) {
       const [, first, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers['content-range'] ?? '') ?? []
       if (Number(first) === this.#position && (total === '*' || Number(total) === size)) return
-      throw failed(this.#job, `another part came than was asked for: ${headers['content-range']}`)
+      throw failed(
+        this.#job,
+        `the server sent another part than the requested one: ${headers['content-range']}`,
+      )
     }
     this.#restart()
-    if (response.statusCode === 416) throw new Interruption('the server has no such range')
+    if (response.statusCode === 416) throw new Interruption('the server does not have the requested range')
     const length = headers['content-length']
     if (length !== undefined && Number(length) !== size)
-      throw failed(this.#job, `it has ${length} bytes instead of ${size}`)
+      throw failed(this.#job, `the server's file has ${length} bytes instead of ${size}`)
   }
 
   #restart(): void {
     this.#position = 0
-    this.#hash = hasher(this.#job)
+    this.#hash = createHasher(this.#job)
     this.kept = false
   }
 }
 
-/** Of a content, or of a git blob, which is its size and its content. */
-function hasher({ hash, size }: Download): Hash {
+/** A hash of the content, or of a git blob, which is a header with the size and the content. */
+function createHasher({ hash, size }: Download): Hash {
   return hash?.length !== 40 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
 }
 
-async function sizeOf(file: string): Promise<number | undefined> {
+async function fileSize(file: string): Promise<number | undefined> {
   return stat(file).then(
     (status) => status.size,
     () => undefined,
@@ -301,7 +306,7 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 }
 
 function failed({ url, file }: Download, reason: string, cause?: unknown): TorchreelError {
-  return new TorchreelError('ERR_DOWNLOAD_FAILED', `${url.href} could not be downloaded: ${reason}`, {
+  return new TorchreelError('ERR_DOWNLOAD_FAILED', `could not download ${url.href}: ${reason}`, {
     url: url.href,
     path: file,
     cause,

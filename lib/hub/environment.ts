@@ -1,21 +1,21 @@
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import path from 'node:path'
-import { invalidArgument } from '../errors.js'
+import { invalidArgument, TorchreelError } from '../errors.js'
 
 /** `$HF_HOME`, else `$XDG_CACHE_HOME/huggingface`, else `~/.cache/huggingface`. */
 function huggingFaceHome(): string {
   const { HF_HOME, XDG_CACHE_HOME } = process.env
-  return expanded(HF_HOME || path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'huggingface'))
+  return expandHome(HF_HOME || path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'huggingface'))
 }
 
-/** Where Python's huggingface_hub keeps models too: `$HF_HUB_CACHE`, else `hub` in Hugging Face's home. */
+/** The cache of Python's huggingface_hub: `$HF_HUB_CACHE`, else `hub` in Hugging Face's home. */
 export function hubCacheFolder(): string {
   const { HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE } = process.env
-  return expanded(HF_HUB_CACHE || HUGGINGFACE_HUB_CACHE || path.join(huggingFaceHome(), 'hub'))
+  return expandHome(HF_HUB_CACHE || HUGGINGFACE_HUB_CACHE || path.join(huggingFaceHome(), 'hub'))
 }
 
-function expanded(folder: string): string {
+function expandHome(folder: string): string {
   return path.resolve(folder.replace(/^~(?=$|\/)/, homedir()))
 }
 
@@ -32,7 +32,7 @@ export function isOffline(): boolean {
   return /^(1|on|yes|true)$/i.test(HF_HUB_OFFLINE || TRANSFORMERS_OFFLINE || '')
 }
 
-/** The option, else `HF_TOKEN`, else the file that `hf auth login` writes. */
+/** The token: the option, else `HF_TOKEN`, else the file that `hf auth login` writes. */
 export async function findToken(option: string | false | undefined): Promise<string | undefined> {
   if (option === false) return undefined
   const { HF_TOKEN, HUGGING_FACE_HUB_TOKEN, HF_TOKEN_PATH } = process.env
@@ -40,5 +40,10 @@ export async function findToken(option: string | false | undefined): Promise<str
   const stored = async () => readFile(file, 'utf8').catch(() => '')
   const token = option ?? (HF_TOKEN || HUGGING_FACE_HUB_TOKEN || (await stored()))
   if (typeof token === 'string' && /^[\x21-\x7e]*$/.test(token.trim())) return token.trim() || undefined
-  throw invalidArgument('token', 'a Hugging Face token (hf_…)', 'something else')
+  // The message shows nothing of the value, which is a secret.
+  throw new TorchreelError(
+    'ERR_INVALID_ARGUMENT',
+    'token is not a valid Hugging Face token: it must be printable ASCII without spaces',
+    { parameter: 'token', expected: 'a Hugging Face token (hf_…)', received: 'something else' },
+  )
 }

@@ -5,7 +5,7 @@ import { isIP, type Socket } from 'node:net'
 import tls from 'node:tls'
 import { TorchreelError } from '../errors.js'
 
-/** Trouble on the way that may pass: whoever asks again may be luckier. */
+/** A transient network error: worth a retry. */
 export class Interruption extends Error {
   override readonly name = 'Interruption'
 }
@@ -26,7 +26,7 @@ export class Refusal extends Error {
 
 export interface HttpRequest {
   headers?: Record<string, string>
-  /** Sent as a bearer token to the origin that is asked first, and to no other that it redirects to. */
+  /** A bearer token for the first origin only, not for those that it redirects to. */
   token?: string | undefined
   signal?: AbortSignal | undefined
   /** Milliseconds without a byte after which the request fails. */
@@ -36,10 +36,10 @@ export interface HttpRequest {
 const maxRedirects = 8
 
 /**
- * GET, with redirects followed and the proxies of the environment used (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, either
- * case), which Node's own fetch does not do.
+ * GET that follows redirects and uses the proxies of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, in either
+ * case). Node's own fetch ignores proxies.
  *
- * @returns an answer with status 200, 206 or 416, whose body is to be read or destroyed
+ * @returns an answer with status 200, 206 or 416; the caller must read or destroy its body
  * @throws Interruption, Refusal (400 and above), TorchreelError `ERR_DOWNLOAD_FAILED` for a redirect that is not followed
  */
 export async function get(start: URL, request: HttpRequest): Promise<http.IncomingMessage> {
@@ -53,28 +53,26 @@ export async function get(start: URL, request: HttpRequest): Promise<http.Incomi
     if (status >= 300 && status < 400 && location !== undefined) url = redirected(url, location)
     else if (status === 408 || status === 429 || status >= 500)
       throw new Interruption(`${url.host} answered ${status}`)
-    // Another origin's no is about the link it was sent to, which may have expired; the next one may not.
+    // A redirect target's refusal is usually an expired signed URL: ask the first origin for a new one.
     else if (url.origin !== start.origin) throw new Interruption(`${url.host} answered ${status}`)
     else throw new Refusal(url, status, code?.toString())
   }
   throw new TorchreelError('ERR_DOWNLOAD_FAILED', `${start.host} redirects in circles`, { url: start.href })
 }
 
-/** Where a redirect leads: never from https to anything less. */
+/** The target of a redirect: never from https to another protocol. */
 export function redirected(from: URL, location: string): URL {
   const to = URL.canParse(location, from.href) ? new URL(location, from) : undefined
   if (to?.protocol === 'https:' || (to?.protocol === 'http:' && from.protocol === 'http:')) return to
-  const where = to ? `${to.protocol}//${to.host}` : 'what is no address'
+  const where = to ? `${to.protocol}//${to.host}` : 'an invalid address'
   throw new TorchreelError(
     'ERR_DOWNLOAD_FAILED',
     `${from.origin} redirects to ${where}, which is not followed`,
-    {
-      url: from.origin,
-    },
+    { url: from.origin },
   )
 }
 
-/** One request. Every failure of the network is an Interruption, whether before the answer or within its body. */
+/** Sends one request. Every network failure is an Interruption, before the answer as well as inside its body. */
 async function send(
   url: URL,
   { headers, signal, stallMs }: HttpRequest,
@@ -82,7 +80,7 @@ async function send(
 ): Promise<http.IncomingMessage> {
   signal?.throwIfAborted()
   const options: https.RequestOptions = {
-    // Ranges and lengths count the bytes that are stored.
+    // Ranges and lengths count stored bytes, so no content encoding.
     headers: { 'user-agent': 'torchreel', 'accept-encoding': 'identity', ...headers },
     timeout: stallMs,
     ...(signal && { signal }),
@@ -95,7 +93,7 @@ async function send(
     request.setTimeout(stallMs, () => (response ?? request).destroy(stalled))
     request.end()
     ;[response] = (await once(request, 'response')) as [http.IncomingMessage]
-    // It is heard again when the body is read; until then it must not end the process.
+    // Reading the body reports the error again. Until then it must not end the process.
     response.on('error', () => {})
     request.on('error', () => {})
     return response
@@ -104,7 +102,7 @@ async function send(
   }
 }
 
-/** The bytes of an answer; what breaks them off is an Interruption. */
+/** The bytes of an answer. A broken connection is an Interruption. */
 export async function* bodyOf(
   response: http.IncomingMessage,
   url: URL,
@@ -136,28 +134,24 @@ export function proxyFor(url: URL, environment = process.env): URL | undefined {
     return undefined
   const address = proxy.includes('://') ? proxy : `http://${proxy}`
   if (URL.canParse(address) && /^https?:$/.test(new URL(address).protocol)) return new URL(address)
-  throw new TorchreelError(
-    'ERR_DOWNLOAD_FAILED',
-    'the proxy that the environment names is no http(s) address',
-    {
-      parameter: url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY',
-    },
-  )
+  throw new TorchreelError('ERR_DOWNLOAD_FAILED', 'the proxy in the environment is not an http(s) address', {
+    parameter: url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY',
+  })
 }
 
-/** An entry of NO_PROXY: `*`, a host, which stands for what is below it too, or a host with a port. */
+/** Whether an entry of NO_PROXY matches: `*`, a host and its subdomains, or a host with a port. */
 function exempts(entry: string, url: URL): boolean {
   if (entry === '*') return true
   const [, host, port] = /^\*?\.?(.+?)(?::(\d+))?$/.exec(entry.toLowerCase()) ?? []
-  if (host === undefined || (port !== undefined && port !== portOf(url))) return false
+  if (host === undefined || (port !== undefined && port !== findPort(url))) return false
   return url.hostname === host || url.hostname.endsWith(`.${host}`)
 }
 
-function portOf(url: URL): string {
+function findPort(url: URL): string {
   return url.port || (url.protocol === 'https:' ? '443' : '80')
 }
 
-/** A request that is not sent yet: direct, by way of a proxy that passes it on, or through a tunnel of the proxy's. */
+/** A request that is not sent yet: direct, through an http proxy, or through a tunnel of the proxy. */
 async function open(
   url: URL,
   options: https.RequestOptions,
@@ -167,7 +161,7 @@ async function open(
   if (!proxy) return client.request(url, options)
   if (client === http) {
     const headers = { ...options.headers, host: url.host, ...credentials(proxy) }
-    return clientOf(proxy).request(proxy, { ...options, headers, path: url.href })
+    return chooseClient(proxy).request(proxy, { ...options, headers, path: url.href })
   }
   const socket = await tunnel(url, options, proxy)
   return https.request(url, {
@@ -178,8 +172,8 @@ async function open(
 }
 
 async function tunnel(url: URL, options: https.RequestOptions, proxy: URL): Promise<Socket> {
-  const target = `${url.hostname}:${portOf(url)}`
-  const connect = clientOf(proxy).request(proxy, {
+  const target = `${url.hostname}:${findPort(url)}`
+  const connect = chooseClient(proxy).request(proxy, {
     method: 'CONNECT',
     path: target,
     headers: { host: target, ...credentials(proxy) },
@@ -195,7 +189,7 @@ async function tunnel(url: URL, options: https.RequestOptions, proxy: URL): Prom
   throw new Interruption(`the proxy ${proxy.host} answered ${response.statusCode}`)
 }
 
-function clientOf(url: URL): typeof http | typeof https {
+function chooseClient(url: URL): typeof http | typeof https {
   return url.protocol === 'https:' ? https : http
 }
 

@@ -1,6 +1,7 @@
 import path from 'node:path'
-import { checkFileName, isFolder } from '../checkpoint/selection.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
+import { isFolder } from '../files/regular_file.js'
+import { checkFileName } from '../files/safe_names.js'
 import { packageFolder } from '../package.js'
 import { CachedRepository } from './cache.js'
 import { endpoint, findToken, hubCacheFolder, isOffline } from './environment.js'
@@ -8,29 +9,30 @@ import type { PulledModel, PullOptions } from './pull.js'
 
 export type { DownloadProgress, DownloadStart, PulledModel } from './pull.js'
 
-/** Where a model on Hugging Face comes from and goes to. */
+/** Where to find a model on Hugging Face, and where to keep it. */
 export interface HubOptions extends Omit<PullOptions, 'token'> {
   /** A branch, a tag or a commit. @defaultValue 'main' */
   revision?: string | undefined
-  /** Which weight files: 'fp16' gets `*.fp16.safetensors`. @defaultValue those without, else fp16 */
+  /** The weight files: 'fp16' chooses `*.fp16.safetensors`. @defaultValue files without a variant, else fp16 */
   variant?: string | undefined
-  /** @defaultValue `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`: the one that Python shares */
+  /** The cache, shared with Python. @defaultValue `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub` */
   cacheDir?: string | undefined
-  /** For gated and private models; false sends none. @defaultValue `HF_TOKEN`, else what `hf auth login` stored */
+  /** For gated and private models; false sends none. @defaultValue `HF_TOKEN`, else the token that `hf auth login` stored */
   token?: string | false | undefined
-  /** Only look in the cache. @defaultValue `HF_HUB_OFFLINE` */
+  /** Use the cache only, download nothing. @defaultValue `HF_HUB_OFFLINE` */
   localFilesOnly?: boolean | undefined
 }
 
-/** The name of the model that is in this package. A folder of that name is `./shapes`. */
+/** The name of the model in this package. Write `./shapes` for a folder of that name. */
 export const embeddedModel = 'shapes'
 const embeddedFolder = path.join(packageFolder, 'models', 'shapes')
 
 /**
- * The folder of a model: a folder itself, this package's own for `shapes`, or for `owner/name` its snapshot in the Hugging
- * Face cache, downloaded first if it is not there whole. What is there is used as it is; {@link pullModel} asks for newer.
+ * The folder of a model: the folder itself, this package's own for `shapes`, or for `owner/name` its snapshot in the Hugging
+ * Face cache. An incomplete snapshot is downloaded first; a complete one is used without asking for a newer one, which
+ * {@link pullModel} does.
  *
- * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_MODEL_NOT_FOUND`, and whatever {@link pullModel} throws
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_MODEL_NOT_FOUND`, and the errors of {@link pullModel}
  */
 export async function resolveModel(model: string, options: HubOptions = {}): Promise<string> {
   if (typeof model !== 'string' || model === '' || model.includes('\0')) {
@@ -45,12 +47,12 @@ export async function resolveModel(model: string, options: HubOptions = {}): Pro
   if (!isModelId(model)) {
     throw new TorchreelError(
       'ERR_MODEL_NOT_FOUND',
-      `there is no model folder ${path.resolve(model)}, and ${JSON.stringify(model)} is no name of a model on ` +
-        'Hugging Face, owner/name',
+      `there is no model folder ${path.resolve(model)}, and ${JSON.stringify(model)} is not the name of a model on ` +
+        'Hugging Face (owner/name)',
       { path: path.resolve(model) },
     )
   }
-  const { repository, revision, variant } = place(model, options)
+  const { repository, revision, variant } = findPlace(model, options)
   try {
     return await repository.wholeSnapshot(revision, variant)
   } catch (error) {
@@ -58,19 +60,19 @@ export async function resolveModel(model: string, options: HubOptions = {}): Pro
     if (!(error instanceof TorchreelError)) throw error
     if (!offline && options.localFilesOnly !== true) return (await pullModel(model, options)).folder
     const why = offline ? 'HF_HUB_OFFLINE is set' : 'localFilesOnly is true'
-    throw new TorchreelError(error.code, `${error.message}; nothing is downloaded, since ${why}`, {
+    throw new TorchreelError(error.code, `${error.message}; nothing is downloaded because ${why}`, {
       path: repository.folder,
       cause: error,
     })
   }
 }
 
-/** The snapshot of `owner/name` in the cache, if it is there whole. */
+/** The snapshot of `owner/name` in the cache, if it is complete. */
 export async function cachedModel(
   model: string,
   options: Pick<HubOptions, 'revision' | 'variant' | 'cacheDir'> = {},
 ): Promise<string | undefined> {
-  const { repository, revision, variant } = place(checkModelId(model), options)
+  const { repository, revision, variant } = findPlace(checkModelId(model), options)
   return repository.wholeSnapshot(revision, variant).catch((error) => {
     if (error instanceof TorchreelError) return undefined
     throw error
@@ -78,21 +80,19 @@ export async function cachedModel(
 }
 
 /**
- * Brings the cache up to what a revision is on Hugging Face now: gets the files that a checkpoint needs and that are
- * not there, goes on with what was broken off, checks each by its hash. Safe in several processes at once.
+ * Brings the cache up to date with a revision on Hugging Face: downloads the files that a checkpoint needs and the cache
+ * lacks, resumes interrupted downloads, and checks each file's hash. Several processes may do so at once.
  *
  * @throws TorchreelError `ERR_DOWNLOAD_FAILED`, `ERR_MODEL_NOT_FOUND` (also gated and private), `ERR_MODEL_UNTRUSTED`
  * (pickles only), `ERR_MODEL_INCOMPATIBLE` (another kind of model), `ERR_UNSAFE_PATH`, `ERR_INVALID_ARGUMENT`
  */
 export async function pullModel(model: string, options: HubOptions = {}): Promise<PulledModel> {
-  const { repository, revision, variant } = place(checkModelId(model), options)
+  const { repository, revision, variant } = findPlace(checkModelId(model), options)
   if (isOffline()) {
     throw new TorchreelError(
       'ERR_DOWNLOAD_FAILED',
-      `${model} is not downloaded, since HF_HUB_OFFLINE is set`,
-      {
-        url: endpoint().href,
-      },
+      `${model} is not downloaded because HF_HUB_OFFLINE is set`,
+      { url: endpoint().href },
     )
   }
   const { pullRevision } = await import('./pull.js')
@@ -110,8 +110,8 @@ function checkModelId(model: string): string {
   throw invalidArgument('model', 'the name of a model on Hugging Face, owner/name', model)
 }
 
-/** Where in the cache a model is, its options checked. */
-function place(model: string, { revision = 'main', variant, cacheDir }: HubOptions) {
+/** Checks the options, and gives a model's place in the cache. */
+function findPlace(model: string, { revision = 'main', variant, cacheDir }: HubOptions) {
   if (typeof revision !== 'string' || !/^[\w./-]+$/.test(revision) || !isSafe(revision)) {
     throw invalidArgument('revision', 'a branch, a tag or a commit', revision)
   }

@@ -1,32 +1,34 @@
-import { existsSync } from 'node:fs'
-import { stat, statfs } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import path from 'node:path'
-import { checkFileName, checkPipelineClass, selectFiles, shardsOf } from '../checkpoint/selection.js'
+import { checkHasIndex, indexFile, listShards, selectFiles } from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
+import { requireFamily } from '../families/families.js'
 import { readJson } from '../files/json.js'
+import { checkFileName } from '../files/safe_names.js'
+import { freeBytes } from '../machine/machine.js'
 import { type CachedRepository, isCommit } from './cache.js'
 import { download, type Patience, partialBytes, patience, persist } from './download.js'
 import { endpoint } from './environment.js'
 import { bodyOf, get, Interruption, Refusal } from './http.js'
 
-/** How far a download is. */
+/** The progress of a download. */
 export interface DownloadProgress {
-  /** The file that is being got, such as `unet/diffusion_pytorch_model.safetensors`. */
+  /** The file that is being downloaded, such as `unet/diffusion_pytorch_model.safetensors`. */
   readonly file: string
-  /** Bytes of all files that are there. */
+  /** Bytes of all files that have arrived. */
   readonly bytes: number
-  /** Bytes of all files. Weights in several files count from when their list has come. */
+  /** Bytes of all files. Shards of weights are added when their index has arrived. */
   readonly totalBytes: number
 }
 
-/** What is about to be downloaded. */
+/** A download that is about to begin. */
 export interface DownloadStart {
   /** Such as `ali-vilab/text-to-video-ms-1.7b`. */
   readonly model: string
   readonly commit: string
-  /** The licence that the model card names, such as `cc-by-nc-4.0`; undefined where it names none. */
+  /** The licence in the model card, such as `cc-by-nc-4.0`; undefined: it names none. */
   readonly license: string | undefined
-  /** Bytes that are missing. */
+  /** Bytes to download. */
   readonly bytes: number
 }
 
@@ -38,20 +40,20 @@ export interface PulledModel {
   readonly license: string | undefined
 }
 
-/** How a model is got. */
+/** How a model is downloaded. */
 export interface PullOptions {
   token?: string | undefined
-  /** Aborts a download; the call rejects with `signal.reason`. What has come is kept and gone on from next time. */
+  /** Aborts a download; the call rejects with `signal.reason`. The next call resumes with the bytes that have arrived. */
   signal?: AbortSignal | undefined
-  /** Called as bytes come, ten times a second at most. What it throws ends the download. */
+  /** Called as bytes arrive, at most ten times a second. What it throws ends the download. */
   onProgress?: ((progress: DownloadProgress) => void) | undefined
-  /** Called once when a download begins, with the licence of the weights. */
+  /** Called once before the weights are downloaded, with their licence. */
   onDownload?: ((start: DownloadStart) => void) | undefined
   /** @internal */
   patience?: Patience | undefined
 }
 
-/** Gets what one revision of a model needs and the cache lacks, and names the revision in the cache. */
+/** Downloads the files of one revision that a checkpoint needs and the cache lacks, and records the revision in the cache. */
 export async function pullRevision(
   repository: CachedRepository,
   revision: string,
@@ -65,13 +67,13 @@ export async function pullRevision(
     options.signal?.throwIfAborted()
     if (error instanceof Refusal) throw refused(repository.id, revision, error, options.token !== undefined)
     if (error instanceof Interruption || (error instanceof Error && 'syscall' in error)) {
-      throw failure(pull.page, `${repository.id} could not be downloaded: ${error.message}`, error)
+      throw failure(pull.page, `could not download ${repository.id}: ${error.message}`, error)
     }
     throw error
   }
 }
 
-/** What the server says of a file. */
+/** A file, as the server describes it. */
 interface RemoteFile {
   readonly size: number
   readonly hash: string
@@ -84,7 +86,7 @@ interface RemoteModel {
 }
 
 class Pull {
-  /** The model's address. */
+  /** The model's web page. */
   readonly page: URL
   readonly #repository: CachedRepository
   readonly #revision: string
@@ -93,6 +95,8 @@ class Pull {
   readonly #patience: Patience
   #bytes = 0
   #totalBytes = 0
+  /** Whether `totalBytes` counts all files that are known so far: progress is reported from then on. */
+  #hasTotal = false
   #reported = 0
 
   constructor(
@@ -114,19 +118,25 @@ class Pull {
     const { commit, license } = remote
     const repository = this.#repository
     const snapshot = repository.snapshot(commit)
-    const { plain, weights, indexes } = selectFiles(repository.id, [...remote.files.keys()], this.#variant)
+    const names = [...remote.files.keys()]
+    checkHasIndex(repository.id, names)
 
-    const missing = await this.#count(remote, [...plain, ...indexes, ...weights])
+    // The index comes first, on its own: it tells the family, and with it the files.
+    const missingIndex = await this.#count(remote, [indexFile])
+    await this.#getAll(remote, [indexFile])
+    const family = requireFamily(repository.id, await readJson(path.join(snapshot, indexFile)))
+    const { plain, weights, indexes } = selectFiles(family, repository.id, names, this.#variant)
+
+    const rest = plain.filter((name) => name !== indexFile)
+    const missing = missingIndex + (await this.#count(remote, [...rest, ...indexes, ...weights]))
     if (missing > 0) {
       this.#options.onDownload?.({ model: repository.id, commit, license, bytes: missing })
       await this.#checkSpace(missing)
     }
-    await this.#getAll(remote, plain)
-    // Seven gigabytes of another kind of model stay where they are.
-    checkPipelineClass(repository.id, await readJson(path.join(snapshot, 'model_index.json')))
-    await this.#getAll(remote, indexes)
+    this.#hasTotal = true
+    await this.#getAll(remote, [...rest, ...indexes])
     const shards: string[] = []
-    for (const index of indexes) shards.push(...shardsOf(index, await readJson(path.join(snapshot, index))))
+    for (const index of indexes) shards.push(...listShards(index, await readJson(path.join(snapshot, index))))
     await this.#checkSpace(await this.#count(remote, shards))
     await this.#getAll(remote, [...shards, ...weights])
     await repository.setCommit(this.#revision, commit)
@@ -158,12 +168,12 @@ class Pull {
     for await (const chunk of bodyOf(response, url, signal)) {
       chunks.push(chunk)
       length += chunk.length
-      if (length > 2 ** 25) throw failure(url, `${url.origin} answers without an end`)
+      if (length > 2 ** 25) throw failure(url, `${url.origin} sent an answer that is too long`)
     }
     return Buffer.concat(chunks).toString()
   }
 
-  /** Adds files to the totals. Returns how many bytes of them are not there. */
+  /** Adds files to the total. Returns the number of bytes to download. */
   async #count(remote: RemoteModel, names: string[]): Promise<number> {
     let missing = 0
     for (const name of names) {
@@ -177,16 +187,14 @@ class Pull {
   }
 
   async #checkSpace(needed: number): Promise<void> {
-    let folder = this.#repository.folder
-    while (!existsSync(folder)) folder = path.dirname(folder)
-    const { bavail, bsize } = await statfs(folder)
-    if (needed <= bavail * bsize) return
+    const free = await freeBytes(this.#repository.folder)
+    if (needed <= free) return
     const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`
     throw new TorchreelError(
       'ERR_DOWNLOAD_FAILED',
-      `${this.#repository.id} takes ${gigabytes(needed)}, and ${folder} has ${gigabytes(bavail * bsize)} left; ` +
-        'cacheDir or HF_HUB_CACHE names another place',
-      { path: folder, url: this.page.href },
+      `${this.#repository.id} needs ${gigabytes(needed)}, and the disk of ${this.#repository.folder} has ` +
+        `${gigabytes(free)} left; choose another place with cacheDir or HF_HUB_CACHE`,
+      { path: this.#repository.folder, url: this.page.href },
     )
   }
 
@@ -224,19 +232,19 @@ class Pull {
     if (file) return file
     throw new TorchreelError(
       'ERR_MODEL_CORRUPT',
-      `${this.#repository.id} lists ${name}, which it does not have`,
+      `${this.#repository.id} lists ${name} as a shard, and has no such file`,
     )
   }
 
   #report(file: string, bytes: number, always: boolean): void {
     const now = performance.now()
-    if (!always && now - this.#reported < 100) return
+    if (!this.#hasTotal || (!always && now - this.#reported < 100)) return
     this.#reported = now
     this.#options.onProgress?.({ file, bytes: this.#bytes + bytes, totalBytes: this.#totalBytes })
   }
 }
 
-/** Reads `GET /api/models/ID/revision/REVISION?blobs=true`. Throws whatever comes when it is not what it should be. */
+/** Reads the answer to `GET /api/models/ID/revision/REVISION?blobs=true`. Throws any error if it is malformed. */
 function readModelInfo(info: {
   sha: unknown
   cardData?: { license?: unknown; license_name?: unknown }
@@ -252,7 +260,7 @@ function readModelInfo(info: {
   const files = new Map<string, RemoteFile>()
   for (const { rfilename: name, size, blobId, lfs } of info.siblings) {
     checkFileName(name)
-    // An LFS file goes by the sha256 of its content, any other by the hash of its git blob.
+    // An LFS file is known by the sha256 of its content, any other by the hash of its git blob.
     const hash = lfs ? (lfs.sha256 ?? lfs.oid) : blobId
     if (!Number.isSafeInteger(size) || (size as number) < 0) throw new TypeError(`${name} has no size`)
     if (typeof hash !== 'string' || !(lfs ? /^[0-9a-f]{64}$/ : /^[0-9a-f]{40}$/).test(hash)) {
@@ -265,11 +273,11 @@ function readModelInfo(info: {
     | undefined
   const { license, license_name: licenseName } = info.cardData ?? {}
   const named = license === 'other' && licenseName ? licenseName : (license ?? tag?.slice('license:'.length))
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a server's words are shown on a terminal
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a server's words are printed on a terminal
   return { commit: info.sha, license: named?.toString().replace(/[\u0000-\u001f\u007f-\u009f]/g, ' '), files }
 }
 
-/** Why the server said no, and what to do. */
+/** The error for a refusal, with what to do. */
 function refused(
   model: string,
   revision: string,

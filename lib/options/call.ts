@@ -36,7 +36,7 @@ import {
   windowOf,
 } from './call_values.js'
 import { type Limits, limitsOf, standardLimits } from './limits.js'
-import { defaults, type ModelLimits, sizesOf } from './sizes.js'
+import { fitSizes, type ModelLimits } from './sizes.js'
 
 /** How far a call is. */
 export interface Progress {
@@ -318,7 +318,7 @@ export function checkGenerateOptions(
   const videos = promptEmbeds?.shape[0] ?? texts.length
 
   const video = read('video', undefined, checkVideoInput)
-  const strength = read('strength', video === undefined ? undefined : 0.6, number(0, 1))
+  const strength = read('strength', video === undefined ? undefined : model.defaults.strength, number(0, 1))
   if (strength !== undefined && video === undefined) {
     throw invalidArgument('strength', 'given together with a video', strength)
   }
@@ -326,17 +326,18 @@ export function checkGenerateOptions(
   const sigmas = read('sigmas', undefined, numbers(2, maxSteps + 1))
   const steps = read(
     'steps',
-    timesteps?.length ?? (sigmas ? sigmas.length - 1 : defaults.steps),
+    timesteps?.length ?? (sigmas ? sigmas.length - 1 : model.defaults.steps),
     integer(1, maxSteps),
   )
   const wishes = {
     frames: read('frames', undefined, integer(1, 4096)),
-    width: read('width', undefined, sideOf(model.vaeScale)),
-    height: read('height', undefined, sideOf(model.vaeScale)),
+    width: read('width', undefined, sideOf(model.sizeMultiple)),
+    height: read('height', undefined, sideOf(model.sizeMultiple)),
     fps: read('fps', undefined, number(0.1, 240)),
   }
-  const standard = video === undefined ? model : { ...model, size: model.vaeScale }
-  const sizes = sizesOf(wishes, videos, standard, limits.pixels)
+  const side = model.sizeMultiple
+  const standard = video === undefined ? model : { ...model, size: { height: side, width: side } }
+  const sizes = fitSizes(wishes, videos, standard, limits.pixels)
   const output = read('output', undefined, outputOf)
   if (output && videos > 1) throw invalidArgument('output', 'given with one prompt', output)
   const onPreview = read('onPreview', undefined, callback<NonNullable<GenerateOptions['onPreview']>>())
@@ -363,7 +364,7 @@ export function checkGenerateOptions(
     vaeTiling: read('vaeTiling', undefined, tilingOf(model)),
     guidanceScale: read(
       'guidanceScale',
-      model.guidanceScale ?? (video === undefined ? 9 : 15),
+      video === undefined ? model.defaults.guidanceScale : model.defaults.videoGuidanceScale,
       perStep(steps, number(0, 1000)),
     ),
     seeds: read('seed', undefined, each('seed', videos, seed, 1)),

@@ -121,7 +121,7 @@ export interface Tiling {
   readonly overlap: number
 }
 
-export function tilingOf({ vaeScale, vaeSize }: ModelLimits): Check<Tiling | undefined> {
+export function tilingOf({ vaeScale, tileSize }: ModelLimits): Check<Tiling | undefined> {
   return (name, value) => {
     if (value === false) return undefined
     const given = value === true ? {} : value
@@ -130,7 +130,7 @@ export function tilingOf({ vaeScale, vaeSize }: ModelLimits): Check<Tiling | und
     }
     const read = reader(given, ['tileSize', 'overlap'])
     return {
-      tileSize: read('tileSize', vaeSize, sideOf(vaeScale)),
+      tileSize: read('tileSize', tileSize, sideOf(vaeScale)),
       overlap: read('overlap', 0.25, number(0, 0.5)),
     }
   }

@@ -3,26 +3,21 @@ import { show, TorchreelError } from '../errors.js'
 import { readJson, readText } from '../files/json.js'
 import { BytePairEncoding } from './byte_pair_encoding.js'
 import { FixedWords } from './fixed_words.js'
+import type { AddedToken, ExtensibleTokenizer } from './tokenizer.js'
 
-/** A prompt as the text encoder takes it. */
+/** One prompt for the text encoder. */
 export interface Tokens {
   /** (L): start, the prompt's tokens, end, padding. */
   readonly ids: Int32Array
-  /** How many tokens of the prompt did not fit and were cut off. */
+  /** The number of tokens that did not fit and were cut off. */
   readonly cut: number
 }
 
 /** A special token in tokenizer_config.json and special_tokens_map.json: its text, or an object that holds it. */
 type SpecialToken = string | { content: string }
 
-/** A word beside the vocabulary, and the ids that stand for it. */
-export interface AddedToken {
-  readonly content: string
-  readonly ids: readonly number[]
-}
-
 /** CLIP's byte-pair encoding, from the vocab.json and merges.txt of a checkpoint. */
-export class Tokenizer {
+export class ClipTokenizer implements ExtensibleTokenizer {
   readonly #encoding: BytePairEncoding
   readonly #special: FixedWords
   readonly #start: number
@@ -30,7 +25,7 @@ export class Tokenizer {
   readonly #padding: number
   /** L, ids per prompt. */
   readonly length: number
-  /** How many ids there are without added tokens. */
+  /** The number of ids without added tokens. */
   readonly vocabularySize: number
   #added = new FixedWords(new Map())
 
@@ -54,14 +49,15 @@ export class Tokenizer {
 
   /**
    * @param folder the checkpoint's `tokenizer/`
-   * @param positions how many positions the text encoder has
-   * @param vocabularySize how many tokens it knows
+   * @param positions of the text encoder: ids per prompt at most
+   * @param vocabularySize the number of tokens that the text encoder knows
+   * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`
    */
-  static async load(folder: string, positions: number, vocabularySize: number): Promise<Tokenizer> {
+  static async load(folder: string, positions: number, vocabularySize: number): Promise<ClipTokenizer> {
     const file = (name: string) => path.join(folder, name)
     const vocabulary = (await readJson(file('vocab.json'))) as Record<string, number>
     const config = (await readJson(file('tokenizer_config.json'))) as Record<string, SpecialToken>
-    // The special tokens map comes last: published checkpoints pad with its "!", not with the config's end token.
+    // The special tokens map wins: published checkpoints pad with its "!", not with the config's end token.
     const special = (await readJson(file('special_tokens_map.json'), {})) as Record<string, SpecialToken>
     const merges = await readMerges(file('merges.txt'), Object.keys(vocabulary))
 
@@ -80,14 +76,10 @@ export class Tokenizer {
     // transformers writes a huge number where there is no limit.
     const length = Math.min(positions, Number(config.model_max_length ?? positions))
     if (!Number.isInteger(length) || length < 3) {
-      throw new TorchreelError(
-        'ERR_MODEL_CORRUPT',
-        `${file('tokenizer_config.json')} has a bad model_max_length`,
-        {
-          path: file('tokenizer_config.json'),
-          received: config.model_max_length,
-        },
-      )
+      const name = file('tokenizer_config.json')
+      const received = config.model_max_length
+      const message = `${name}: model_max_length must be an integer of 3 or more, got ${show(received)}`
+      throw new TorchreelError('ERR_MODEL_CORRUPT', message, { path: name, received })
     }
     for (const word in vocabulary) {
       const value = vocabulary[word] as number
@@ -99,9 +91,9 @@ export class Tokenizer {
       )
     }
 
-    // Special tokens stand for themselves wherever a prompt holds them: a literal "!" is the padding's id.
+    // Special tokens are recognised anywhere in a prompt: a literal "!" becomes the padding's id.
     const names = ['bos_token', 'eos_token', 'unk_token', 'pad_token']
-    return new Tokenizer(
+    return new ClipTokenizer(
       new BytePairEncoding(vocabulary, merges, id('unk_token')),
       new FixedWords(new Map(names.map((name) => [content(name), [id(name)]]))),
       id('bos_token'),
@@ -122,40 +114,33 @@ export class Tokenizer {
     return { ids: row, cut: ids.length - kept.length }
   }
 
-  /**
-   * The ids of all prompts, (P, L), one row after the other.
-   *
-   * @param warnings takes one for each prompt that was cut, under the name of the option that it came by
-   */
+  /** (P, L), see {@link Tokenizer}. */
   encodeAll(prompts: readonly string[], name: string, warnings: string[]): Int32Array {
     const rows = new Int32Array(prompts.length * this.length)
     for (const [index, prompt] of prompts.entries()) {
       const { ids, cut } = this.encode(prompt)
       rows.set(ids, index * this.length)
       if (cut > 0)
-        warnings.push(`${name}: the last ${cut} tokens were cut off, since the model reads ${ids.length - 2}`)
+        warnings.push(`${name}: the last ${cut} tokens were cut off, the model reads only ${ids.length - 2}`)
     }
     return rows
   }
 
-  /** Whether it is a token of the vocabulary or an added one. */
+  /** Whether this is a token of the vocabulary or an added one. */
   knows(token: string): boolean {
     const content = normalize(token)
     return this.#added.has(content) || [token, content].some((one) => this.#encoding.knows(one))
   }
 
-  /**
-   * Words that stand for ids of their own wherever a prompt holds them, within other words too and in any case of
-   * letters; the longest that fits. Replaces those that were added before.
-   */
+  /** Added words are recognised anywhere in a prompt, in upper or lower case, also inside other words; the longest first. */
   setAddedTokens(tokens: readonly AddedToken[]): void {
     this.#added = new FixedWords(new Map(tokens.map(({ content, ids }) => [normalize(content), ids])))
   }
 }
 
 /**
- * Unicode's composed form, single spaces, lower case. As the reference does it and JavaScript's own ways do not: white
- * space by the Unicode property (U+0085 is, U+FEFF is not), and each character lowered alone (a final Σ is no ς).
+ * Unicode's composed form, single spaces, lower case. Two details follow the reference and differ from JavaScript: white
+ * space is the Unicode property (with U+0085, without U+FEFF), and each character is lowered alone (a final Σ gives σ).
  */
 function normalize(prompt: string): string {
   const spaced = prompt.normalize('NFC').replace(/\p{White_Space}+/gu, ' ')
@@ -165,7 +150,7 @@ function normalize(prompt: string): string {
 /**
  * The ranks of merges, by their lines: both parts with a space between them.
  *
- * @param words of the vocabulary: where the file was cut, some have no merge that makes them
+ * @param words of the vocabulary: if the file was cut, some words have no merge that makes them
  */
 async function readMerges(file: string, words: readonly string[]): Promise<Map<string, number>> {
   const content = await readText(file)

@@ -8,7 +8,8 @@ import { after, describe, test } from 'node:test'
 import fc from 'fast-check'
 import { Generator, runProgram, TorchreelError, Video } from 'torchreel'
 import { NativeGenerator } from '#dist/addon/native_pipeline.js'
-import { checkFileName } from '#dist/checkpoint/selection.js'
+import { modelscope } from '#dist/families/modelscope/family.js'
+import { checkFileName } from '#dist/files/safe_names.js'
 import { checkGenerateOptions, checkPipelineOptions } from '#dist/options/call.js'
 import { relativeError } from '../support/fixtures.js'
 import { tally } from '../support/tally.js'
@@ -30,10 +31,12 @@ function refusedOrGiven<T>(codes: readonly string[], work: () => T): T | undefin
 }
 
 const model = {
+  defaults: modelscope.defaults,
   vaeScale: 4,
-  vaeSize: 32,
-  size: 32,
-  guidanceScale: undefined,
+  sizeMultiple: 4,
+  frameMultiple: 1,
+  tileSize: 32,
+  size: { height: 32, width: 32 },
   textLayers: 3,
   textSize: 32,
   latentChannels: 4,

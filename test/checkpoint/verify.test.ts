@@ -72,7 +72,7 @@ test('42: verify where no sha256 is known, and on the command line', async () =>
   const parameters = ['a', '--model', broken, '--verify', '-o', path.join(folder, 'a.apng')]
   const { code, stderr } = await startNode([`${repository}dist/cli/main.js`, ...parameters]).ended
   assert.equal(code, 1)
-  assert.match(stderr, /has not the sha256 .* \[ERR_MODEL_CORRUPT\]/)
+  assert.match(stderr, /sha256 mismatch, expected .* \[ERR_MODEL_CORRUPT\]/)
 })
 
 test('42: an abort ends it', async () => {

@@ -133,9 +133,9 @@ describe('the choice of weights', () => {
     assert.deepEqual(weights(), networks.map((network) => `${network}.fp16.safetensors`).sort())
   })
 
-  test('a variant that is not there is said before anything is got', async () => {
+  test('a variant that is not there is said before anything but the index is downloaded', async () => {
     await fails('ERR_MODEL_NOT_FOUND', /has no text_encoder\/model\.fp16\.safetensors/, { variant: 'fp16' })
-    assert.deepEqual(server.downloads, [])
+    assert.deepEqual(server.asked, ['model_index.json'])
   })
 
   test('shards are those of the index', async () => {
@@ -157,19 +157,28 @@ describe('the choice of weights', () => {
     assert.equal(await cachedModel(model), folder)
   })
 
-  test('pickles only are refused, with the way out, before anything is got', async () => {
+  test('pickles only are refused, with the way out, before anything but the index is downloaded', async () => {
     renameAll((network) => `${network}.bin`)
     await assert.rejects(pull(), { code: 'ERR_MODEL_UNTRUSTED', message: /pickle.*save_pretrained/s })
-    assert.deepEqual(server.downloads, [])
+    assert.deepEqual(server.asked, ['model_index.json'])
     await assert.rejects(resolveModel(model, { patience }), { code: 'ERR_MODEL_UNTRUSTED' })
   })
 
-  test('another kind of model is refused before its weights are got', async () => {
+  test('another kind of model is refused after its index, with what torchreel runs', async () => {
     server.files.set('model_index.json', Buffer.from('{"_class_name": "StableDiffusionPipeline"}'))
-    await fails('ERR_MODEL_INCOMPATIBLE', /StableDiffusionPipeline/)
-    assert.ok(!server.asked.some((name) => name.endsWith('.safetensors')))
+    const starts: object[] = []
+    await fails(
+      'ERR_MODEL_INCOMPATIBLE',
+      /is a StableDiffusionPipeline; torchreel runs TextToVideoSDPipeline/,
+      {
+        onDownload: (start) => starts.push(start),
+      },
+    )
+    assert.deepEqual(server.asked, ['model_index.json'])
+    assert.deepEqual(starts, [])
     server.files.delete('model_index.json')
     await assert.rejects(pull(), { code: 'ERR_MODEL_INCOMPATIBLE', message: /model_index\.json/ })
+    assert.deepEqual(server.asked, ['model_index.json'])
   })
 })
 

@@ -81,16 +81,16 @@ test('28: a handle of another copy of the addon', async () => {
 })
 
 test('64: V8 knows of the weights while a pipeline is open', async () => {
-  const { files, scalingFactor, latentChannels } = await readCheckpoint(tinyCheckpoint, {})
+  const { files, model } = await readCheckpoint(tinyCheckpoint, {})
   const open = () =>
     NativePipeline.open({
       ...{
-        textEncoder: files.text_encoder,
-        unet: files.unet,
+        textEncoder: files.textEncoder,
+        unet: files.denoiser,
         vae: files.vae,
         compiledDenoiser: undefined,
-        scalingFactor,
-        latentChannels,
+        scalingFactor: model.latentScale[0] as number,
+        latentChannels: model.latentChannels,
       },
       ...{
         device: 'cpu',

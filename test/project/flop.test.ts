@@ -34,10 +34,10 @@ test('a guided call of the published UNet for 16 frames of 256 × 256 is 9.77 TF
 
 test('the weights that products are made with are those in a checkpoint, number by number', () => {
   for (const folder of [tinyCheckpoint, `${repository}models/shapes`]) {
-    const config = (component: string): unknown => ({
-      ...defaults[component],
-      ...JSON.parse(readFileSync(`${folder}/${component}/config.json`, 'utf8')),
-    })
+    const config = (component: string): unknown => {
+      const own = JSON.parse(readFileSync(`${folder}/${component}/config.json`, 'utf8'))
+      return { ...defaults[own._class_name ?? own.architectures[0]], ...own }
+    }
     const matrices = (file: string, named: (name: string) => boolean) =>
       [...readSafetensors(`${folder}/${file}`)]
         .filter(([name, { shape }]) => shape.length >= 2 && named(name))

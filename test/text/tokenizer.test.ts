@@ -4,11 +4,11 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
-import { Tokenizer } from '#dist/text/clip_tokenizer.js'
+import { ClipTokenizer } from '#dist/text/clip_tokenizer.js'
 import { expected, expectedTensors, repository, tinyCheckpoint } from '../support/fixtures.js'
 import { int64 } from '../support/safetensors_file.js'
 
-const tokenizer = await Tokenizer.load(`${tinyCheckpoint}/tokenizer`, 77, 49408)
+const tokenizer = await ClipTokenizer.load(`${tinyCheckpoint}/tokenizer`, 77, 49408)
 const wanted = int64(expectedTensors, 'tokens.input_ids')
 
 for (const [index, prompt] of expected.prompts.entries()) {
@@ -68,6 +68,6 @@ for (const [name, line] of Object.entries({
     cpSync(`${tinyCheckpoint}/tokenizer`, folder, { recursive: true })
     const merges = path.join(folder, 'merges.txt')
     writeFileSync(merges, `#version: 0.2\ni n\n${line}\n`)
-    await assert.rejects(Tokenizer.load(folder, 77, 49408), { code: 'ERR_MODEL_CORRUPT', path: merges })
+    await assert.rejects(ClipTokenizer.load(folder, 77, 49408), { code: 'ERR_MODEL_CORRUPT', path: merges })
   })
 }

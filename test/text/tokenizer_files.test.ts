@@ -7,7 +7,7 @@ import path from 'node:path'
 import { after, test } from 'node:test'
 import fc from 'fast-check'
 import { TorchreelError } from 'torchreel'
-import { Tokenizer } from '#dist/text/clip_tokenizer.js'
+import { ClipTokenizer } from '#dist/text/clip_tokenizer.js'
 import { repository } from '../support/fixtures.js'
 import { tally } from '../support/tally.js'
 
@@ -32,7 +32,7 @@ const corpus = files.flatMap((file) => [
 async function refusedOrIds(texts: readonly { file: string; text: string }[], prompt: string): Promise<void> {
   for (const { file, text } of texts) writeFileSync(path.join(folder, file), text)
   try {
-    const tokenizer = await Tokenizer.load(folder, 24, size)
+    const tokenizer = await ClipTokenizer.load(folder, 24, size)
     const { ids } = tokenizer.encode(prompt)
     assert.equal(ids.length, tokenizer.length)
     for (const id of ids) assert.ok(Number.isInteger(id) && id >= 0 && id < size, `${id}`)
