@@ -1,12 +1,12 @@
-import path from 'node:path'
 import type { NativeAdaptation, NativePipeline } from '../addon/native_pipeline.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { suggestion } from '../checks/suggestion.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import type { Role } from '../families/family.js'
-import { readSafetensorsHeader, type SafetensorsHeader } from '../files/safetensors_header.js'
+import { readSafetensorsHeader } from '../files/safetensors_header.js'
 import { type ExtensibleTokenizer, isExtensible, type Tokenizer } from '../text/tokenizer.js'
 import { type AdaptedNetwork, findLoraLayers, type LoraLayer } from './lora.js'
+import { readLoraFile } from './lora_file.js'
 import type { CheckedLora, CheckedTextualInversion } from './options.js'
 import { findVectors, type TextualInversion } from './textual_inversion.js'
 
@@ -37,7 +37,7 @@ export class Adapters {
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
   readonly #inTurn: InTurn
-  readonly #header: (file: string) => Promise<SafetensorsHeader>
+  readonly #headerBytes: number
   #networks: Promise<AdaptedNetwork[]> | undefined
   #state: State = { loras: [], inversions: [] }
 
@@ -53,7 +53,7 @@ export class Adapters {
     this.#tokenizer = tokenizer
     this.#native = native
     this.#inTurn = inTurn
-    this.#header = (file) => readSafetensorsHeader(file, headerBytes)
+    this.#headerBytes = headerBytes
   }
 
   get loras(): Lora[] {
@@ -66,15 +66,16 @@ export class Adapters {
 
   loadLora({ file, name, scale }: CheckedLora): Promise<string> {
     return this.#change(async ({ loras, inversions }) => {
-      const header = await this.#header(file)
-      const layers = findLoraLayers(header, await this.#readNetworks())
+      const lora = await readLoraFile(file, this.#headerBytes)
+      const layers = findLoraLayers(lora, await this.#readNetworks())
       const taken = loras.map((lora) => lora.name)
       if (name !== undefined && taken.includes(name)) {
         throw invalidArgument('name', `a name that is not taken (${taken.join(', ')})`, name)
       }
-      const lora = { name: name ?? chooseName(header.file, taken), file: header.file, scale, layers }
-      await this.#apply({ loras: [...loras, lora], inversions })
-      return lora.name
+      const chosen = name ?? chooseName(lora.name, taken)
+      const added = { name: chosen, file: lora.header.file, scale, layers }
+      await this.#apply({ loras: [...loras, added], inversions })
+      return chosen
     })
   }
 
@@ -100,7 +101,7 @@ export class Adapters {
   loadTextualInversion({ file, token }: CheckedTextualInversion): Promise<string> {
     return this.#change(async ({ loras, inversions }) => {
       const { tokenizer, rows, width } = await this.#readTokenTable()
-      const header = await this.#header(file)
+      const header = await readSafetensorsHeader(file, this.#headerBytes)
       if (rows !== tokenizer.vocabularySize) {
         throw new TorchreelError(
           'ERR_MODEL_INCOMPATIBLE',
@@ -162,7 +163,9 @@ export class Adapters {
       model.family.components
         .filter(({ loraNames, tokenTable }) => loraNames || tokenTable)
         .map(async (component) => {
-          const headers = await Promise.all(files[component.role].weights.map((file) => this.#header(file)))
+          const headers = await Promise.all(
+            files[component.role].weights.map((file) => readSafetensorsHeader(file, this.#headerBytes)),
+          )
           const shapes = headers.flatMap(({ tensors }) =>
             Array.from(tensors, ([name, { shape }]) => [name, shape] as const),
           )
@@ -210,8 +213,7 @@ function wordsOf({ token, vectors }: TextualInversion): string[] {
   return Array.from({ length: vectors }, (_, index) => (index === 0 ? token : `${token}_${index}`))
 }
 
-function chooseName(file: string, taken: readonly string[]): string {
-  const base = path.basename(file, '.safetensors')
+function chooseName(base: string, taken: readonly string[]): string {
   let name = base
   for (let count = 2; taken.includes(name); count++) name = `${base}_${count}`
   return name
