@@ -105,13 +105,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     this.#native = native
     this.#limits = limits
     this.#queue = new Queue(limits.queue)
-    this.#adapters = new Adapters(
-      checkpoint,
-      tokenizer,
-      native,
-      (change) => this.#queue.run(change, async (changed) => changed as Awaited<ReturnType<typeof change>>),
-      limits.headerBytes,
-    )
+    this.#adapters = new Adapters(checkpoint, tokenizer, native, limits.headerBytes)
     this.#compiledDenoiser = compiledDenoiser && { file: compiledDenoiser.file, made: compiledDenoiser.made }
     this.model = made.model
     this.folder = checkpoint.folder
@@ -315,19 +309,21 @@ export class TextToVideoPipeline implements AsyncDisposable {
    */
   async loadLora(file: string, options: LoraOptions = {}): Promise<string> {
     this.#assertUsable()
-    return this.#adapters.loadLora(checkLora(file, options))
+    const lora = checkLora(file, options)
+    return this.#change(() => this.#adapters.loadLora(lora))
   }
 
   /** Sets how strongly the LoRAs work, 1 where no scale is given; those that are not named do not work. */
   async setAdapters(adapters: readonly { name: string; scale?: number | undefined }[]): Promise<void> {
     this.#assertUsable()
-    return this.#adapters.setScales(checkScales(adapters))
+    const scales = checkScales(adapters)
+    return this.#change(() => this.#adapters.setScales(scales))
   }
 
   /** Takes a LoRA out again, or all: to the bit, the weights are the checkpoint's. */
   async unloadLora(name?: string): Promise<void> {
     this.#assertUsable()
-    return this.#adapters.unloadLora(name)
+    return this.#change(() => this.#adapters.unloadLora(name))
   }
 
   /**
@@ -340,13 +336,19 @@ export class TextToVideoPipeline implements AsyncDisposable {
    */
   async loadTextualInversion(file: string, options: TextualInversionOptions = {}): Promise<string> {
     this.#assertUsable()
-    return this.#adapters.loadTextualInversion(checkTextualInversion(file, options))
+    const inversion = checkTextualInversion(file, options)
+    return this.#change(() => this.#adapters.loadTextualInversion(inversion))
   }
 
   /** Takes the word of a textual inversion out again, or all. */
   async unloadTextualInversion(token?: string): Promise<void> {
     this.#assertUsable()
-    return this.#adapters.unloadTextualInversion(token)
+    return this.#change(() => this.#adapters.unloadTextualInversion(token))
+  }
+
+  /** Calls that were made before a change run without it, those after it wait for it. */
+  #change<T>(change: () => Promise<T>): Promise<T> {
+    return this.#queue.run(change, async (changed) => changed as T)
   }
 
   /** Ends the job that runs and those that wait with `ERR_DISPOSED`, and gives all memory back. Idempotent. */

@@ -3,7 +3,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { suggestion } from '../checks/suggestion.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import type { Role } from '../families/family.js'
-import { readSafetensorsHeader } from '../files/safetensors_header.js'
+import { readSafetensorsHeader, type SafetensorsHeader } from '../files/safetensors_header.js'
 import { type ExtensibleTokenizer, isExtensible, type Tokenizer } from '../text/tokenizer.js'
 import { type AdaptedNetwork, findLoraLayers, type LoraLayer } from './lora.js'
 import { readLoraFile } from './lora_file.js'
@@ -24,36 +24,24 @@ interface State {
   readonly inversions: readonly (TextualInversion & { readonly tensor: string })[]
 }
 
-/** Runs a change when the pipeline's calls before it are done, and holds back those after it. */
-type InTurn = <T>(change: () => Promise<T>) => Promise<T>
-
 /**
- * The LoRAs and textual inversions of a pipeline. A change waits its turn among the pipeline's calls and replaces the
- * whole set: the core computes each changed weight anew from the files, so rounding does not add up and unloading leaves
- * nothing behind.
+ * The LoRAs and textual inversions of a pipeline, which runs one change at a time. A change replaces the whole set: the core
+ * computes each changed weight anew from the files, so rounding does not add up and unloading leaves nothing behind.
  */
 export class Adapters {
   readonly #checkpoint: Checkpoint
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
-  readonly #inTurn: InTurn
-  readonly #headerBytes: number
+  readonly #header: (file: string) => Promise<SafetensorsHeader>
   #networks: Promise<AdaptedNetwork[]> | undefined
   #state: State = { loras: [], inversions: [] }
 
   /** @param headerBytes bytes that a file's header may have */
-  constructor(
-    checkpoint: Checkpoint,
-    tokenizer: Tokenizer,
-    native: NativePipeline,
-    inTurn: InTurn,
-    headerBytes: number,
-  ) {
+  constructor(checkpoint: Checkpoint, tokenizer: Tokenizer, native: NativePipeline, headerBytes: number) {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
-    this.#inTurn = inTurn
-    this.#headerBytes = headerBytes
+    this.#header = (file) => readSafetensorsHeader(file, headerBytes)
   }
 
   get loras(): Lora[] {
@@ -64,72 +52,62 @@ export class Adapters {
     return this.#state.inversions.map(({ token, vectors, file }) => ({ token, vectors, file }))
   }
 
-  loadLora({ file, name, scale }: CheckedLora): Promise<string> {
-    return this.#change(async ({ loras, inversions }) => {
-      const lora = await readLoraFile(file, this.#headerBytes)
-      const layers = findLoraLayers(lora, await this.#readNetworks())
-      const taken = loras.map((lora) => lora.name)
-      if (name !== undefined && taken.includes(name)) {
-        throw invalidArgument('name', `a name that is not taken (${taken.join(', ')})`, name)
-      }
-      const chosen = name ?? chooseName(lora.name, taken)
-      const added = { name: chosen, file: lora.header.file, scale, layers }
-      await this.#apply({ loras: [...loras, added], inversions })
-      return chosen
-    })
+  async loadLora({ file, name, scale }: CheckedLora): Promise<string> {
+    const { loras, inversions } = this.#state
+    const lora = await readLoraFile(file, this.#header)
+    const layers = findLoraLayers(lora, await this.#readNetworks())
+    const taken = loras.map((lora) => lora.name)
+    if (name !== undefined && taken.includes(name)) {
+      throw invalidArgument('name', `a name that is not taken (${taken.join(', ')})`, name)
+    }
+    const added = { name: name ?? chooseName(lora.name, taken), file: lora.header.file, scale, layers }
+    await this.#apply({ loras: [...loras, added], inversions })
+    return added.name
   }
 
-  setScales(scales: readonly { name: string; scale: number }[]): Promise<void> {
-    return this.#change(async ({ loras, inversions }) => {
-      for (const { name } of scales) assertLoaded('name', 'LoRA', name, namesOf(loras))
-      const scaled = loras.map((lora) => ({
-        ...lora,
-        scale: scales.find(({ name }) => name === lora.name)?.scale ?? 0,
-      }))
-      return this.#apply({ loras: scaled, inversions })
-    })
+  async setScales(scales: readonly { name: string; scale: number }[]): Promise<void> {
+    const { loras, inversions } = this.#state
+    for (const { name } of scales) assertLoaded('name', 'LoRA', name, namesOf(loras))
+    const scaled = loras.map((lora) => ({
+      ...lora,
+      scale: scales.find(({ name }) => name === lora.name)?.scale ?? 0,
+    }))
+    return this.#apply({ loras: scaled, inversions })
   }
 
-  unloadLora(name: string | undefined): Promise<void> {
-    return this.#change(async ({ loras, inversions }) => {
-      if (name !== undefined) assertLoaded('name', 'LoRA', name, namesOf(loras))
-      const kept = loras.filter((lora) => name !== undefined && lora.name !== name)
-      return this.#apply({ loras: kept, inversions })
-    })
+  async unloadLora(name: string | undefined): Promise<void> {
+    const { loras, inversions } = this.#state
+    if (name !== undefined) assertLoaded('name', 'LoRA', name, namesOf(loras))
+    const kept = loras.filter((lora) => name !== undefined && lora.name !== name)
+    return this.#apply({ loras: kept, inversions })
   }
 
-  loadTextualInversion({ file, token }: CheckedTextualInversion): Promise<string> {
-    return this.#change(async ({ loras, inversions }) => {
-      const { tokenizer, rows, width } = await this.#readTokenTable()
-      const header = await readSafetensorsHeader(file, this.#headerBytes)
-      if (rows !== tokenizer.vocabularySize) {
-        throw new TorchreelError(
-          'ERR_MODEL_INCOMPATIBLE',
-          `the text encoder knows ${rows} tokens and the tokenizer ${tokenizer.vocabularySize}, so none can be added`,
-          { path: this.#checkpoint.folder },
-        )
-      }
-      const { inversion, tensor } = findVectors(header, token, width)
-      for (const word of wordsOf(inversion)) {
-        if (word.trim() !== '' && !tokenizer.knows(word)) continue
-        throw invalidArgument('token', 'a word that the tokenizer does not know yet', word)
-      }
-      await this.#apply({ loras, inversions: [...inversions, { ...inversion, tensor }] })
-      return inversion.token
-    })
+  async loadTextualInversion({ file, token }: CheckedTextualInversion): Promise<string> {
+    const { loras, inversions } = this.#state
+    const { tokenizer, rows, width } = await this.#readTokenTable()
+    const header = await this.#header(file)
+    if (rows !== tokenizer.vocabularySize) {
+      throw new TorchreelError(
+        'ERR_MODEL_INCOMPATIBLE',
+        `the text encoder knows ${rows} tokens and the tokenizer ${tokenizer.vocabularySize}, so none can be added`,
+        { path: this.#checkpoint.folder },
+      )
+    }
+    const { inversion, tensor } = findVectors(header, token, width)
+    for (const word of wordsOf(inversion)) {
+      if (word.trim() !== '' && !tokenizer.knows(word)) continue
+      throw invalidArgument('token', 'a word that the tokenizer does not know yet', word)
+    }
+    await this.#apply({ loras, inversions: [...inversions, { ...inversion, tensor }] })
+    return inversion.token
   }
 
-  unloadTextualInversion(token: string | undefined): Promise<void> {
-    return this.#change(async ({ loras, inversions }) => {
-      const tokens = inversions.map((inversion) => inversion.token)
-      if (token !== undefined) assertLoaded('token', 'textual inversion', token, tokens)
-      const kept = inversions.filter((inversion) => token !== undefined && inversion.token !== token)
-      return this.#apply({ loras, inversions: kept })
-    })
-  }
-
-  #change<T>(change: (state: State) => Promise<T>): Promise<T> {
-    return this.#inTurn(() => change(this.#state))
+  async unloadTextualInversion(token: string | undefined): Promise<void> {
+    const { loras, inversions } = this.#state
+    const tokens = inversions.map((inversion) => inversion.token)
+    if (token !== undefined) assertLoaded('token', 'textual inversion', token, tokens)
+    const kept = inversions.filter((inversion) => token !== undefined && inversion.token !== token)
+    return this.#apply({ loras, inversions: kept })
   }
 
   async #apply(next: State): Promise<void> {
@@ -163,9 +141,7 @@ export class Adapters {
       model.family.components
         .filter(({ loraNames, tokenTable }) => loraNames || tokenTable)
         .map(async (component) => {
-          const headers = await Promise.all(
-            files[component.role].weights.map((file) => readSafetensorsHeader(file, this.#headerBytes)),
-          )
+          const headers = await Promise.all(files[component.role].weights.map((file) => this.#header(file)))
           const shapes = headers.flatMap(({ tensors }) =>
             Array.from(tensors, ([name, { shape }]) => [name, shape] as const),
           )

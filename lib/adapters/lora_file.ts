@@ -2,7 +2,7 @@ import path from 'node:path'
 import { TorchreelError } from '../errors.js'
 import { readJson } from '../files/json.js'
 import { isFile, isFolder } from '../files/regular_file.js'
-import { readSafetensorsHeader, type SafetensorsHeader } from '../files/safetensors_header.js'
+import type { SafetensorsHeader } from '../files/safetensors_header.js'
 
 /** A LoRA's file. */
 export interface LoraFile {
@@ -31,12 +31,15 @@ export const peftPrefix = 'base_model.model.'
  * Reads what a LoRA's file says, without its numbers.
  *
  * @param file a safetensors file, or a folder that PEFT or diffusers saved
- * @param maxHeader bytes that the file's header may have
+ * @param readHeader reads the header of a safetensors file
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED` for a pickle
  */
-export async function readLoraFile(file: string, maxHeader: number): Promise<LoraFile> {
+export async function readLoraFile(
+  file: string,
+  readHeader: (file: string) => Promise<SafetensorsHeader>,
+): Promise<LoraFile> {
   const folder = await isFolder(file)
-  const header = await readSafetensorsHeader(folder ? await findInFolder(file) : file, maxHeader)
+  const header = await readHeader(folder ? await findInFolder(file) : file)
   const name = path.basename(folder ? path.resolve(file) : header.file, '.safetensors')
   const savedByPeft = Array.from(header.tensors.keys()).some((tensor) => tensor.startsWith(peftPrefix))
   const beside = path.join(path.dirname(header.file), 'adapter_config.json')

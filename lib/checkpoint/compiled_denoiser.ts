@@ -6,15 +6,15 @@ import { invalidArgument, TorchreelError } from '../errors.js'
 import type { CheckedGenerateOptions } from '../options/call.js'
 import type { SourceWishes } from '../video/read/source_video.js'
 
-/** What a UNet's step was compiled for: the fields that models/compile_denoiser.py writes. */
+/** What a denoiser's step was compiled for: the fields that models/compile_denoiser.py writes. */
 interface Made {
-  /** sha256 of the graph whose step it is. */
+  /** sha256 of the graph that it replaces. */
   readonly graph: string
   /** Such as `2.13.0+cpu`. */
   readonly torch: string
   readonly device: string
   readonly dtype: string
-  /** Of the video, or of a window. */
+  /** Frames of the video, or of a window. */
   readonly frames: number
   /** Pixels. */
   readonly height: number
@@ -23,18 +23,18 @@ interface Made {
   readonly scale: number
   /** L of each prompt. */
   readonly tokens: number
-  /** Whether the network runs on the negative prompt and the prompt, or on the prompt alone. */
+  /** True: each call is for the negative prompt and the prompt; false: for the prompt alone. */
   readonly guidance: boolean
-  /** Flags of the processor that its code may need. */
+  /** Processor flags that the code may need. */
   readonly instructionSets: readonly string[]
 }
 
-/** A UNet's step as machine code, read and not yet run. */
+/** A denoiser's step as machine code, read and not yet run. */
 export interface CompiledDenoiser {
   readonly file: string
   /** The shared library. */
   readonly library: Buffer
-  /** JSON for libtorch: the operators that it calls by name. */
+  /** JSON for libtorch: the operators that the code calls by name. */
   readonly operators: string | undefined
   readonly made: Made
 }
@@ -46,7 +46,7 @@ const maxBytes = 2 ** 30
 const codeFile = /(?:^|\/)data\/aotinductor\/model\/([^/]+\.(?:so|json))$/
 
 /**
- * Reads a package that `models/export.py --compile` wrote. Only one with its code ready: no compiler is ever run.
+ * Reads a package that `models/export.py --compile` wrote. It must hold machine code: torchreel runs no compiler.
  *
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`
  */
@@ -62,7 +62,8 @@ export async function readCompiledDenoiser(file: string): Promise<CompiledDenois
     const entries = await readEntries(file, (name) => codeFile.exec(name)?.[1], maxBytes)
     const libraries = [...entries.keys()].filter((name) => name.endsWith('.so'))
     const [name] = libraries
-    if (name === undefined || libraries.length > 1) throw new Error(`it holds ${libraries.length} libraries`)
+    if (name === undefined || libraries.length > 1)
+      throw new Error(`it has ${libraries.length} libraries instead of one`)
     const stem = name.slice(0, -'.so'.length)
     const metadata = JSON.parse(String(entries.get(`${stem}_metadata.json`)))
     return {
@@ -74,7 +75,7 @@ export async function readCompiledDenoiser(file: string): Promise<CompiledDenois
   } catch (error) {
     throw new TorchreelError(
       'ERR_MODEL_CORRUPT',
-      `${file} is no package that models/export.py --compile writes: ${(error as Error).message}`,
+      `${file} is not a package of models/export.py --compile: ${(error as Error).message}`,
       { path: file, parameter: 'compiledDenoiser', cause: error },
     )
   }
@@ -88,11 +89,11 @@ function madeOf(made: Made): Made {
     typeof made.guidance === 'boolean' &&
     Array.isArray(instructionSets)
   if (complete) return made
-  throw new Error('it does not say what it was compiled for')
+  throw new Error('its metadata does not say what it was compiled for')
 }
 
 /**
- * Whether its code is for this model, libtorch and machine.
+ * Refuses code that was compiled for another model, libtorch or machine.
  *
  * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE`
  */
@@ -168,7 +169,7 @@ export function requireCompiledSize(
   require((height ?? made.height) === made.height, 'height', `${made.height}`, height)
 }
 
-/** What the core takes. */
+/** The compiled step in the form that the core takes. */
 export function nativeCompiledDenoiser(
   { library, operators, made }: CompiledDenoiser,
   latentChannels: number,

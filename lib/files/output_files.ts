@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path'
 import { TorchreelError } from '../errors.js'
 import { identityPattern, isDead, ownIdentity } from './process_identity.js'
 
-/** A file being written: its temporary file lies beside the target. */
+/** A file being written. The temporary file is in the target's folder. */
 interface Pending {
   readonly target: string
   readonly temporary: string
@@ -17,11 +17,10 @@ process.on('exit', () => {
 })
 
 /**
- * Files that appear whole or not at all. Each is written beside its target under a temporary name, and `commit` flushes
- * all of them to the disk and gives them their names. Without a commit nothing stays, and the old bytes are as they
- * were. A set of several files is checked and flushed as one, then named one by one.
+ * Files that appear complete or not at all. Each is written under a temporary name in its target's folder; `commit` flushes
+ * all of them to the disk, then renames them one by one. Without a commit no new file stays, and old files are unchanged.
  *
- * A temporary file is called `.torchreel-HOST-PID-START-RANDOM`; those of dead processes are removed on the way.
+ * A temporary file is called `.torchreel-HOST-PID-START-RANDOM`. Those that dead processes left in the folder are removed.
  */
 export class OutputFiles implements AsyncDisposable {
   readonly #overwrite: boolean
@@ -33,18 +32,18 @@ export class OutputFiles implements AsyncDisposable {
     this.#overwrite = overwrite
   }
 
-  /** Makes a folder for the files, if it is not there. It goes again without a commit. */
+  /** Creates a folder for the files if there is none. Without a commit it is removed again. */
   async createFolder(path: string): Promise<void> {
     try {
       await mkdir(path)
       this.#createdFolder = path
     } catch (error) {
-      if (codeOf(error) !== 'EEXIST') throw cannotWrite(path, error)
+      if (errorCode(error) !== 'EEXIST') throw cannotWrite(path, error)
     }
   }
 
   /**
-   * Takes on a file and returns the empty temporary file to write it to.
+   * Adds a file. Returns the path of its temporary file, which is empty.
    *
    * @param path absolute
    * @throws TorchreelError `ERR_OUTPUT_EXISTS`, `ERR_OUTPUT_WRITE`
@@ -65,12 +64,12 @@ export class OutputFiles implements AsyncDisposable {
     return temporary
   }
 
-  /** The file to replace: where `path` leads, if it is a link. */
+  /** The file to replace: the target of `path` if it is a link. */
   async #check(path: string): Promise<string> {
     try {
       await lstat(path)
     } catch (error) {
-      if (codeOf(error) === 'ENOENT') return path
+      if (errorCode(error) === 'ENOENT') return path
       throw cannotWrite(path, error)
     }
     const target = await realpath(path).catch(() => path)
@@ -78,12 +77,12 @@ export class OutputFiles implements AsyncDisposable {
       (status) => status.isFile(),
       () => true,
     )
-    if (!isFile) throw cannotWrite(path, new Error('it is there and is not a file'))
+    if (!isFile) throw cannotWrite(path, new Error('it exists and is not a file'))
     if (!this.#overwrite) throw exists(path)
     return target
   }
 
-  /** Flushes every file and gives it its name. After a failure without `overwrite` none of them stays. */
+  /** Flushes every file and renames it. After a failure without `overwrite` none of them stays. */
   async commit(): Promise<void> {
     const placed: string[] = []
     let current = ''
@@ -101,7 +100,7 @@ export class OutputFiles implements AsyncDisposable {
       this.#createdFolder = undefined
     } catch (error) {
       if (!this.#overwrite) await Promise.all(placed.map((path) => rm(path, { force: true })))
-      throw codeOf(error) === 'EEXIST' ? exists(current) : cannotWrite(current, error)
+      throw errorCode(error) === 'EEXIST' ? exists(current) : cannotWrite(current, error)
     }
   }
 
@@ -114,13 +113,13 @@ export class OutputFiles implements AsyncDisposable {
   }
 }
 
-/** Gives the file a name that nothing has yet: EEXIST if something has it by now. */
+/** Renames a file without replacing another: EEXIST if the target exists by now. */
 async function placeNew(temporary: string, target: string): Promise<void> {
   try {
     await link(temporary, target)
   } catch (error) {
-    if (codeOf(error) === 'EEXIST') throw error
-    // A file system without hard links: claim the name with an empty file, then put the whole one in its place.
+    if (errorCode(error) === 'EEXIST') throw error
+    // A file system without hard links: claim the name with an empty file, then replace that.
     await (await open(target, 'wx')).close()
     await rename(temporary, target).catch(async (cause) => {
       await rm(target, { force: true })
@@ -142,7 +141,7 @@ async function sweep(folder: string): Promise<void> {
   }
 }
 
-function codeOf(error: unknown): string | undefined {
+function errorCode(error: unknown): string | undefined {
   return (error as NodeJS.ErrnoException | undefined)?.code
 }
 
@@ -150,16 +149,14 @@ function exists(path: string): TorchreelError {
   return new TorchreelError(
     'ERR_OUTPUT_EXISTS',
     `${path} exists; overwrite: true (--overwrite) replaces it`,
-    {
-      path,
-    },
+    { path },
   )
 }
 
 /** An `ERR_OUTPUT_WRITE` for a file or folder, with the system's reason. */
 export function cannotWrite(path: string, cause: unknown): TorchreelError {
   const reason =
-    codeOf(cause) === 'ENOENT'
+    errorCode(cause) === 'ENOENT'
       ? `the folder ${dirname(path)} does not exist`
       : cause instanceof Error
         ? cause.message

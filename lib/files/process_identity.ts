@@ -4,13 +4,13 @@ import { hostname } from 'node:os'
 
 const hostPart = createHash('sha256').update(hostname()).digest('hex').slice(0, 8)
 
-/** `HOST-PID-START`: this process among all that ever run on all machines that share a disk. Fits into a file name. */
-export const ownIdentity = `${hostPart}-${process.pid}-${startOf(process.pid) ?? 0}`
+/** `HOST-PID-START`: unique among all processes of all machines that share a disk, and valid in a file name. */
+export const ownIdentity = `${hostPart}-${process.pid}-${startTime(process.pid) ?? 0}`
 
-/** What an identity in a file name looks like. */
+/** The pattern of an identity in a file name. */
 export const identityPattern = '[0-9a-f]{8}-\\d+-\\d+'
 
-/** Whether the process has ended for certain. Of another machine's processes nothing is known. */
+/** Whether the process has certainly ended. Processes of other machines count as alive. */
 export function isDead(identity: string): boolean {
   const [host, pid, start] = identity.split('-') as [string, string, string]
   if (host !== hostPart) return false
@@ -19,13 +19,13 @@ export function isDead(identity: string): boolean {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return true
   }
-  // A process number is used again; together with its start time it is not.
-  const startNow = startOf(Number(pid))
+  // Process numbers are reused, but not with the same start time.
+  const startNow = startTime(Number(pid))
   return start !== '0' && startNow !== undefined && startNow !== start
 }
 
-/** When a process started, in clock ticks since boot: field 22 of /proc/PID/stat. Undefined where there is no /proc. */
-function startOf(pid: number): string | undefined {
+/** The start time of a process in clock ticks since boot: field 22 of /proc/PID/stat. Undefined without /proc. */
+function startTime(pid: number): string | undefined {
   try {
     const status = readFileSync(`/proc/${pid}/stat`, 'latin1')
     // Field 2, the name, is in parentheses and may hold anything; field 3 follows the last one.

@@ -219,19 +219,19 @@ describe('packages', async () => {
   test('that are none', async () => {
     await refused(path.join(folder, 'nothing.pt2'), 'ERR_MODEL_NOT_FOUND', /there is no file/)
     await refused(folder, 'ERR_MODEL_NOT_FOUND', /there is no file/)
-    await refused(path.join(model, 'model_index.json'), 'ERR_MODEL_CORRUPT', /is no package/)
+    await refused(path.join(model, 'model_index.json'), 'ERR_MODEL_CORRUPT', /is not a package/)
     await refused(changed({ frames: 0 }), 'ERR_MODEL_CORRUPT', /does not say what it was compiled for/)
-    await refused(packed({ [`${name}.so`]: library }), 'ERR_MODEL_CORRUPT', /is no package/)
+    await refused(packed({ [`${name}.so`]: library }), 'ERR_MODEL_CORRUPT', /is not a package/)
   })
 
   test('of sources, which would take a compiler', () =>
-    refused(packed({ [`${name}.cpp`]: 'int main() {}' }), 'ERR_MODEL_CORRUPT', /holds 0 libraries/))
+    refused(packed({ [`${name}.cpp`]: 'int main() {}' }), 'ERR_MODEL_CORRUPT', /has 0 libraries/))
 
   test('that are cut or changed', async () => {
     const content = readFileSync(compiledDenoiser)
     const file = path.join(folder, 'damaged.pt2')
     writeFileSync(file, content.subarray(0, content.length / 2))
-    await refused(file, 'ERR_MODEL_CORRUPT', /is no package/)
+    await refused(file, 'ERR_MODEL_CORRUPT', /is not a package/)
     const place = content.indexOf(library.subarray(0, 4096)) + library.length / 2
     content.writeUInt8(content.readUInt8(place) ^ 1, place)
     writeFileSync(file, content)
