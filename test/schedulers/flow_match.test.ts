@@ -10,13 +10,15 @@ import {
   FlowMatchEulerDiscreteScheduler,
   type ProgramOptions,
   runProgram,
+  type Scheduler,
   schedulerFrom,
   schedulerNames,
+  TextToVideoPipeline,
   TorchreelError,
   UniPCMultistepScheduler,
 } from 'torchreel'
 import { decodeProgram } from '#dist/schedulers/program.js'
-import { relativeError, repository } from '../support/fixtures.js'
+import { relativeError, repository, tinyCheckpoint } from '../support/fixtures.js'
 import { float32, readSafetensors } from '../support/safetensors_file.js'
 import {
   anyNoise,
@@ -227,6 +229,20 @@ describe('configs', () => {
       /UniPC.*diffusion model/,
     )
     for (const name of diffusionSchedulers) checkSchedulerFits(schedulerFrom(name, checkpointConfig), false)
+  })
+
+  test('a call refuses a scheduler that does not fit its model, before it begins', async () => {
+    await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { device: 'cpu' })
+    const refused = (scheduler: Scheduler | string) =>
+      assert.rejects(pipeline.generate('a boat', { scheduler, steps: 2 }), {
+        code: 'ERR_INVALID_ARGUMENT',
+        parameter: 'scheduler',
+        message: /does not fit the model/,
+      })
+    await refused('flow-match-euler')
+    await refused(new UniPCMultistepScheduler(flow))
+    pipeline.scheduler = new FlowMatchEulerDiscreteScheduler()
+    await assert.rejects(pipeline.generate('a boat', { steps: 2 }), /FlowMatchEuler/)
   })
 
   test("a scheduler of the caller's own fits every model", () => {
