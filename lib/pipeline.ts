@@ -44,7 +44,7 @@ import {
 import { promptTexts } from './options/call_values.js'
 import type { Limits } from './options/limits.js'
 import { version } from './package.js'
-import { type Scheduler, schedulerFrom } from './schedulers/index.js'
+import { checkSchedulerFits, type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { type DenoisingProgram, decodeProgram } from './schedulers/program.js'
 import type { Tokenizer } from './text/tokenizer.js'
 import type { Video } from './video/video.js'
@@ -369,6 +369,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   async #generate(call: CheckedGenerateOptions, onFrame?: (frame: DecodedFrame) => void): Promise<Video[]> {
     const { steps, strength, timesteps, sigmas, eta, signal } = call
     const scheduler = this.#schedulerFor(call.scheduler)
+    checkSchedulerFits(scheduler, this.#checkpoint.model.family.predictsFlow)
     const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
     decodeProgram(program) // refuses one that the core would refuse
     const compiled = this.#compiledDenoiser

@@ -1,4 +1,3 @@
-import path from 'node:path'
 import type { NativeAdaptation } from '../addon/interface.js'
 import type { NativePipeline } from '../addon/native_pipeline.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
@@ -8,6 +7,7 @@ import type { Role } from '../families/family.js'
 import { readSafetensorsHeader, type SafetensorsHeader } from '../files/safetensors_header.js'
 import { type ExtensibleTokenizer, isExtensible, type Tokenizer } from '../text/tokenizer.js'
 import { type AdaptedNetwork, findLoraLayers, type LoraLayer } from './lora.js'
+import { readLoraFile } from './lora_file.js'
 import type { CheckedLora, CheckedTextualInversion } from './options.js'
 import { findVectors, type TextualInversion } from './textual_inversion.js'
 
@@ -55,15 +55,15 @@ export class Adapters {
 
   async loadLora({ file, name, scale }: CheckedLora): Promise<string> {
     const { loras, inversions } = this.#state
-    const header = await this.#header(file)
-    const layers = findLoraLayers(header, await this.#readNetworks())
+    const lora = await readLoraFile(file, this.#header)
+    const layers = findLoraLayers(lora, await this.#readNetworks())
     const taken = loras.map((lora) => lora.name)
     if (name !== undefined && taken.includes(name)) {
       throw invalidArgument('name', `a name that is not taken (${taken.join(', ')})`, name)
     }
-    const lora = { name: name ?? chooseName(header.file, taken), file: header.file, scale, layers }
-    await this.#apply({ loras: [...loras, lora], inversions })
-    return lora.name
+    const added = { name: name ?? chooseName(lora.name, taken), file: lora.header.file, scale, layers }
+    await this.#apply({ loras: [...loras, added], inversions })
+    return added.name
   }
 
   async setScales(scales: readonly { name: string; scale: number }[]): Promise<void> {
@@ -190,8 +190,7 @@ function wordsOf({ token, vectors }: TextualInversion): string[] {
   return Array.from({ length: vectors }, (_, index) => (index === 0 ? token : `${token}_${index}`))
 }
 
-function chooseName(file: string, taken: readonly string[]): string {
-  const base = path.basename(file, '.safetensors')
+function chooseName(base: string, taken: readonly string[]): string {
   let name = base
   for (let count = 2; taken.includes(name); count++) name = `${base}_${count}`
   return name

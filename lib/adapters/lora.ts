@@ -1,7 +1,13 @@
-import { TorchreelError } from '../errors.js'
+import { show, TorchreelError } from '../errors.js'
 import type { Component, Role } from '../families/family.js'
-import { isFloatingPoint, type SafetensorsHeader } from '../files/safetensors_header.js'
+import {
+  isFloatingPoint,
+  isInteger,
+  type SafetensorsHeader,
+  type TensorHeader,
+} from '../files/safetensors_header.js'
 import { Complaints } from './complaints.js'
+import { type LoraFile, peftPrefix } from './lora_file.js'
 
 /** Shapes of a network's weights by name. */
 export type WeightShapes = ReadonlyMap<string, readonly number[]>
@@ -16,46 +22,62 @@ export interface LoraLayer {
   readonly network: Role
   /** The weight that it changes. */
   readonly weight: string
-  /** Names of tensors in the file: down (r, in, kernel…), up (out, r, 1…), and one number where the file has it. */
+  /**
+   * Names of tensors in the file: down (r, in, kernel…), up (out, r, 1…), and one number where the file has it. With a kernel
+   * of k rows also (r · k, in · k) and (out · k, r · k).
+   */
   readonly down: string
   readonly up: string
   readonly alpha: string | undefined
-  /** From the file's metadata: α / r, or α / √r for a rank-stabilised LoRA; else 1. */
+  /** From the LoRA's configuration: α / r, or α / √r for a rank-stabilised LoRA; else 1. */
   readonly scale: number
 }
 
-/** How the names of a layer's halves end, after the name of the layer that they change: PEFT, diffusers, Kohya. */
-const endings: readonly [ending: string, half: 'down' | 'up' | 'alpha'][] = [
-  ['.lora_A.weight', 'down'],
-  ['.lora_B.weight', 'up'],
-  ['.lora.down.weight', 'down'],
-  ['.lora.up.weight', 'up'],
-  ['.lora_linear_layer.down.weight', 'down'],
-  ['.lora_linear_layer.up.weight', 'up'],
-  ['_lora.down.weight', 'down'],
-  ['_lora.up.weight', 'up'],
-  ['.lora_down.weight', 'down'],
-  ['.lora_up.weight', 'up'],
-  ['.alpha', 'alpha'],
+type Half = 'down' | 'up' | 'alpha'
+
+/**
+ * How the names of a layer's halves end, after the name of the layer that they change: PEFT, with the adapter's name or
+ * without; diffusers; Kohya; the ModelScope trainer's `stable_lora`, whose names have no `.weight`.
+ */
+const endings: readonly (readonly [ending: RegExp, half: Half])[] = [
+  [/\.lora_A(\.[^.]+)?\.weight$|\.lora_A$/, 'down'],
+  [/\.lora_B(\.[^.]+)?\.weight$|\.lora_B$/, 'up'],
+  [/(\.|_)lora\.down\.weight$|\.lora_linear_layer\.down\.weight$|\.lora_down\.weight$/, 'down'],
+  [/(\.|_)lora\.up\.weight$|\.lora_linear_layer\.up\.weight$|\.lora_up\.weight$/, 'up'],
+  [/\.alpha$/, 'alpha'],
+]
+
+/** Adapters that are more than two halves per layer, by the names of their tensors. */
+const otherKinds: readonly (readonly [kind: string, name: RegExp])[] = [
+  ['DoRA', /\.(lora_magnitude_vector(\..+)?|dora_scale)$/],
+  ['LoHa', /\.hada_(w[12]_[ab]|t[12])$/],
+  ['LoKr', /\.lokr_(w[12](_[ab])?|t2)$/],
+  ['LoRA with a Tucker core', /\.lora_mid(\.weight)?$/],
 ]
 
 /**
  * Finds the layers of a LoRA and the weights that they change. A tensor's name is one of the names that the family knows
- * for a layer, and an ending: `unet.….lora_A.weight` (PEFT, diffusers), `lora_unet_….lora_down.weight` (Kohya).
+ * for a layer, with or without the network's folder in front, and an ending: `unet.….lora_A.weight` (PEFT, diffusers),
+ * `lora_unet_….lora_down.weight` (Kohya).
  *
- * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE` naming up to ten tensors of each kind that do not fit the model
+ * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE` for adapters of another kind, and naming up to ten tensors of each kind
+ * that do not fit the model
  */
-export function findLoraLayers(header: SafetensorsHeader, networks: readonly AdaptedNetwork[]): LoraLayer[] {
+export function findLoraLayers(
+  { header, config }: Pick<LoraFile, 'header' | 'config'>,
+  networks: readonly AdaptedNetwork[],
+): LoraLayer[] {
+  refuseOtherKinds(header, config)
   const unknown = new Complaints('unknown')
   const halved = new Complaints('without its other half')
   const misfit = new Complaints('of another shape or type')
   const targets = nameModules(networks)
-  const metadataScale = readMetadata(header)
 
   const found = new Map<Module, { module: Module; down?: string; up?: string; alpha?: string }>()
   for (const name of header.tensors.keys()) {
-    const [ending, half] = endings.find(([ending]) => name.endsWith(ending)) ?? []
-    const module = ending && targets.get(name.slice(0, -ending.length))
+    const [ending, half] = endings.find(([ending]) => ending.test(name)) ?? []
+    const layerName = ending && name.replace(ending, '')
+    const module = layerName && targets.get(layerName.replace(peftPrefix, ''))
     if (!module || !half) {
       unknown.add(name)
       continue
@@ -73,23 +95,26 @@ export function findLoraLayers(header: SafetensorsHeader, networks: readonly Ada
       continue
     }
     const { weight, shape } = module
-    const tensor = (name: string) => header.tensors.get(name) as { dtype: string; shape: readonly number[] }
+    const tensor = (name: string) => header.tensors.get(name) as TensorHeader
     const rank = tensor(down).shape[0] as number
-    const fits = (name: string, wanted: readonly number[]) => {
-      if (rank > 0 && isFloatingPoint(tensor(name)) && sameKernel(tensor(name).shape, wanted)) return
-      misfit.add(`${name} [${tensor(name).shape}] instead of [${wanted}]`)
+    const fits = (name: string, wanted: readonly number[], isNumber = isFloatingPoint) => {
+      const { dtype, shape } = tensor(name)
+      if (!sameKernel(shape, wanted) || rank === 0) misfit.add(`${name} [${shape}] instead of [${wanted}]`)
+      else if (!isNumber(tensor(name))) misfit.add(`${name} of type ${dtype}`)
     }
-    fits(down, [rank, ...shape.slice(1)])
-    fits(up, [shape[0] as number, rank])
-    if (alpha) fits(alpha, [])
-    layers.push({
-      network: module.network.role,
-      weight,
-      down,
-      up,
-      alpha,
-      scale: alpha ? 1 : metadataScale(module, rank),
-    })
+    const [out, ...rest] = shape as [number, ...number[]]
+    if (down.endsWith('.weight')) {
+      fits(down, [rank, ...rest])
+      fits(up, [out, rank])
+    } else {
+      // stable_lora's halves are matrices over rows of the kernel: down (r · k, in · k), up (out · k, r · k).
+      const [inner, kernel = 1] = rest
+      fits(down, [rank, (inner as number) * kernel])
+      fits(up, [out * kernel, rank])
+    }
+    if (alpha) fits(alpha, [], (header) => isFloatingPoint(header) || isInteger(header))
+    const scale = alpha ? 1 : configuredScale(header.file, config, module, rank)
+    layers.push({ network: module.network.role, weight, down, up, alpha, scale })
   }
   const complaints = [unknown, halved, misfit].filter(({ count }) => count > 0)
   if (layers.length > 0 && complaints.length === 0) return layers
@@ -97,6 +122,20 @@ export function findLoraLayers(header: SafetensorsHeader, networks: readonly Ada
     'ERR_MODEL_INCOMPATIBLE',
     `the LoRA ${header.file} does not fit this model: ${complaints.join('; ') || 'it changes nothing'}`,
     { path: header.file },
+  )
+}
+
+function refuseOtherKinds({ file, tensors }: SafetensorsHeader, config: LoraFile['config']): void {
+  const names = [...tensors.keys()]
+  const [kind, sign] =
+    otherKinds
+      .map(([kind, pattern]) => [kind, names.find((name) => pattern.test(name))] as const)
+      .find(([, name]) => name !== undefined) ?? (config.use_dora === true ? ['DoRA', 'use_dora'] : [])
+  if (kind === undefined) return
+  throw new TorchreelError(
+    'ERR_MODEL_INCOMPATIBLE',
+    `${file} is a ${kind} (${sign}), which torchreel cannot load; it loads plain LoRAs`,
+    { path: file },
   )
 }
 
@@ -124,31 +163,36 @@ function nameModules(networks: readonly AdaptedNetwork[]): Map<string, Module> {
       if (!weight.endsWith('.weight') || shape.length < 2) continue
       const name = weight.slice(0, -'.weight'.length)
       const module: Module = { network, name, weight, shape }
-      for (const alias of network.loraNames?.(name) ?? []) modules.set(alias, module)
+      for (const alias of network.loraNames?.(name) ?? []) {
+        modules.set(alias, module)
+        // Files that were saved from one network alone have its layers' own names.
+        if (alias.startsWith(`${network.folder}.`))
+          modules.set(alias.slice(network.folder.length + 1), module)
+      }
     }
   }
   return modules
 }
 
-// ---- metadata -------------------------------------------------------------------------------------------------------
-
-/** Reads the adapter's configuration in the file's metadata, as PEFT does: it gives the scale of a layer. */
-function readMetadata({ file, metadata }: SafetensorsHeader): (module: Module, rank: number) => number {
-  let config: Record<string, unknown>
-  try {
-    config = JSON.parse(metadata.lora_adapter_metadata ?? '{}') ?? {}
-  } catch (error) {
-    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file}: its lora_adapter_metadata is not JSON`, {
-      path: file,
-      cause: error,
-    })
+/** The scale that a LoRA's configuration gives a layer, as PEFT reads it: α / r, or α / √r; 1 if it has no α. */
+function configuredScale(
+  file: string,
+  config: LoraFile['config'],
+  { network: { folder }, name }: Module,
+  rank: number,
+): number {
+  const read = (key: string) => config[`${folder}.${key}`] ?? config[key]
+  const pattern = (read('alpha_pattern') ?? {}) as Record<string, unknown>
+  const names = Object.keys(pattern).map((key) => key.replace(/^\^/, ''))
+  const key = names.find((key) => name === key || name.endsWith(`.${key}`))
+  const alpha = key === undefined ? read('lora_alpha') : (pattern[key] ?? pattern[`^${key}`])
+  if (alpha === undefined || alpha === null) return 1
+  if (typeof alpha !== 'number' || !Number.isFinite(alpha)) {
+    throw new TorchreelError(
+      'ERR_MODEL_CORRUPT',
+      `${file}: the lora_alpha of ${name} must be a number, got ${show(alpha)}`,
+      { path: file, received: alpha },
+    )
   }
-  return ({ network: { folder }, name }, rank) => {
-    const pattern = (config[`${folder}.alpha_pattern`] ?? {}) as Record<string, unknown>
-    const names = Object.keys(pattern).map((key) => key.replace(/^\^/, ''))
-    const key = names.find((key) => name === key || name.endsWith(`.${key}`))
-    const alpha = key === undefined ? config[`${folder}.lora_alpha`] : (pattern[key] ?? pattern[`^${key}`])
-    if (typeof alpha !== 'number') return 1
-    return config[`${folder}.use_rslora`] === true ? alpha / Math.sqrt(rank) : alpha / rank
-  }
+  return read('use_rslora') === true ? alpha / Math.sqrt(rank) : alpha / rank
 }

@@ -3,7 +3,7 @@ import { invalidArgument } from '../errors.js'
 
 /** How a LoRA is loaded. */
 export interface LoraOptions {
-  /** What it is called from then on. @defaultValue the file's name */
+  /** What it is called from then on. @defaultValue the file's name, or the folder's */
   name?: string | undefined
   /** How strongly it works, −100 to 100. @defaultValue 1 */
   scale?: number | undefined

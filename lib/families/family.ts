@@ -55,6 +55,8 @@ export interface Family {
   /** A checkpoint's files besides the weights, by path; true: required. */
   readonly plainFiles: Readonly<Record<string, boolean>>
   readonly defaults: CallDefaults
+  /** The denoiser predicts a flow (flow matching), so that only schedulers for flows fit; else it is a diffusion model. */
+  readonly predictsFlow: boolean
   /** The type that networks compute in on a GPU, if the caller does not choose one. */
   readonly gpuDtype: 'float16' | 'bfloat16'
   /** Options of a call or a pipeline that this architecture cannot honour, and why, as the end of a sentence. */

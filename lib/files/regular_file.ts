@@ -9,6 +9,13 @@ export async function isFolder(file: string): Promise<boolean> {
   )
 }
 
+export async function isFile(file: string): Promise<boolean> {
+  return stat(file).then(
+    (found) => found.isFile(),
+    () => false,
+  )
+}
+
 /**
  * Opens a regular file to read. A stranger's folder may hold pipes, which never end, and devices: neither is waited for.
  *

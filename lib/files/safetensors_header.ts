@@ -86,5 +86,9 @@ function parseHeader(json: unknown): Omit<SafetensorsHeader, 'file'> {
 
 /** Whether a tensor has a type that weights can have. */
 export function isFloatingPoint({ dtype }: TensorHeader): boolean {
-  return ['F16', 'BF16', 'F32', 'F64'].includes(dtype)
+  return ['F8_E4M3', 'F8_E5M2', 'F16', 'BF16', 'F32', 'F64'].includes(dtype)
+}
+
+export function isInteger({ dtype }: TensorHeader): boolean {
+  return /^[IU](8|16|32|64)$/.test(dtype)
 }

@@ -1,5 +1,6 @@
 import { suggestion } from '../checks/suggestion.js'
 import { TorchreelError } from '../errors.js'
+import { checkFlowPrediction } from './flow.js'
 import type { Scheduler } from './scheduler.js'
 import { DDIMScheduler } from './solvers/ddim.js'
 import { DDPMScheduler } from './solvers/ddpm.js'
@@ -8,6 +9,7 @@ import { DPMSolverMultistepScheduler } from './solvers/dpmsolver_multistep.js'
 import { DPMSolverSinglestepScheduler } from './solvers/dpmsolver_singlestep.js'
 import { EulerDiscreteScheduler } from './solvers/euler.js'
 import { EulerAncestralDiscreteScheduler } from './solvers/euler_ancestral.js'
+import { FlowMatchEulerDiscreteScheduler } from './solvers/flow_match_euler.js'
 import { HeunDiscreteScheduler } from './solvers/heun.js'
 import { KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler } from './solvers/kdpm2.js'
 import { LCMScheduler } from './solvers/lcm.js'
@@ -25,6 +27,7 @@ const byName = {
   'dpmsolver-singlestep': DPMSolverSinglestepScheduler,
   euler: EulerDiscreteScheduler,
   'euler-ancestral': EulerAncestralDiscreteScheduler,
+  'flow-match-euler': FlowMatchEulerDiscreteScheduler,
   heun: HeunDiscreteScheduler,
   kdpm2: KDPM2DiscreteScheduler,
   'kdpm2-ancestral': KDPM2AncestralDiscreteScheduler,
@@ -64,4 +67,26 @@ export function schedulerFrom(name: string, config: object = {}): Scheduler {
     `unknown scheduler "${name}"${hint} Use one of ${schedulerNames.join(', ')}, or a class name`,
     { parameter: 'scheduler', expected: `one of ${known.join(', ')}`, received: name },
   )
+}
+
+/**
+ * Refuses a scheduler that does not fit a model. A caller's own class of scheduler fits any model.
+ *
+ * @param predictsFlow whether the model was trained by flow matching, as Wan was; else it is a diffusion model
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT` that says what fits
+ */
+export function checkSchedulerFits({ name, config }: Scheduler, predictsFlow: boolean): void {
+  if (classNamed(name) === undefined) return
+  const flowOnly = name === FlowMatchEulerDiscreteScheduler.name
+  const flowPrediction = flowOnly || config.prediction_type === 'flow_prediction'
+  if (predictsFlow) checkFlowPrediction(name, { prediction_type: 'flow_prediction' })
+  if (predictsFlow ? flowOnly || (flowPrediction && config.use_flow_sigmas === true) : !flowPrediction) return
+  const expected = predictsFlow
+    ? 'prediction_type "flow_prediction" and use_flow_sigmas true, since this model predicts a flow'
+    : 'a scheduler that is not for flows: this model is a diffusion model'
+  throw new TorchreelError('ERR_INVALID_ARGUMENT', `${name} does not fit the model; use ${expected}`, {
+    parameter: 'scheduler',
+    expected,
+    received: name,
+  })
 }

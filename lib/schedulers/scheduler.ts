@@ -1,5 +1,6 @@
 import { invalidArgument } from '../errors.js'
 import { type ConfigOf, makeConfig, type Options, pickSettings, writtenValues } from './config.js'
+import { checkFlowPrediction, impliedPrediction } from './flow.js'
 import { type DenoisingProgram, ProgramBuilder, SAMPLE } from './program.js'
 
 /** Makes a {@link DenoisingProgram} for a number of steps. Implement this interface to use your own solver. */
@@ -28,11 +29,16 @@ export interface ProgramOptions {
   strength?: number | undefined
   /**
    * The timesteps at which the network is called, falling, one per step. For DDPM, DPMSolverMultistep, DPMSolverSinglestep,
-   * Euler, Heun, LCM and TCD, unless the config has a rule for the σ.
+   * Euler, FlowMatchEuler, Heun, LCM and TCD, unless the config has a rule for the σ.
    */
   timesteps?: readonly number[] | undefined
-  /** σ at each step, falling, and at the end (usually 0). For Euler, and for UniPC with `use_flow_sigmas`. */
+  /** σ at each step, falling, and at the end (usually 0). For Euler, FlowMatchEuler, and UniPC with `use_flow_sigmas`. */
   sigmas?: readonly number[] | undefined
+  /**
+   * For a config with `use_dynamic_shifting`: μ, where e^μ is the shift of a flow's σ. With `time_shift_type` "linear" μ is
+   * the shift itself.
+   */
+  mu?: number | undefined
 }
 
 /** {@link ProgramOptions} after the check, for `write`. */
@@ -45,6 +51,7 @@ export interface Run {
   readonly fromLatents: boolean
   readonly timesteps: readonly number[] | undefined
   readonly sigmas: readonly number[] | undefined
+  readonly mu: number | undefined
 }
 
 /** How many of `steps` run when the sample starts from latents. */
@@ -68,6 +75,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     given: object,
     carried: Carried,
   ) {
+    checkFlowPrediction(name, { ...carried, ...given })
     this.config = makeConfig(name, options, given, carried)
     this.settings = pickSettings(options, this.config)
   }
@@ -91,11 +99,14 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     if (typeof config !== 'object' || config === null || Array.isArray(config)) {
       throw invalidArgument('config', "an object: a scheduler's config", config)
     }
-    return new this(overrides, writtenValues(config))
+    return new this(overrides, { ...impliedPrediction(config), ...writtenValues(config) })
   }
 
   /** The options with which a caller may replace the config's spacing. */
-  protected readonly takes: readonly ('timesteps' | 'sigmas')[] = []
+  protected readonly takes: readonly ('timesteps' | 'sigmas' | 'mu')[] = []
+
+  /** Whether timesteps are any numbers up to T, not only the whole ones below it. */
+  protected readonly fractional: boolean = false
 
   /**
    * Makes the program of a run of `steps` steps.
@@ -103,7 +114,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
    * @throws TorchreelError `ERR_INVALID_ARGUMENT` for an option that is out of range or not supported by this scheduler
    */
   program(steps: number, options: ProgramOptions = {}): DenoisingProgram {
-    const { eta = 0, strength, timesteps, sigmas } = options
+    const { eta = 0, strength, timesteps, sigmas, mu } = options
     const most = this.settings.num_train_timesteps as number
     if (!Number.isInteger(steps) || steps < 1 || steps > most) {
       throw invalidArgument('steps', `an integer from 1 to ${most}`, steps)
@@ -117,9 +128,10 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     }
     if (timesteps !== undefined) this.#checkTimesteps(timesteps, steps, sigmas)
     if (sigmas !== undefined) this.#checkSigmas(sigmas, steps)
+    if (mu !== undefined) this.#checkMu(mu)
     const builder = new ProgramBuilder()
     const fromLatents = strength !== undefined
-    this.write(builder, { steps, eta, first: steps - taken, fromLatents, timesteps, sigmas })
+    this.write(builder, { steps, eta, first: steps - taken, fromLatents, timesteps, sigmas, mu })
     return builder.build()
   }
 
@@ -129,13 +141,14 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     this.#checkTakes('timesteps', timesteps)
     if (sigmas !== undefined) throw invalidArgument('timesteps', 'omitted if sigmas are given', timesteps)
     const { num_train_timesteps, ...config } = this.settings
-    const last = (num_train_timesteps as number) - 1
+    const last = (num_train_timesteps as number) - (this.fractional ? 0 : 1)
+    const kind = this.fractional ? Number.isFinite : Number.isInteger
     const fits = (value: number, i: number) =>
-      Number.isInteger(value) && value >= 0 && value <= last && value < (timesteps[i - 1] ?? Infinity)
+      kind(value) && value >= 0 && value <= last && value < (timesteps[i - 1] ?? Infinity)
     if (!Array.isArray(timesteps) || timesteps.length !== steps || !timesteps.every(fits)) {
       throw invalidArgument(
         'timesteps',
-        `${steps} falling integers from ${last} to 0, one per step`,
+        `${steps} falling ${this.fractional ? 'numbers' : 'integers'} from ${last} to 0, one per step`,
         timesteps,
       )
     }
@@ -151,7 +164,19 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     throw invalidArgument('sigmas', `${steps + 1} falling numbers, one per step and one for the end`, sigmas)
   }
 
-  #checkTakes(option: 'timesteps' | 'sigmas', value: unknown): void {
+  #checkMu(mu: number): void {
+    this.#checkTakes('mu', mu)
+    const { use_dynamic_shifting, time_shift_type } = this.settings as Record<string, unknown>
+    if (use_dynamic_shifting !== true) {
+      throw invalidArgument('mu', 'omitted unless the config sets use_dynamic_shifting', mu)
+    }
+    const least = time_shift_type === 'linear' ? 0 : -Infinity
+    if (!Number.isFinite(mu) || mu <= least) {
+      throw invalidArgument('mu', time_shift_type === 'linear' ? 'a number above 0' : 'a number', mu)
+    }
+  }
+
+  #checkTakes(option: 'timesteps' | 'sigmas' | 'mu', value: unknown): void {
     if (!this.takes.includes(option)) throw invalidArgument(option, `omitted for ${this.name}`, value)
   }
 }

@@ -1,4 +1,5 @@
 import { type ConfigOf, choice, flag, nullable, number } from './config.js'
+import { runShift } from './flow.js'
 import type { NoiseSchedule } from './noise_schedule.js'
 import { flowLevel, type NoiseLevel, preservingLevel } from './prediction.js'
 import type { Run } from './scheduler.js'
@@ -30,7 +31,10 @@ export const varianceOption = nullable(
 )
 
 type StepsConfig = ConfigOf<typeof sigmaSpacingOptions> &
-  Pick<ConfigOf<typeof flowOptions>, 'use_flow_sigmas' | 'flow_shift'>
+  Pick<
+    ConfigOf<typeof flowOptions>,
+    'use_flow_sigmas' | 'flow_shift' | 'use_dynamic_shifting' | 'time_shift_type'
+  >
 
 /** Options that only some of these solvers have. */
 interface SolverSteps {
@@ -48,7 +52,7 @@ interface SolverSteps {
 export function solverSteps(
   config: StepsConfig,
   schedule: NoiseSchedule,
-  { steps, timesteps: own }: Run,
+  run: Run,
   {
     spacing = 'linspace',
     offset = 0,
@@ -57,6 +61,7 @@ export function solverSteps(
     wholeTimesteps = true,
   }: SolverSteps = {},
 ): { timesteps: number[]; sigmas: number[] } {
+  const { steps, timesteps: own } = run
   const total = schedule.length
   const max = schedule.sigmas.at(-1) as number
   const min = schedule.sigmas[0] as number
@@ -73,7 +78,9 @@ export function solverSteps(
   const spread = sigmaSpacing(config)
   if (spread) return withTimesteps(spread(max, min, steps), config.use_karras_sigmas && wholeTimesteps)
   if (config.use_flow_sigmas) {
-    const sigmas = flowSigmas(total, config.flow_shift, steps)
+    // As in the reference, a config with dynamic shifting has flow_shift where no μ is given.
+    const shift = run.mu === undefined ? config.flow_shift : runShift(config, config.flow_shift, run)
+    const sigmas = flowSigmas(total, shift, steps)
     return { timesteps: sigmas.map((sigma) => sigma * total), sigmas }
   }
   const clipped = schedule.sigmas.filter((sigma) => -Math.log(sigma) < lambdaMin).length

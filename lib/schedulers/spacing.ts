@@ -1,6 +1,7 @@
 import { invalidArgument } from '../errors.js'
 import { symmetricBetaQuantile } from './beta_distribution.js'
 import { choice, flag, integer } from './config.js'
+import { shiftSigma } from './flow.js'
 import type { NoiseSchedule } from './noise_schedule.js'
 import type { Run } from './scheduler.js'
 
@@ -119,7 +120,7 @@ function betaSigmas(max: number, min: number, steps: number): number[] {
 export function flowSigmas(total: number, shift: number, steps: number): number[] {
   return linspace(1, 1 / total, steps + 1)
     .map((alpha) => 1 - alpha)
-    .map((sigma) => (shift * sigma) / (1 + (shift - 1) * sigma))
+    .map((sigma) => shiftSigma(sigma, shift))
     .reverse()
     .slice(0, -1)
 }

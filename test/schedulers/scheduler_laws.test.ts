@@ -10,12 +10,17 @@ import {
   runProgram,
   type Scheduler,
   schedulerFrom,
-  schedulerNames,
   type TorchreelError,
   UniPCMultistepScheduler,
 } from 'torchreel'
 import { relativeError } from '../support/fixtures.js'
-import { anyNoise, checkpointConfig, initial, instructions } from '../support/scheduler_runs.js'
+import {
+  anyNoise,
+  checkpointConfig,
+  diffusionSchedulers,
+  initial,
+  instructions,
+} from '../support/scheduler_runs.js'
 
 const size = initial.data.length
 
@@ -54,7 +59,7 @@ describe('[schedules] laws of every scheduler', () => {
     return (await runProgram(program, initial, knowing(prediction), anyNoise())).at(-1) as Float32Array
   }
 
-  for (const name of schedulerNames) {
+  for (const name of diffusionSchedulers) {
     test(`${name}: timesteps fall, programs are pure`, () => {
       for (const steps of [1, 2, 3, 7, 25, 50]) {
         if (name === 'pndm' && steps < 4) continue

@@ -2,17 +2,10 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, test } from 'node:test'
-import {
-  EulerDiscreteScheduler,
-  Generator,
-  type ProgramOptions,
-  runProgram,
-  schedulerFrom,
-  schedulerNames,
-} from 'torchreel'
+import { EulerDiscreteScheduler, Generator, type ProgramOptions, runProgram, schedulerFrom } from 'torchreel'
 import { relativeError, repository } from '../support/fixtures.js'
 import { float32, readSafetensors } from '../support/safetensors_file.js'
-import { checkpointConfig, initial, runStandIn } from '../support/scheduler_runs.js'
+import { checkpointConfig, diffusionSchedulers, initial, runStandIn } from '../support/scheduler_runs.js'
 
 interface SchedulerRun extends ProgramOptions {
   name: string
@@ -57,7 +50,7 @@ describe('[schedules] trajectories are those of diffusers', () => {
 
   test('every scheduler is included', () => {
     const names = new Set(runs.map((run) => run.class_name))
-    for (const name of schedulerNames) assert.ok(names.has(schedulerFrom(name).name), name)
+    for (const name of diffusionSchedulers) assert.ok(names.has(schedulerFrom(name).name), name)
   })
 })
 

@@ -1,11 +1,14 @@
 import { readFileSync } from 'node:fs'
-import { type DenoisingProgram, Generator, type NoiseSource, runProgram } from 'torchreel'
+import { type DenoisingProgram, Generator, type NoiseSource, runProgram, schedulerNames } from 'torchreel'
 import { expectedTensors, tinyCheckpoint } from './fixtures.js'
 import { float32 } from './safetensors_file.js'
 
 export const checkpointConfig = JSON.parse(
   readFileSync(`${tinyCheckpoint}/scheduler/scheduler_config.json`, 'utf8'),
 ) as Record<string, unknown>
+
+/** The schedulers of diffusion models. The one that is only for flows has flow_match.test.ts. */
+export const diffusionSchedulers = schedulerNames.filter((name) => name !== 'flow-match-euler')
 
 /** The start of the reference's runs. */
 export const initial = { data: float32(expectedTensors, 'scheduler.initial'), shape: [1, 4, 4, 4] }

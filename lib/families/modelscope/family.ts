@@ -55,6 +55,7 @@ export const modelscope: Family = {
     'vae/config.json': true,
   },
   defaults,
+  predictsFlow: false,
   gpuDtype: 'float16',
   refusedOptions: {},
   readModel,

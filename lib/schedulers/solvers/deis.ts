@@ -30,6 +30,7 @@ export type DEISMultistepConfig = ConfigOf<typeof options>
  * https://arxiv.org/abs/2204.13902, section 3.3.
  */
 export class DEISMultistepScheduler extends ConfiguredScheduler<typeof options> {
+  protected override readonly takes = ['mu'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<DEISMultistepConfig> = {}, carried: Carried = {}) {

@@ -51,7 +51,7 @@ export type DPMSolverMultistepConfig = ConfigOf<typeof options>
  * Sampling of Diffusion Probabilistic Models", https://arxiv.org/abs/2211.01095, algorithm 2.
  */
 export class DPMSolverMultistepScheduler extends ConfiguredScheduler<typeof options> {
-  protected override readonly takes = ['timesteps'] as const
+  protected override readonly takes = ['timesteps', 'mu'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<DPMSolverMultistepConfig> = {}, carried: Carried = {}) {

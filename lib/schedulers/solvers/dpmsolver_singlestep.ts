@@ -40,7 +40,7 @@ export type DPMSolverSinglestepConfig = ConfigOf<typeof options>
  * algorithms 1 and 2, with intermediate times on the schedule's own grid.
  */
 export class DPMSolverSinglestepScheduler extends ConfiguredScheduler<typeof options> {
-  protected override readonly takes = ['timesteps'] as const
+  protected override readonly takes = ['timesteps', 'mu'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<DPMSolverSinglestepConfig> = {}, carried: Carried = {}) {

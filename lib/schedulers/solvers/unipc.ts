@@ -1,6 +1,7 @@
 import { invalidArgument } from '../../errors.js'
 import { type ConfigOf, choice, flag, integer, list, nullable, number, type Option } from '../config.js'
 import { writeConvertedOutput } from '../dpmsolver_coefficients.js'
+import { runShift, shiftSigma, stretchToTerminal } from '../flow.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import { type NoiseLevel, thresholdingOptions } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
@@ -41,7 +42,7 @@ export type UniPCMultistepConfig = ConfigOf<typeof options>
  * current sample is corrected first, then the next one is predicted.
  */
 export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options> {
-  protected override readonly takes = ['sigmas'] as const
+  protected override readonly takes = ['sigmas', 'mu'] as const
   readonly #schedule: NoiseSchedule
 
   constructor(given: Partial<UniPCMultistepConfig> = {}, carried: Carried = {}) {
@@ -50,9 +51,6 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
     checkSigmaSpacing(config)
     if (config.shift_terminal !== null && !config.use_flow_sigmas) {
       throw invalidArgument('shift_terminal', 'null if use_flow_sigmas is false', config.shift_terminal)
-    }
-    if (config.use_dynamic_shifting) {
-      throw invalidArgument('use_dynamic_shifting', 'false: this model does not provide a shift', true)
     }
     if (!config.predict_x0 && config.prediction_type === 'flow_prediction') {
       throw invalidArgument('predict_x0', 'true with prediction_type "flow_prediction"', false)
@@ -157,15 +155,13 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
     return solverLevels(config, spaced, config.final_sigmas_type === 'zero' ? 0 : (smallest as number))
   }
 
-  #flowSigmas({ steps, sigmas: own }: Run): number[] {
-    const { flow_shift: shift, shift_terminal: terminal } = this.settings
-    let sigmas = (own ?? linspace(1, 1 / this.#schedule.length, steps + 1))
+  #flowSigmas(run: Run): number[] {
+    const { flow_shift, shift_terminal } = this.settings
+    const shift = runShift(this.settings, flow_shift, run)
+    let sigmas = (run.sigmas ?? linspace(1, 1 / this.#schedule.length, run.steps + 1))
       .slice(0, -1)
-      .map((sigma) => (shift * sigma) / (1 + (shift - 1) * sigma))
-    if (terminal) {
-      const stretch = (1 - (sigmas.at(-1) as number)) / (1 - terminal)
-      sigmas = sigmas.map((sigma) => 1 - (1 - sigma) / stretch)
-    }
+      .map((sigma) => shiftSigma(sigma, shift))
+    if (shift_terminal) sigmas = stretchToTerminal(sigmas, shift_terminal)
     // At σ = 1 the sample contains nothing of x_0, and λ is infinite.
     if (Math.abs((sigmas[0] as number) - 1) < 1e-6) sigmas[0] = (sigmas[0] as number) - 1e-6
     return sigmas

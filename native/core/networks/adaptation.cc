@@ -1,6 +1,7 @@
 #include "networks/adaptation.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/mm.h>
 
 #include "files/safetensors.h"
 #include "process/error.h"
@@ -18,6 +19,17 @@ at::Tensor find_tensor(const char* path, const char* name, WeightChange& change)
   return mapped_tensor(file, name);
 }
 
+// One number of any type: trainers write torch.tensor(rank), an integer.
+double read_number(const char* path, const char* name) {
+  auto file = SafetensorsFile::open(path);
+  auto entry = file->entries().find(name);
+  at::Tensor number = entry == file->entries().end() ? at::Tensor() : mapped_tensor(file, name);
+  if (!number.defined() || number.numel() != 1) {
+    throw Error("ERR_MODEL_INCOMPATIBLE", std::string(path) + ": " + name + " is not one number");
+  }
+  return number.to(at::kDouble).item<double>();
+}
+
 void add_update(WeightChange& change, const torchreel_update& update) {
   at::Tensor up = find_tensor(update.file, update.up, change);
   at::Tensor down = find_tensor(update.file, update.down, change);
@@ -26,25 +38,31 @@ void add_update(WeightChange& change, const torchreel_update& update) {
                                               update.down + " do not fit each other");
   }
   double scale = update.scale;
-  if (update.alpha) {
-    at::Tensor alpha = find_tensor(update.file, update.alpha, change);
-    if (alpha.numel() != 1) {
-      throw Error("ERR_MODEL_INCOMPATIBLE",
-                  std::string(update.file) + ": " + update.alpha + " is not one number");
-    }
-    scale *= alpha.item<double>() / static_cast<double>(down.size(0));
-  }
+  if (update.alpha) scale *= read_number(update.file, update.alpha) / static_cast<double>(down.size(0));
   change.updates.push_back({up.flatten(1), down.flatten(1), scale});
 }
 
 }  // namespace
 
+bool LowRankUpdate::fits(const at::Tensor& weight) const {
+  if (up.size(0) == weight.size(0)) return down.size(1) * weight.size(0) == weight.numel();
+  if (weight.dim() < 3) return false;
+  int64_t k = weight.size(2), elements = up.size(0) * down.size(1);
+  return up.size(0) == weight.size(0) * k && down.size(1) == weight.size(1) * k &&
+         (elements == weight.numel() || elements == weight.numel() * k);
+}
+
 at::Tensor WeightChange::apply(const at::Tensor& base) const {
   at::Tensor weight = base.to(base.device(), at::kFloat, /*non_blocking=*/false, /*copy=*/true).contiguous();
   auto here = [&](const at::Tensor& tensor) { return tensor.to(weight.device(), at::kFloat); };
   for (const LowRankUpdate& update : updates) {
-    weight.view({weight.size(0), -1})
-        .addmm_(here(update.up), here(update.down), /*beta=*/1, /*alpha=*/update.scale);
+    at::Tensor up = here(update.up), down = here(update.down);
+    if (up.size(0) * down.size(1) == weight.numel()) {
+      weight.view({up.size(0), -1}).addmm_(up, down, /*beta=*/1, /*alpha=*/update.scale);
+    } else {
+      // A kernel of k × 1 × 1 that was adapted as one of k × k.
+      weight.view(-1).add_(at::mm(up, down).view({weight.numel(), -1}).mean(1), update.scale);
+    }
   }
   if (!rows.empty()) {
     std::vector<at::Tensor> table{weight};

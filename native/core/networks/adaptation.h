@@ -15,11 +15,15 @@
 
 namespace torchreel {
 
-// W + scale · up · down, with each kernel flattened: up (out, r), down (r, in · kernel). Both are mapped from
-// their file.
+// W + scale · up · down, with each kernel flattened: up (out, r), down (r, in · kernel). Or over the rows of
+// a k × k kernel: up (out · k, r), down (r, in · k), whose product has W's elements in W's order. If W's
+// kernel is k × 1 × 1, the product has k elements for each of W, and their mean is added. Both lie on their
+// file's pages.
 struct LowRankUpdate {
   at::Tensor up, down;
   double scale;
+
+  bool fits(const at::Tensor& weight) const;
 };
 
 struct WeightChange {

@@ -290,8 +290,7 @@ void Network::check(const Adaptation& adaptation) const {
     const at::Tensor& weight = found->second->host;
     bool fits = weight.dim() >= 2;
     for (const LowRankUpdate& update : change.updates) {
-      fits = fits && update.up.size(0) == weight.size(0) &&
-             update.down.size(1) * weight.size(0) == weight.numel();
+      fits = fits && update.fits(weight);
     }
     for (const at::Tensor& rows : change.rows) {
       fits = fits && weight.dim() == 2 && rows.dim() == 2 && rows.size(1) == weight.size(1);
