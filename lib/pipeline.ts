@@ -9,43 +9,32 @@ import {
   type TextualInversionOptions,
 } from './adapters/options.js'
 import type { TextualInversion } from './adapters/textual_inversion.js'
-import { resolveDevice } from './addon/device.js'
-import { chooseSeed } from './addon/generator.js'
 import { type PipelineMemory, pipelineMemory } from './addon/memory.js'
-import { loadNative, NativePipeline } from './addon/native_pipeline.js'
+import type { NativeEvent } from './addon/native_pipeline.js'
+import { type Call, checkCall, checkPrompts, checkTogether } from './call/check_call.js'
+import { requireCompiledCall, requireCompiledSize } from './call/compiled_checks.js'
+import { fitCall, sizeCall } from './call/fit_call.js'
 import { guidancePerCall } from './call/guidance.js'
-import { type DecodedFrame, Job, ProgressClock } from './call/job.js'
-import { needsFiles, type PreparedCall, prepareFiles } from './call/preparation.js'
+import { type DecodedFrame, Job } from './call/job.js'
+import { type PreparedCall, prepareFiles } from './call/preparation.js'
 import { Queue } from './call/queue.js'
-import { requestOf } from './call/request.js'
-import { settingsOf } from './call/settings.js'
-import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint/checkpoint.js'
-import {
-  type CompiledDenoiser,
-  nativeCompiledDenoiser,
-  readCompiledDenoiser,
-  requireCompiledCall,
-  requireCompiledFor,
-  requireCompiledSize,
-} from './checkpoint/compiled_denoiser.js'
-import { abortSignal, integer, type Numbers, reader } from './checks/checks.js'
+import { buildRequest } from './call/request.js'
+import { describeSettings } from './call/settings.js'
+import { abortSignal, integer } from './checks/kinds.js'
+import { checkOptions } from './checks/options.js'
+import { chooseSeed } from './checks/seed.js'
 import { TorchreelError } from './errors.js'
-import { verifyFiles } from './files/hashes.js'
-import { defaultModel } from './hub/default_model.js'
-import { resolveModel } from './hub/hub.js'
+import { type LoadedModel, loadModel } from './loading.js'
+import type { GenerateOptions } from './options/call.js'
 import {
-  type CheckedGenerateOptions,
-  checkGenerateOptions,
+  type CheckedPipelineOptions,
   checkPipelineOptions,
-  type GenerateOptions,
   type PipelineOptions,
-} from './options/call.js'
-import { promptTexts } from './options/call_values.js'
-import type { Limits } from './options/limits.js'
+} from './options/pipeline.js'
 import { version } from './package.js'
 import { type Scheduler, schedulerFrom } from './schedulers/index.js'
 import { type DenoisingProgram, decodeProgram } from './schedulers/program.js'
-import { Tokenizer } from './text/clip_tokenizer.js'
+import type { Tensor } from './tensor.js'
 import type { Video } from './video/video.js'
 
 /** How prompts are embedded. */
@@ -56,63 +45,33 @@ export interface EncodePromptOptions {
 }
 
 /** Embeddings of prompts, (P, L, D). */
-export interface PromptEmbeddings extends Numbers {
-  /** What the caller should know: prompts that were cut short. */
+export interface PromptEmbeddings extends Tensor {
+  /** Prompts that were cut short. */
   readonly warnings: readonly string[]
 }
 
 /**
- * Text to video with one checkpoint. The way of the data is `generate`'s: prompt → tokens, steps → denoising program,
- * both → the core's text encoder, UNet and VAE on a thread of the pipeline's own, frames → {@link Video}.
+ * Text to video with one checkpoint. A call is checked, fitted to the model, and prepared in its turn; then its prompt
+ * becomes tokens and its steps a denoising program, both go to the core's text encoder, denoiser and VAE on a thread of the
+ * pipeline's own, and the frames become a {@link Video}.
  */
 export class TextToVideoPipeline implements AsyncDisposable {
-  /** Makes the denoising programs. Settable; what `generate` uses when it is not told otherwise. */
+  /** Makes the denoising programs of calls that name no scheduler. Settable. */
   scheduler: Scheduler
-  /** The model as it was asked for: owner/name, or the name of its folder. */
-  readonly model: string
-  /** The folder of the checkpoint. */
-  readonly folder: string
-  /** Where the networks compute: 'cpu', 'cuda:0' … */
-  readonly device: string
-  /** What they compute in. */
-  readonly dtype: 'float16' | 'bfloat16' | 'float32'
-  /** The libtorch that is loaded, such as '2.13.0+cpu'. */
-  readonly libtorch: string
-  /** What was chosen for the caller while loading. */
-  readonly warnings: readonly string[]
-  readonly #checkpoint: Checkpoint
-  readonly #tokenizer: Tokenizer
-  readonly #native: NativePipeline
-  readonly #adapters: Adapters
-  readonly #limits: Limits
+  readonly #model: LoadedModel
+  readonly #options: Pick<CheckedPipelineOptions, 'captureGraph' | 'limits'>
   readonly #queue: Queue
-  readonly #compiledDenoiser: Pick<CompiledDenoiser, 'file' | 'made'> | undefined
-  /** Ends what runs beside the native jobs: ffmpeg. */
+  readonly #adapters: Adapters
+  /** Ends work beside the native jobs: ffmpeg. */
   readonly #disposal = new AbortController()
   #disposed: Promise<void> | undefined
 
-  private constructor(
-    checkpoint: Checkpoint,
-    tokenizer: Tokenizer,
-    native: NativePipeline,
-    scheduler: Scheduler,
-    limits: Limits,
-    compiledDenoiser: CompiledDenoiser | undefined,
-    made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'>,
-  ) {
-    this.#checkpoint = checkpoint
-    this.#tokenizer = tokenizer
-    this.#native = native
-    this.#limits = limits
-    this.#queue = new Queue(limits.queue)
-    this.#adapters = new Adapters(checkpoint, tokenizer, native, this.#queue, limits.headerBytes)
-    this.#compiledDenoiser = compiledDenoiser && { file: compiledDenoiser.file, made: compiledDenoiser.made }
-    this.model = made.model
-    this.folder = checkpoint.folder
-    this.device = made.device
-    this.dtype = made.dtype
-    this.libtorch = made.libtorch
-    this.warnings = made.warnings
+  private constructor(model: LoadedModel, options: CheckedPipelineOptions) {
+    const { checkpoint, tokenizer, native, scheduler } = model
+    this.#model = model
+    this.#options = options
+    this.#queue = new Queue(options.limits.queue)
+    this.#adapters = new Adapters(checkpoint, tokenizer, native, options.limits.headerBytes)
     this.scheduler = scheduler
   }
 
@@ -127,81 +86,42 @@ export class TextToVideoPipeline implements AsyncDisposable {
    * missing device, and whatever keeps libtorch from loading
    */
   static async fromPretrained(name?: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
-    const checked = checkPipelineOptions(options)
-    const { revision, variant, cacheDir, token, localFilesOnly, signal } = checked
-    const compiledDenoiser =
-      checked.compiledDenoiser === undefined
-        ? undefined
-        : await readCompiledDenoiser(checked.compiledDenoiser)
-    const { model, notice } = name === undefined ? await defaultModel(checked) : { model: name }
-    const clock = new ProgressClock(checked.onProgress)
-    const stop = new AbortController() // when onProgress throws: its error is the reason
-    const notices = notice === undefined ? [] : [notice]
-    const folder = await resolveModel(model, {
-      revision,
-      variant,
-      cacheDir,
-      token,
-      localFilesOnly,
-      signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
-      onDownload: ({ license }) => {
-        notices.push(
-          `the weights of ${model} are licensed ${license ?? 'as its model card says: it names no licence'}`,
-        )
-      },
-      onProgress: ({ bytes, totalBytes }) => {
-        clock.tell('download', bytes, totalBytes).catch((error) => stop.abort(error))
-      },
-    })
-    const checkpoint = await readCheckpoint(folder, checked)
-    const scheduler = schedulerOf(checkpoint)
-    const tokenizer = await Tokenizer.load(
-      checkpoint.tokenizerFolder,
-      checkpoint.positions,
-      checkpoint.vocabularySize,
-    )
-    const { libtorch } = loadNative(checked.libtorch)
-    const device = resolveDevice(checked.device)
-    const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
-    const { limits } = checked
-    if (compiledDenoiser)
-      requireCompiledFor(compiledDenoiser, {
-        graph: checkpoint.denoiserGraph,
-        vaeScale: checkpoint.vaeScale,
-        libtorch: libtorch.version,
-        device,
-        dtype,
-      })
-    if (checked.verify) {
-      const { text_encoder, unet, vae } = checkpoint.files
-      const weights = [text_encoder, unet, vae].flatMap((network) => network.weights)
-      await verifyFiles(checkpoint.folder, weights, signal)
-    }
-    const native = await NativePipeline.open(
-      {
-        textEncoder: checkpoint.files.text_encoder,
-        unet: checkpoint.files.unet,
-        vae: checkpoint.files.vae,
-        compiledDenoiser:
-          compiledDenoiser && nativeCompiledDenoiser(compiledDenoiser, checkpoint.latentChannels),
-        device,
-        dtype,
-        offload: checked.offload,
-        scalingFactor: checkpoint.scalingFactor,
-        latentChannels: checkpoint.latentChannels,
-        threads: checked.threads,
-        captureGraph: checked.captureGraph,
-        maxHeader: limits.headerBytes,
-      },
-      signal,
-    )
-    return new TextToVideoPipeline(checkpoint, tokenizer, native, scheduler, limits, compiledDenoiser, {
-      model: path.resolve(model) === folder ? path.basename(folder) : model,
-      device,
-      dtype,
-      libtorch: libtorch.version,
-      warnings: [...notices, ...checkpoint.warnings],
-    })
+    return TextToVideoPipeline.load(name, checkPipelineOptions(options))
+  }
+
+  /** @internal `fromPretrained` with checked options. */
+  static async load(name: string | undefined, options: CheckedPipelineOptions): Promise<TextToVideoPipeline> {
+    return new TextToVideoPipeline(await loadModel(name, options), options)
+  }
+
+  /** The model as it was asked for: owner/name, or the name of its folder. */
+  get model(): string {
+    return this.#model.name
+  }
+
+  /** The folder of the checkpoint. */
+  get folder(): string {
+    return this.#model.checkpoint.folder
+  }
+
+  /** Where the networks compute: 'cpu', 'cuda:0' … */
+  get device(): string {
+    return this.#model.device
+  }
+
+  /** The number type that the networks compute in. */
+  get dtype(): 'float16' | 'bfloat16' | 'float32' {
+    return this.#model.dtype
+  }
+
+  /** The version of the loaded libtorch, such as '2.13.0+cpu'. */
+  get libtorch(): string {
+    return this.#model.libtorch
+  }
+
+  /** What was chosen for the caller while loading. */
+  get warnings(): readonly string[] {
+    return this.#model.warnings
   }
 
   /**
@@ -219,7 +139,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: GenerateOptions = {},
   ): Promise<Video | Video[]> {
     this.#assertUsable()
-    const videos = await this.#generate(checkGenerateOptions(prompt, options, this.#checkpoint, this.#limits))
+    const videos = await this.run(checkCall(prompt, options, this.#options.limits))
     return typeof prompt === 'string' ? (videos[0] as Video) : videos
   }
 
@@ -232,12 +152,12 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: GenerateOptions = {},
   ): ReadableStream<DecodedFrame> {
     this.#assertUsable()
-    const checked = checkGenerateOptions(prompt, options, this.#checkpoint, this.#limits)
+    const call = checkCall(prompt, options, this.#options.limits)
     const left = new AbortController()
-    const signal = checked.signal ? AbortSignal.any([checked.signal, left.signal]) : left.signal
+    const signal = call.signal ? AbortSignal.any([call.signal, left.signal]) : left.signal
     return new ReadableStream<DecodedFrame>({
       start: (controller) => {
-        this.#generate({ ...checked, signal }, (frame) => controller.enqueue(frame)).then(
+        this.run({ ...call, signal }, { onFrame: (frame) => controller.enqueue(frame) }).then(
           () => controller.close(),
           (error) => controller.error(error),
         )
@@ -255,32 +175,29 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: EncodePromptOptions = {},
   ): Promise<PromptEmbeddings> {
     this.#assertUsable()
-    const prompts = promptTexts(prompt, this.#limits)
-    const read = reader(options, ['clipSkip', 'signal'])
-    const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.textLayers - 1))
-    const signal = read('signal', undefined, abortSignal)
+    const prompts = checkPrompts(prompt, this.#options.limits)
+    const { clipSkip, signal } = checkOptions(options, {
+      clipSkip: { kind: integer(0, this.#model.facts.textLayers - 1), default: 0 },
+      signal: { kind: abortSignal },
+    })
     const warnings: string[] = []
-    let embeddings: Numbers | undefined
+    let embeddings: Tensor | undefined
     const start = async () => {
       this.#assertUsable()
-      const text = { tokens: this.#tokenizer.encodeAll(prompts, 'prompt', warnings), clipSkip }
-      await this.#native.encode(
-        prompts.length,
-        text,
-        (event) => {
-          if (event.type === 'embeddings') embeddings = { data: event.data, shape: event.shape }
-        },
-        signal,
-      )
+      const text = { tokens: this.#model.tokenizer.encodeAll(prompts, 'prompt', warnings), clipSkip }
+      const take = (event: NativeEvent) => {
+        if (event.type === 'embeddings') embeddings = { data: event.data, shape: event.shape }
+      }
+      await this.#model.native.encode(prompts.length, text, take, signal)
     }
-    await this.#queue.run(undefined, start, signal)
-    return { ...(embeddings as Numbers), warnings }
+    await this.#queue.run({ start, signal })
+    return { ...(embeddings as Tensor), warnings }
   }
 
-  /** What of this pipeline lies where now: mapped files, copied weights, the device. May be asked while a job runs. */
+  /** Where the pipeline's memory is now: mapped files, copied weights, the device. Also while a job runs. */
   memory(): PipelineMemory {
     this.#assertUsable()
-    return pipelineMemory(this.device, this.dtype, this.#native.memory())
+    return pipelineMemory(this.device, this.dtype, this.#model.native.memory())
   }
 
   /** The LoRAs that are loaded, with their scales. */
@@ -294,7 +211,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   }
 
   /**
-   * Loads a LoRA for the UNet, the text encoder or both, and adds it to the weights for the calls that come after. It
+   * Loads a LoRA for the denoiser, the text encoder or both, and adds it to the weights for the calls that come after. It
    * works beside those that are loaded already.
    *
    * @param file safetensors in the layout of PEFT and diffusers (`unet.….lora_A.weight`) or Kohya (`lora_unet_…`)
@@ -304,19 +221,21 @@ export class TextToVideoPipeline implements AsyncDisposable {
    */
   async loadLora(file: string, options: LoraOptions = {}): Promise<string> {
     this.#assertUsable()
-    return this.#adapters.loadLora(checkLora(file, options))
+    const lora = checkLora(file, options)
+    return this.#queue.exclusive(() => this.#adapters.loadLora(lora))
   }
 
-  /** Sets how strongly the LoRAs work, 1 where no scale is given; those that are not named do not work. */
+  /** Sets how strongly the LoRAs work: 1 without a scale; those that are not named do not work. */
   async setAdapters(adapters: readonly { name: string; scale?: number | undefined }[]): Promise<void> {
     this.#assertUsable()
-    return this.#adapters.setScales(checkScales(adapters))
+    const scales = checkScales(adapters)
+    return this.#queue.exclusive(() => this.#adapters.setScales(scales))
   }
 
-  /** Takes a LoRA out again, or all: to the bit, the weights are the checkpoint's. */
+  /** Removes a LoRA, or all: the weights are the checkpoint's again, bit for bit. */
   async unloadLora(name?: string): Promise<void> {
     this.#assertUsable()
-    return this.#adapters.unloadLora(name)
+    return this.#queue.exclusive(() => this.#adapters.unloadLora(name))
   }
 
   /**
@@ -329,19 +248,20 @@ export class TextToVideoPipeline implements AsyncDisposable {
    */
   async loadTextualInversion(file: string, options: TextualInversionOptions = {}): Promise<string> {
     this.#assertUsable()
-    return this.#adapters.loadTextualInversion(checkTextualInversion(file, options))
+    const inversion = checkTextualInversion(file, options)
+    return this.#queue.exclusive(() => this.#adapters.loadTextualInversion(inversion))
   }
 
-  /** Takes the word of a textual inversion out again, or all. */
+  /** Removes the word of a textual inversion, or all. */
   async unloadTextualInversion(token?: string): Promise<void> {
     this.#assertUsable()
-    return this.#adapters.unloadTextualInversion(token)
+    return this.#queue.exclusive(() => this.#adapters.unloadTextualInversion(token))
   }
 
-  /** Ends the job that runs and those that wait with `ERR_DISPOSED`, and gives all memory back. Idempotent. */
+  /** Ends the running job and the waiting ones with `ERR_DISPOSED`, and frees all memory. Idempotent. */
   dispose(): Promise<void> {
     this.#disposal.abort(new TorchreelError('ERR_DISPOSED', 'the pipeline was disposed of meanwhile'))
-    this.#disposed ??= this.#native.close()
+    this.#disposed ??= this.#model.native.close()
     return this.#disposed
   }
 
@@ -353,62 +273,72 @@ export class TextToVideoPipeline implements AsyncDisposable {
     if (this.#disposed) throw new TorchreelError('ERR_DISPOSED', 'the pipeline is disposed')
   }
 
-  async #generate(call: CheckedGenerateOptions, onFrame?: (frame: DecodedFrame) => void): Promise<Video[]> {
-    const { steps, strength, timesteps, sigmas, eta, signal } = call
+  /**
+   * @internal Runs a checked call.
+   *
+   * @param beside `outputChecked`: the output file was checked already
+   */
+  async run(
+    call: Call,
+    beside: { onFrame?: (frame: DecodedFrame) => void; outputChecked?: boolean } = {},
+  ): Promise<Video[]> {
+    const { facts, compiledDenoiser } = this.#model
+    const { limits } = this.#options
+    checkTogether(this.#options, call)
+    const fitted = fitCall(call, facts)
     const scheduler = this.#schedulerFor(call.scheduler)
+    const { steps, eta, strength, timesteps, sigmas } = fitted
     const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
     decodeProgram(program) // refuses one that the core would refuse
-    const compiled = this.#compiledDenoiser
-    if (compiled) {
-      const guidance = guidancePerCall(call, program.timesteps.length)
-      requireCompiledCall(compiled, call, guidance, this.#checkpoint.positions)
-      requireCompiledSize(compiled, call.video === undefined ? call : { ...call.wishes, window: call.window })
+    const guidance = guidancePerCall(fitted, program.timesteps.length)
+    if (compiledDenoiser) {
+      requireCompiledCall(compiledDenoiser, fitted, guidance, facts.positions)
+      requireCompiledSize(compiledDenoiser, fitted)
     }
-    const prepare = () => {
-      const ends = AbortSignal.any([this.#disposal.signal, ...(signal ? [signal] : [])])
-      return prepareFiles({ ...call, signal: ends }, this.#checkpoint, this.#limits)
-    }
-    return this.#queue.run(
-      needsFiles(call) ? prepare : undefined,
-      (prepared = { call }) => this.#run(prepared, scheduler, program, onFrame),
-      signal,
-    )
+    const start = (prepared: PreparedCall) =>
+      this.#start(prepared, scheduler, program, guidance, beside.onFrame)
+
+    const { video, signal } = call
+    const output = beside.outputChecked ? undefined : call.output
+    const sized = video === undefined ? sizeCall(fitted, facts, limits) : undefined
+    if (sized && !output) return this.#queue.run({ start: () => start({ call: sized }), signal })
+    const ends = AbortSignal.any([this.#disposal.signal, ...(signal ? [signal] : [])])
+    const preparation = { model: facts, limits, output, signal: ends }
+    const prepare = () => prepareFiles(fitted, sized, preparation)
+    return this.#queue.run({ prepare, start, signal })
   }
 
-  async #run(
-    { call, source }: PreparedCall,
+  async #start(
+    prepared: PreparedCall,
     scheduler: Scheduler,
     program: DenoisingProgram,
+    guidance: Float64Array,
     onFrame: ((frame: DecodedFrame) => void) | undefined,
   ): Promise<Video[]> {
     this.#assertUsable()
-    const { videos, steps, strength, guidanceScale, signal } = call
+    const { call, source } = prepared
+    const { tokenizer, facts, native, compiledDenoiser } = this.#model
+    if (compiledDenoiser) requireCompiledSize(compiledDenoiser, call)
     const seeds = call.seeds ?? [chooseSeed()]
     const warnings = [...this.warnings, ...(source?.warnings ?? [])]
-    const request = requestOf(call, source, program, seeds, {
-      ...{ tokenizer: this.#tokenizer, vaeScale: this.#checkpoint.vaeScale, warnings },
-      // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
-      decodeChunk: this.device === 'cpu' ? 1 : 4,
-    })
-    const compiled = this.#compiledDenoiser
-    if (compiled && source) requireCompiledSize(compiled, call)
-
+    // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
+    const decodeChunk = this.device === 'cpu' ? 1 : 4
+    const { vaeScale } = facts
+    const context = { program, guidance, seeds, tokenizer, vaeScale, decodeChunk, warnings }
+    const request = buildRequest(prepared, context)
+    const settings = describeSettings(call, scheduler, this.#adapters)
     const { model, libtorch, device, dtype } = this
-    const settings = settingsOf(call, scheduler, this.#adapters)
-    const compiledDenoiser = compiled && path.basename(compiled.file)
-    const made = { torchreel: version, model, libtorch, device, dtype, compiledDenoiser, warnings }
+    const { videos, steps, strength, guidanceScale } = call
     const factsOf = (index: number) => ({
-      ...made,
-      steps,
-      strength,
-      guidanceScale,
-      scheduler: scheduler.name,
+      ...{ torchreel: version, model, libtorch, device, dtype, warnings },
+      compiledDenoiser: compiledDenoiser && path.basename(compiledDenoiser.file),
+      ...{ steps, strength, guidanceScale, scheduler: scheduler.name },
       seed: seeds[index] ?? seeds[0],
       settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
     })
     const job = new Job(call, factsOf, onFrame)
     try {
-      await this.#native.generate(request, (event) => job.take(event), signal)
+      await native.generate(request, (event) => job.take(event), call.signal)
       return await job.finish()
     } catch (error) {
       await job.discard(error)
@@ -419,7 +349,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   #schedulerFor(choice: Scheduler | string | undefined): Scheduler {
     if (choice === undefined) return this.scheduler
     if (typeof choice !== 'string') return choice
-    const config = this.#checkpoint.schedulerConfig
+    const config = this.#model.checkpoint.schedulerConfig
     return schedulerFrom(choice === 'checkpoint' ? String(config._class_name) : choice, config)
   }
 }

@@ -1,6 +1,5 @@
 import path from 'node:path'
 import type { NativeAdaptation, NativePipeline } from '../addon/native_pipeline.js'
-import type { Queue } from '../call/queue.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { suggestion } from '../checks/suggestion.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
@@ -27,31 +26,22 @@ interface State {
 const tokenTable = 'text_model.embeddings.token_embedding.weight'
 
 /**
- * The LoRAs and textual inversions of a pipeline. A change takes its turn among the pipeline's calls, and always says all
- * that holds after it: the core makes each changed weight anew from the files, so nothing adds up and nothing is left
- * behind. Calls that were made after it start when it is done.
+ * The LoRAs and textual inversions of a pipeline, which runs one change at a time. A change replaces the whole set: the core
+ * makes each changed weight anew from the files, so nothing adds up and nothing is left behind.
  */
 export class Adapters {
   readonly #checkpoint: Checkpoint
   readonly #tokenizer: Tokenizer
   readonly #native: NativePipeline
-  readonly #queue: Queue
   readonly #header: (file: string) => Promise<SafetensorsHeader>
   #shapes: Promise<Record<AdaptedNetwork, WeightShapes>> | undefined
   #state: State = { loras: [], inversions: [] }
 
   /** @param headerBytes the most that a file's header may have */
-  constructor(
-    checkpoint: Checkpoint,
-    tokenizer: Tokenizer,
-    native: NativePipeline,
-    queue: Queue,
-    headerBytes: number,
-  ) {
+  constructor(checkpoint: Checkpoint, tokenizer: Tokenizer, native: NativePipeline, headerBytes: number) {
     this.#checkpoint = checkpoint
     this.#tokenizer = tokenizer
     this.#native = native
-    this.#queue = queue
     this.#header = (file) => readSafetensorsHeader(file, headerBytes)
   }
 
@@ -127,10 +117,7 @@ export class Adapters {
   }
 
   #change<T>(change: (state: State) => Promise<T>): Promise<T> {
-    return this.#queue.run(
-      () => change(this.#state),
-      async (changed) => changed as T,
-    )
+    return change(this.#state)
   }
 
   async #apply(next: State): Promise<void> {

@@ -1,17 +1,7 @@
+import { checkValue } from '../checks/kinds.js'
+import { seed as seedKind } from '../checks/seed.js'
 import { invalidArgument } from '../errors.js'
 import { NativeGenerator } from './native_pipeline.js'
-
-/** Seeds are integers from 0 to 2^53 − 1. */
-export function checkSeed(seed: unknown): asserts seed is number {
-  if (!(Number.isSafeInteger(seed) && (seed as number) >= 0)) {
-    throw invalidArgument('seed', 'an integer from 0 to 2^53 − 1', seed)
-  }
-}
-
-/** A seed for a caller who gave none: 32 random bits, so that it is easy to write down. */
-export function chooseSeed(): number {
-  return crypto.getRandomValues(new Uint32Array(1))[0] as number
-}
 
 /**
  * libtorch's CPU generator: `new Generator(seed).randn(shape)` gives the numbers of
@@ -23,8 +13,7 @@ export class Generator {
 
   /** @throws TorchreelError `ERR_INVALID_ARGUMENT`, or why libtorch could not be loaded */
   constructor(seed: number) {
-    checkSeed(seed)
-    this.seed = seed
+    this.seed = checkValue(seedKind, 'seed', seed)
     this.#native = new NativeGenerator(seed)
   }
 

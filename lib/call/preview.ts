@@ -1,4 +1,4 @@
-import type { Numbers } from '../checks/checks.js'
+import type { Tensor } from '../tensor.js'
 import { Video } from '../video/video.js'
 
 /** How strongly each latent channel of Stable Diffusion's VAE shows in red, green and blue. (4, 3) */
@@ -16,7 +16,7 @@ const stableDiffusionColours = [
  * @param latents (B, C, F, h, w)
  * @param index which of the B
  */
-export function previewOf({ data, shape }: Numbers, index: number, fps: number): Video {
+export function previewOf({ data, shape }: Tensor, index: number, fps: number): Video {
   const [, channels, frames, height, width] = shape as [number, number, number, number, number]
   const colours =
     channels === 4

@@ -2,9 +2,10 @@
 import { constants } from 'node:os'
 import { Command, CommanderError } from 'commander'
 import { invalidArgument, TorchreelError } from '../errors.js'
-import { generate, type OneCallOptions } from '../generate.js'
-import type { Progress } from '../options/call.js'
+import { generate } from '../generate.js'
+import type { OneCallOptions } from '../options/one_call.js'
 import { version } from '../package.js'
+import type { Progress } from '../progress.js'
 import { schedulerNames } from '../schedulers/index.js'
 import { checkSave, type Video, type VideoSaveOptions } from '../video/video.js'
 import {

@@ -11,6 +11,13 @@ export interface Component {
   readonly folder: string
   /** The weight files' name without shard number, variant and ending, such as 'diffusion_pytorch_model'. */
   readonly weights: string
+  /**
+   * The names that LoRA files have for a layer, by its name in this network: for 'mid_block.conv', 'unet.mid_block.conv'
+   * and others. None: LoRAs do not change this layer; no function: they change nothing in this network.
+   */
+  readonly loraNames?: (layer: string) => readonly string[]
+  /** The weight with one row per token, which textual inversions extend. Undefined: they cannot. */
+  readonly tokenTable?: string
 }
 
 /** The values of a call's options that the caller left out. */
@@ -21,24 +28,48 @@ export interface CallDefaults {
   readonly guidanceScale: number
   /** The guidance scale of a call that starts from a video. */
   readonly videoGuidanceScale: number
+  /** The strength of a call that starts from a video. */
+  readonly strength: number
 }
+
+/** How latents become colours without the VAE: red, green, blue = offset + Σ channel · factors, from −1 to 1. */
+export interface PreviewColours {
+  /** (C, 3) */
+  readonly factors: readonly (readonly number[])[]
+  /** (3) */
+  readonly offset: readonly number[]
+}
+
+/** The content of a config file. */
+export type Config = Readonly<Record<string, unknown>>
 
 /** A family of models: what all checkpoints of one architecture have in common. One folder and one line in families.ts. */
 export interface Family {
+  /** The name of the family's folders, here, in native/core/ and in models/definitions/. */
   readonly name: string
   /** The values of `_class_name` in model_index.json. */
   readonly pipelineClasses: readonly string[]
+  /** Names on Hugging Face of the model that a call uses that names none, if the cache holds it. */
+  readonly publishedModels: readonly string[]
   readonly components: readonly Component[]
   /** A checkpoint's files besides the weights, by path; true: required. */
   readonly plainFiles: Readonly<Record<string, boolean>>
   readonly defaults: CallDefaults
+  /** The type that networks compute in on a GPU, if the caller does not choose one. */
+  readonly gpuDtype: 'float16' | 'bfloat16'
   /** Options of a call or a pipeline that this architecture cannot honour, and why, as the end of a sentence. */
   readonly refusedOptions: Readonly<Record<string, string>>
-  /** Reads what a call needs to know from the configs, by folder, with the defaults of the graphs' architectures filled in. */
-  readModel(configs: Readonly<Record<string, Record<string, unknown>>>): ModelFacts
+  /**
+   * Reads what a call needs to know from a checkpoint's configs.
+   *
+   * @param index model_index.json
+   * @param configs each network's config.json, by folder, with the defaults of its class filled in
+   * @throws TorchreelError `ERR_MODEL_CORRUPT`, `ERR_MODEL_INCOMPATIBLE`
+   */
+  readModel(index: Config, configs: Readonly<Record<string, Config>>): ModelFacts
   loadTokenizer(checkpointFolder: string, model: ModelFacts): Promise<Tokenizer>
-  /** The scheduler of a new pipeline. */
-  firstScheduler(config: Record<string, unknown>): Scheduler
+  /** The scheduler of a new pipeline, from scheduler_config.json. */
+  firstScheduler(config: Config): Scheduler
 }
 
 /** What a call needs to know of a checkpoint. */
@@ -49,7 +80,10 @@ export interface ModelFacts {
   readonly size: { readonly height: number; readonly width: number } | undefined
   /** Width and height are multiples of this many pixels. */
   readonly sizeMultiple: number
-  /** Frame counts are `frameMultiple` · k + 1; 1: any count. */
+  /**
+   * Frames per latent frame after the first: frame counts are `frameMultiple` · k + 1, and k + 1 is F of the latents.
+   * 1: any count, and as many latent frames.
+   */
   readonly frameMultiple: number
   /** Pixels per latent in each direction. */
   readonly vaeScale: number
@@ -68,6 +102,6 @@ export interface ModelFacts {
   readonly positions: number
   /** Token ids are below this. */
   readonly vocabularySize: number
-  /** How strongly each latent channel shows in red, green and blue, (C, 3); undefined: as grey. */
-  readonly previewColours: readonly (readonly number[])[] | undefined
+  /** Undefined: previews are grey. */
+  readonly previewColours: PreviewColours | undefined
 }

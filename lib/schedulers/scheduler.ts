@@ -1,5 +1,6 @@
+import type { Values } from '../checks/options.js'
 import { invalidArgument } from '../errors.js'
-import { type ConfigOf, makeConfig, type Options, pickSettings, writtenValues } from './config.js'
+import { makeConfig, pickSettings, type SchedulerOptions, writtenValues } from './config.js'
 import { type DenoisingProgram, ProgramBuilder, SAMPLE } from './program.js'
 
 /** What turns a number of steps into a {@link DenoisingProgram}. A solver of one's own only has to be one of these. */
@@ -56,11 +57,11 @@ export function stepsTaken(steps: number, strength: number): number {
 export type Carried = Readonly<Record<string, unknown>>
 
 /** What the schedulers here share: a checked config, and the checks of `program`. */
-export abstract class ConfiguredScheduler<O extends Options> implements Scheduler {
+export abstract class ConfiguredScheduler<O extends SchedulerOptions> implements Scheduler {
   /** Every option and its value, and values that only another class has a use for. */
-  readonly config: ConfigOf<O>
+  readonly config: Values<O>
   /** The values this class has a use for. */
-  protected readonly settings: ConfigOf<O>
+  protected readonly settings: Values<O>
 
   protected constructor(
     readonly name: string,

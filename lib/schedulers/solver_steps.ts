@@ -1,4 +1,5 @@
-import { type ConfigOf, choice, flag, nullable, number } from './config.js'
+import { choice, flag, nullable, number } from '../checks/kinds.js'
+import { option, type Values } from '../checks/options.js'
 import type { NoiseSchedule } from './noise_schedule.js'
 import { flowLevel, type NoiseLevel, preservingLevel } from './prediction.js'
 import type { Run } from './scheduler.js'
@@ -14,23 +15,24 @@ import {
 
 /** What the solvers of the DPM-Solver, DEIS and UniPC families share. */
 export const flowOptions = {
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction', 'flow_prediction']),
-  use_flow_sigmas: flag(false),
-  flow_shift: number(1, 0),
-  use_dynamic_shifting: flag(false),
-  time_shift_type: choice('exponential', ['exponential', 'linear']),
+  prediction_type: option(choice(['epsilon', 'sample', 'v_prediction', 'flow_prediction']), 'epsilon'),
+  use_flow_sigmas: option(flag, false),
+  flow_shift: option(number(0), 1),
+  use_dynamic_shifting: option(flag, false),
+  time_shift_type: option(choice(['exponential', 'linear']), 'exponential'),
 }
 
 /**
  * Networks that predict a variance beside the noise have twice the channels and are not run here; the names of fixed
  * variances mean something to DDPM only.
  */
-export const varianceOption = nullable(
-  choice('fixed_small', ['fixed_small', 'fixed_small_log', 'fixed_large', 'fixed_large_log']),
+export const varianceOption = option(
+  nullable(choice(['fixed_small', 'fixed_small_log', 'fixed_large', 'fixed_large_log'])),
+  null,
 )
 
-type StepsConfig = ConfigOf<typeof sigmaSpacingOptions> &
-  Pick<ConfigOf<typeof flowOptions>, 'use_flow_sigmas' | 'flow_shift'>
+type StepsConfig = Values<typeof sigmaSpacingOptions> &
+  Pick<Values<typeof flowOptions>, 'use_flow_sigmas' | 'flow_shift'>
 
 /** What only some of the solvers have as options. */
 interface SolverSteps {

@@ -1,6 +1,7 @@
+import { choice, flag, integer } from '../checks/kinds.js'
+import { option } from '../checks/options.js'
 import { invalidArgument } from '../errors.js'
 import { symmetricBetaQuantile } from './beta_distribution.js'
-import { choice, flag, integer } from './config.js'
 import type { NoiseSchedule } from './noise_schedule.js'
 import type { Run } from './scheduler.js'
 
@@ -9,16 +10,16 @@ export type Spacing = 'linspace' | 'leading' | 'trailing'
 
 export function spacingOptions(spacing: Spacing) {
   return {
-    timestep_spacing: choice<Spacing>(spacing, ['linspace', 'leading', 'trailing']),
-    steps_offset: integer(0, 0, 1_000_000),
+    timestep_spacing: option(choice<Spacing>(['linspace', 'leading', 'trailing']), spacing),
+    steps_offset: option(integer(0, 1_000_000), 0),
   }
 }
 
 /** Which rule, if any, spreads the σ instead of the timesteps. At most one may be on. */
 export const sigmaSpacingOptions = {
-  use_karras_sigmas: flag(false),
-  use_exponential_sigmas: flag(false),
-  use_beta_sigmas: flag(false),
+  use_karras_sigmas: option(flag, false),
+  use_exponential_sigmas: option(flag, false),
+  use_beta_sigmas: option(flag, false),
 }
 
 /** `count` numbers from `start` to `stop`, both among them. */

@@ -1,4 +1,4 @@
-import type { Numbers } from '../checks/checks.js'
+import type { Tensor } from '../tensor.js'
 
 /**
  * What a video was made with beside its prompt, seed, steps and guidance, under the names of `generate`'s options; what
@@ -65,7 +65,7 @@ export interface VideoFacts {
   /** Milliseconds by stage. */
   readonly timings?: Readonly<Record<string, number>> | undefined
   /** Denoised, (1, C, frames, height / 8, width / 8) for the published models, where they were asked for. */
-  readonly latents?: Numbers | undefined
+  readonly latents?: Tensor | undefined
   /** What the caller should know, such as a prompt cut short. */
   readonly warnings?: readonly string[] | undefined
 }

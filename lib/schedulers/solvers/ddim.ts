@@ -1,4 +1,5 @@
-import { type ConfigOf, choice, flag } from '../config.js'
+import { choice, flag } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import {
   clippingOptions,
@@ -17,12 +18,12 @@ const options = {
   ...clippingOptions(true),
   ...thresholdingOptions,
   ...spacingOptions('leading'),
-  set_alpha_to_one: flag(true),
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction']),
-  rescale_betas_zero_snr: flag(false),
+  set_alpha_to_one: option(flag, true),
+  prediction_type: option(choice(['epsilon', 'sample', 'v_prediction']), 'epsilon'),
+  rescale_betas_zero_snr: option(flag, false),
 }
 
-export type DDIMConfig = ConfigOf<typeof options>
+export type DDIMConfig = Values<typeof options>
 
 /**
  * Denoising diffusion implicit models: Song et al. 2020, https://arxiv.org/abs/2010.02502, equations 12 and 16. The

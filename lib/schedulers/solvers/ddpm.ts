@@ -1,5 +1,6 @@
+import { choice, flag } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
-import { type ConfigOf, choice, flag } from '../config.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import {
   clippingOptions,
@@ -19,11 +20,11 @@ const options = {
   ...thresholdingOptions,
   ...spacingOptions('leading'),
   variance_type: { ...varianceOption, default: 'fixed_small' as const },
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction']),
-  rescale_betas_zero_snr: flag(false),
+  prediction_type: option(choice(['epsilon', 'sample', 'v_prediction']), 'epsilon'),
+  rescale_betas_zero_snr: option(flag, false),
 }
 
-export type DDPMConfig = ConfigOf<typeof options>
+export type DDPMConfig = Values<typeof options>
 
 /** Denoising diffusion probabilistic models: Ho et al. 2020, https://arxiv.org/abs/2006.11239, equations 6 and 7. */
 export class DDPMScheduler extends ConfiguredScheduler<typeof options> {

@@ -1,0 +1,144 @@
+import path from 'node:path'
+import { resolveDevice } from './addon/device.js'
+import { loadNative, NativePipeline } from './addon/native_pipeline.js'
+import { refuseForFamily } from './call/fit_call.js'
+import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint/checkpoint.js'
+import {
+  type CompiledDenoiser,
+  nativeCompiledDenoiser,
+  readCompiledDenoiser,
+  requireCompiledFor,
+} from './checkpoint/compiled_denoiser.js'
+import type { Family, ModelFacts } from './families/family.js'
+import { verifyFiles } from './files/hashes.js'
+import { defaultModel } from './hub/default_model.js'
+import { resolveModel } from './hub/hub.js'
+import { type CheckedPipelineOptions, pipelineOptions } from './options/pipeline.js'
+import { ProgressClock } from './progress.js'
+import type { Scheduler } from './schedulers/index.js'
+import { Tokenizer } from './text/clip_tokenizer.js'
+
+/** A model in memory, and all that its calls need. */
+export interface LoadedModel {
+  /** As it was asked for: owner/name, or the name of its folder. */
+  readonly name: string
+  readonly facts: ModelFacts
+  readonly checkpoint: Checkpoint
+  readonly tokenizer: Tokenizer
+  readonly native: NativePipeline
+  readonly scheduler: Scheduler
+  readonly compiledDenoiser: Pick<CompiledDenoiser, 'file' | 'made'> | undefined
+  /** 'cpu', 'cuda:0' … */
+  readonly device: string
+  readonly dtype: 'float16' | 'bfloat16' | 'float32'
+  /** The version of libtorch. */
+  readonly libtorch: string
+  /** What was chosen for the caller. */
+  readonly warnings: readonly string[]
+}
+
+/**
+ * Loads a checkpoint: finds or downloads its folder, reads its configs, and opens its networks on the device.
+ *
+ * @param name undefined: the default model
+ */
+export async function loadModel(
+  name: string | undefined,
+  options: CheckedPipelineOptions,
+): Promise<LoadedModel> {
+  const { offload, threads = 0, captureGraph, limits, signal } = options
+  const compiled =
+    options.compiledDenoiser === undefined ? undefined : await readCompiledDenoiser(options.compiledDenoiser)
+  const { model, folder, notices } = await findFolder(name, options)
+  const checkpoint = await readCheckpoint(folder, options)
+  const facts = modelFacts(checkpoint)
+  refuseForFamily(options, pipelineOptions, facts.family)
+  const scheduler = schedulerOf(checkpoint)
+  const { tokenizerFolder, files, latentChannels, scalingFactor } = checkpoint
+  const tokenizer = await Tokenizer.load(tokenizerFolder, facts.positions, facts.vocabularySize)
+
+  const libtorch = loadNative(options.libtorch).libtorch.version
+  const device = resolveDevice(options.device)
+  const dtype = options.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
+  if (compiled) {
+    const { denoiserGraph: graph, vaeScale } = checkpoint
+    requireCompiledFor(compiled, { graph, vaeScale, libtorch, device, dtype })
+  }
+  const { text_encoder: textEncoder, unet, vae } = files
+  if (options.verify) {
+    const weights = [textEncoder, unet, vae].flatMap((network) => network.weights)
+    await verifyFiles(checkpoint.folder, weights, signal)
+  }
+  const networks = { textEncoder, unet, vae }
+  const compiledDenoiser = compiled && nativeCompiledDenoiser(compiled, latentChannels)
+  const maxHeader = limits.headerBytes
+  const where = { device, dtype, offload, threads, captureGraph, maxHeader }
+  const native = await NativePipeline.open(
+    { ...networks, compiledDenoiser, scalingFactor, latentChannels, ...where },
+    signal,
+  )
+  return {
+    name: path.resolve(model) === folder ? path.basename(folder) : model,
+    facts,
+    checkpoint,
+    tokenizer,
+    native,
+    scheduler,
+    compiledDenoiser: compiled && { file: compiled.file, made: compiled.made },
+    device,
+    dtype,
+    libtorch,
+    warnings: [...notices, ...checkpoint.warnings],
+  }
+}
+
+/** The folder of a model, downloaded if it has to be, and what to tell the caller about it. */
+async function findFolder(
+  name: string | undefined,
+  options: CheckedPipelineOptions,
+): Promise<{ model: string; folder: string; notices: readonly string[] }> {
+  const { revision, variant, cacheDir, token, localFilesOnly, signal, onProgress } = options
+  const { model, notice } =
+    name === undefined ? await defaultModel(options) : { model: name, notice: undefined }
+  const notices = notice === undefined ? [] : [notice]
+  const clock = new ProgressClock(onProgress)
+  const stop = new AbortController() // when onProgress throws: its error is the reason
+  const folder = await resolveModel(model, {
+    ...{ revision, variant, cacheDir, token, localFilesOnly },
+    signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
+    onDownload: ({ license }) => {
+      const terms = license ?? 'as its model card says: it names no licence'
+      notices.push(`the weights of ${model} are licensed ${terms}`)
+    },
+    onProgress: ({ bytes, totalBytes }) => {
+      clock.tell('download', bytes, totalBytes).catch((error) => stop.abort(error))
+    },
+  })
+  return { model, folder, notices }
+}
+
+/** The facts of a checkpoint of the one family. To be deleted once checkpoints bring their facts. */
+function modelFacts(checkpoint: Checkpoint): ModelFacts {
+  const { size, guidanceScale, latentChannels, vaeScale } = checkpoint
+  return {
+    family: { name: 'modelscope', refusedOptions: {} } as unknown as Family,
+    defaults: {
+      ...{ steps: 25, frames: 16, fps: 8, strength: 0.6 },
+      guidanceScale: guidanceScale ?? 9,
+      videoGuidanceScale: guidanceScale ?? 15,
+    },
+    size: size === undefined ? undefined : { height: size, width: size },
+    sizeMultiple: vaeScale,
+    frameMultiple: 1,
+    vaeScale,
+    tileSize: checkpoint.vaeSize,
+    latentChannels,
+    latentScale: new Array<number>(latentChannels).fill(checkpoint.scalingFactor),
+    latentMean: new Array<number>(latentChannels).fill(0),
+    textLayers: checkpoint.textLayers,
+    textSize: checkpoint.textSize,
+    positions: checkpoint.positions,
+    vocabularySize: checkpoint.vocabularySize,
+    previewColours: undefined,
+  }
+}
