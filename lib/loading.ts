@@ -1,7 +1,6 @@
 import path from 'node:path'
 import { resolveDevice } from './addon/device.js'
 import { loadNative, NativePipeline } from './addon/native_pipeline.js'
-import { refuseForFamily } from './call/fit_call.js'
 import { type Checkpoint, readCheckpoint, schedulerOf } from './checkpoint/checkpoint.js'
 import {
   type CompiledDenoiser,
@@ -9,11 +8,13 @@ import {
   readCompiledDenoiser,
   requireCompiledFor,
 } from './checkpoint/compiled_denoiser.js'
+import { TorchreelError } from './errors.js'
 import type { Family, ModelFacts } from './families/family.js'
 import { verifyFiles } from './files/hashes.js'
 import { defaultModel } from './hub/default_model.js'
 import { resolveModel } from './hub/hub.js'
 import { type CheckedPipelineOptions, pipelineOptions } from './options/pipeline.js'
+import { refuseForFamily } from './options/refusals.js'
 import { ProgressClock } from './progress.js'
 import type { Scheduler } from './schedulers/index.js'
 import { Tokenizer } from './text/clip_tokenizer.js'
@@ -59,6 +60,12 @@ export async function loadModel(
 
   const libtorch = loadNative(options.libtorch).libtorch.version
   const device = resolveDevice(options.device)
+  if (captureGraph && device === 'cpu') {
+    throw new TorchreelError('ERR_DEVICE_UNAVAILABLE', `captureGraph needs a CUDA device, got ${device}`, {
+      parameter: 'captureGraph',
+      device,
+    })
+  }
   const dtype = options.dtype ?? (device === 'cpu' ? 'float32' : 'float16')
   if (compiled) {
     const { denoiserGraph: graph, vaeScale } = checkpoint

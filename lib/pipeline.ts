@@ -1,4 +1,3 @@
-import path from 'node:path'
 import { ReadableStream } from 'node:stream/web'
 import { Adapters, type Lora } from './adapters/adapters.js'
 import {
@@ -10,19 +9,19 @@ import {
 } from './adapters/options.js'
 import type { TextualInversion } from './adapters/textual_inversion.js'
 import { type PipelineMemory, pipelineMemory } from './addon/memory.js'
-import type { NativeEvent } from './addon/native_pipeline.js'
-import { type Call, checkCall, checkPrompts, checkTogether } from './call/check_call.js'
-import { requireCompiledCall, requireCompiledSize } from './call/compiled_checks.js'
+import { type Call, checkCall, checkTogether } from './call/check_call.js'
+import {
+  checkEncodeCall,
+  type EncodePromptOptions,
+  encodePrompts,
+  type PromptEmbeddings,
+} from './call/encode_prompts.js'
 import { fitCall, sizeCall } from './call/fit_call.js'
-import { guidancePerCall } from './call/guidance.js'
-import { type DecodedFrame, Job } from './call/job.js'
+import type { DecodedFrame } from './call/job.js'
+import { planSteps } from './call/plan.js'
 import { type PreparedCall, prepareFiles } from './call/preparation.js'
 import { Queue } from './call/queue.js'
-import { buildRequest } from './call/request.js'
-import { describeSettings } from './call/settings.js'
-import { abortSignal, integer } from './checks/kinds.js'
-import { checkOptions } from './checks/options.js'
-import { chooseSeed } from './checks/seed.js'
+import { runJob } from './call/run_job.js'
 import { TorchreelError } from './errors.js'
 import { type LoadedModel, loadModel } from './loading.js'
 import type { GenerateOptions } from './options/call.js'
@@ -31,24 +30,8 @@ import {
   checkPipelineOptions,
   type PipelineOptions,
 } from './options/pipeline.js'
-import { version } from './package.js'
 import { type Scheduler, schedulerFrom } from './schedulers/index.js'
-import { type DenoisingProgram, decodeProgram } from './schedulers/program.js'
-import type { Tensor } from './tensor.js'
 import type { Video } from './video/video.js'
-
-/** How prompts are embedded. */
-export interface EncodePromptOptions {
-  /** Take the text encoder's output this many layers before the last. @defaultValue 0 */
-  clipSkip?: number | undefined
-  signal?: AbortSignal | undefined
-}
-
-/** Embeddings of prompts, (P, L, D). */
-export interface PromptEmbeddings extends Tensor {
-  /** Prompts that were cut short. */
-  readonly warnings: readonly string[]
-}
 
 /**
  * Text to video with one checkpoint. A call is checked, fitted to the model, and prepared in its turn; then its prompt
@@ -175,23 +158,12 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: EncodePromptOptions = {},
   ): Promise<PromptEmbeddings> {
     this.#assertUsable()
-    const prompts = checkPrompts(prompt, this.#options.limits)
-    const { clipSkip, signal } = checkOptions(options, {
-      clipSkip: { kind: integer(0, this.#model.facts.textLayers - 1), default: 0 },
-      signal: { kind: abortSignal },
-    })
-    const warnings: string[] = []
-    let embeddings: Tensor | undefined
+    const call = checkEncodeCall(prompt, options, this.#model.facts, this.#options.limits)
     const start = async () => {
       this.#assertUsable()
-      const text = { tokens: this.#model.tokenizer.encodeAll(prompts, 'prompt', warnings), clipSkip }
-      const take = (event: NativeEvent) => {
-        if (event.type === 'embeddings') embeddings = { data: event.data, shape: event.shape }
-      }
-      await this.#model.native.encode(prompts.length, text, take, signal)
+      return encodePrompts(call, this.#model)
     }
-    await this.#queue.run({ start, signal })
-    return { ...(embeddings as Tensor), warnings }
+    return this.#queue.run({ start, signal: call.signal })
   }
 
   /** Where the pipeline's memory is now: mapped files, copied weights, the device. Also while a job runs. */
@@ -274,7 +246,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   }
 
   /**
-   * @internal Runs a checked call.
+   * @internal Runs a checked call: fits it to the model, plans its steps, prepares it in its turn, and runs its job.
    *
    * @param beside `outputChecked`: the output file was checked already
    */
@@ -282,68 +254,28 @@ export class TextToVideoPipeline implements AsyncDisposable {
     call: Call,
     beside: { onFrame?: (frame: DecodedFrame) => void; outputChecked?: boolean } = {},
   ): Promise<Video[]> {
-    const { facts, compiledDenoiser } = this.#model
     const { limits } = this.#options
+    const { facts } = this.#model
     checkTogether(this.#options, call)
-    const fitted = fitCall(call, facts)
-    const scheduler = this.#schedulerFor(call.scheduler)
-    const { steps, eta, strength, timesteps, sigmas } = fitted
-    const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
-    decodeProgram(program) // refuses one that the core would refuse
-    const guidance = guidancePerCall(fitted, program.timesteps.length)
-    if (compiledDenoiser) {
-      requireCompiledCall(compiledDenoiser, fitted, guidance, facts.positions)
-      requireCompiledSize(compiledDenoiser, fitted)
+    const signal = this.#signalFor(call)
+    const fitted = fitCall({ ...call, signal }, facts)
+    const plan = planSteps(fitted, this.#schedulerFor(call.scheduler), this.#model)
+    const start = (prepared: PreparedCall) => {
+      this.#assertUsable()
+      return runJob(prepared, plan, this.#model, this.#adapters, beside.onFrame)
     }
-    const start = (prepared: PreparedCall) =>
-      this.#start(prepared, scheduler, program, guidance, beside.onFrame)
 
-    const { video, signal } = call
     const output = beside.outputChecked ? undefined : call.output
-    const sized = video === undefined ? sizeCall(fitted, facts, limits) : undefined
-    if (sized && !output) return this.#queue.run({ start: () => start({ call: sized }), signal })
-    const ends = AbortSignal.any([this.#disposal.signal, ...(signal ? [signal] : [])])
-    const preparation = { model: facts, limits, output, signal: ends }
-    const prepare = () => prepareFiles(fitted, sized, preparation)
+    const sized = call.video === undefined ? sizeCall(fitted, facts, limits) : undefined
+    if (sized && !output) return this.#queue.run({ start: async () => start({ call: sized }), signal })
+    const prepare = () => prepareFiles(fitted, sized, { model: facts, limits, output })
     return this.#queue.run({ prepare, start, signal })
   }
 
-  async #start(
-    prepared: PreparedCall,
-    scheduler: Scheduler,
-    program: DenoisingProgram,
-    guidance: Float64Array,
-    onFrame: ((frame: DecodedFrame) => void) | undefined,
-  ): Promise<Video[]> {
-    this.#assertUsable()
-    const { call, source } = prepared
-    const { tokenizer, facts, native, compiledDenoiser } = this.#model
-    if (compiledDenoiser) requireCompiledSize(compiledDenoiser, call)
-    const seeds = call.seeds ?? [chooseSeed()]
-    const warnings = [...this.warnings, ...(source?.warnings ?? [])]
-    // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
-    const decodeChunk = this.device === 'cpu' ? 1 : 4
-    const { vaeScale } = facts
-    const context = { program, guidance, seeds, tokenizer, vaeScale, decodeChunk, warnings }
-    const request = buildRequest(prepared, context)
-    const settings = describeSettings(call, scheduler, this.#adapters)
-    const { model, libtorch, device, dtype } = this
-    const { videos, steps, strength, guidanceScale } = call
-    const factsOf = (index: number) => ({
-      ...{ torchreel: version, model, libtorch, device, dtype, warnings },
-      compiledDenoiser: compiledDenoiser && path.basename(compiledDenoiser.file),
-      ...{ steps, strength, guidanceScale, scheduler: scheduler.name },
-      seed: seeds[index] ?? seeds[0],
-      settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
-    })
-    const job = new Job(call, factsOf, onFrame)
-    try {
-      await native.generate(request, (event) => job.take(event), call.signal)
-      return await job.finish()
-    } catch (error) {
-      await job.discard(error)
-      throw error
-    }
+  /** The signal that ends a call. ffmpeg runs beside the native job, so it must be told of the pipeline's end, too. */
+  #signalFor({ video, output, signal }: Call): AbortSignal | undefined {
+    if (video === undefined && output === undefined) return signal
+    return AbortSignal.any([this.#disposal.signal, ...(signal ? [signal] : [])])
   }
 
   #schedulerFor(choice: Scheduler | string | undefined): Scheduler {

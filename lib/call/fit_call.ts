@@ -1,9 +1,9 @@
 import { checkValue, integer } from '../checks/kinds.js'
-import type { Options } from '../checks/options.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
-import type { Family, ModelFacts } from '../families/family.js'
+import type { ModelFacts } from '../families/family.js'
 import { callOptions } from '../options/call.js'
 import type { Limits } from '../options/limits.js'
+import { refuseForFamily } from '../options/refusals.js'
 import { tensor } from '../tensor.js'
 import type { SourceVideo } from '../video/read/source_video.js'
 import { checkOutputPlan } from '../video/write/recording.js'
@@ -96,24 +96,6 @@ export function sizeCall(
   if (latents) checkValue(tensor(latentShape), 'latents', latents)
   if (call.output) checkOutputPlan(call.output, { fps, frameCount: frames })
   return { ...call, frames, width, height, fps, latentShape }
-}
-
-/**
- * Refuses options that a family cannot honour, unless they are at their defaults.
- *
- * @throws TorchreelError `ERR_INVALID_ARGUMENT`
- */
-export function refuseForFamily(options: object, table: Options, family: Family): void {
-  for (const [name, why] of Object.entries(family.refusedOptions)) {
-    if (!Object.hasOwn(table, name)) continue
-    const value = (options as Record<string, unknown>)[name]
-    if (value === undefined || value === table[name]?.default) continue
-    throw new TorchreelError('ERR_INVALID_ARGUMENT', `${name} cannot be used with ${family.name}: ${why}`, {
-      parameter: name,
-      expected: `no ${name} with ${family.name}`,
-      received: value,
-    })
-  }
 }
 
 function checkMultiple(name: string, size: number | undefined, multiple: number): void {

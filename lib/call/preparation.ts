@@ -17,8 +17,6 @@ interface Preparation {
   readonly limits: Limits
   /** The file to write, unless it was checked already. */
   readonly output: Output | undefined
-  /** Ends reading. */
-  readonly signal: AbortSignal
 }
 
 /**
@@ -29,9 +27,9 @@ interface Preparation {
 export async function prepareFiles(
   fitted: FittedCall,
   sized: SizedCall | undefined,
-  { model, limits, output, signal }: Preparation,
+  { model, limits, output }: Preparation,
 ): Promise<PreparedCall> {
-  const { video, ffmpeg } = fitted
+  const { video, ffmpeg, signal } = fitted
   const how = { multiple: model.sizeMultiple, maxPixels: limits.pixels, ffmpeg, signal }
   const source = video === undefined ? undefined : await readSourceVideo(video, fitted, how)
   const call = sized ?? sizeCall(fitted, model, limits, source)

@@ -164,7 +164,7 @@ export function numberFromText(text: string): number {
 
 function withBounds(noun: string, min: number, max: number): string {
   if (min === -Infinity && max === Infinity) return noun
-  return max === Infinity ? `${noun} of at least ${min}` : `${noun} from ${min} to ${max}`
+  return max >= Number.MAX_SAFE_INTEGER ? `${noun} of at least ${min}` : `${noun} from ${min} to ${max}`
 }
 
 function bounds(min: number, max: number): JsonSchema {

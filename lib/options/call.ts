@@ -13,7 +13,7 @@ import {
 import type { TableOf } from '../checks/options.js'
 import { seed } from '../checks/seed.js'
 import type { OnProgress, Preview } from '../progress.js'
-import type { Scheduler } from '../schedulers/index.js'
+import { type Scheduler, schedulerNames } from '../schedulers/index.js'
 import { type Tensor, tensor } from '../tensor.js'
 import { type VideoInput, videoInput } from '../video/read/source_video.js'
 import { type Output, output } from '../video/write/recording.js'
@@ -177,7 +177,8 @@ export const callOptions = {
     group: video,
     says: 'a file that is written while frames are decoded: a path, or { path } with the options of the file',
     flag: '-o, --output <file>',
-    flagSays: 'a name that ends in .mp4, .webm, .gif, .webp or .apng, or frame_%04d.png',
+    flagSays:
+      'a name that ends in .mp4, .webm, .gif, .webp or .apng, or frame_%04d.png (default: torchreel.mp4)',
   },
   ffmpeg: {
     kind: text,
@@ -203,10 +204,11 @@ export const callOptions = {
   },
   scheduler: {
     kind: scheduler,
-    otherwise: '`pipeline.scheduler`: DPM-Solver++',
+    otherwise: "the pipeline's, DPM-Solver++",
     group: denoising,
     says: "a scheduler, the name of one, or checkpoint for the checkpoint's own class",
     flag: '--scheduler <name>',
+    flagSays: `checkpoint, or ${schedulerNames.join(', ')}`,
     see: ['schedulers', 'schedulers.md'],
   },
   timesteps: {
@@ -261,6 +263,7 @@ export const callOptions = {
     kept: 'name',
     says: 'a file, a Video or frames to start from; its frames, size and rate are kept unless others are given',
     flag: '--video <file>',
+    flagSays: 'a file to start from; its frames, size and rate are kept unless others are given',
     see: ['video to video', 'video-to-video.md'],
   },
   strength: {

@@ -1,7 +1,7 @@
 import { choice, integer, list, nullable, number } from '../checks/kinds.js'
 import { option, type Values } from '../checks/options.js'
 import { invalidArgument } from '../errors.js'
-import { interpolate } from './spacing.js'
+import { interpolate } from './numeric.js'
 
 /** The options of every scheduler that say which noise the network was trained on. */
 export function noiseScheduleOptions<const S extends string = BetaSchedule>(

@@ -1,5 +1,5 @@
 import type { Values } from '../checks/options.js'
-import { invalidArgument } from '../errors.js'
+import { conflict, invalidArgument } from '../errors.js'
 import { makeConfig, pickSettings, type SchedulerOptions, writtenValues } from './config.js'
 import { type DenoisingProgram, ProgramBuilder, SAMPLE } from './program.js'
 
@@ -128,8 +128,7 @@ export abstract class ConfiguredScheduler<O extends SchedulerOptions> implements
 
   #checkTimesteps(timesteps: readonly number[], steps: number, sigmas: readonly number[] | undefined): void {
     this.#checkTakes('timesteps', timesteps)
-    if (sigmas !== undefined)
-      throw invalidArgument('timesteps', 'undefined where sigmas are given', timesteps)
+    if (sigmas !== undefined) throw conflict('timesteps', 'sigmas', timesteps)
     const { num_train_timesteps, ...config } = this.settings
     const last = (num_train_timesteps as number) - 1
     const fits = (value: number, i: number) =>
@@ -142,7 +141,7 @@ export abstract class ConfiguredScheduler<O extends SchedulerOptions> implements
       )
     }
     const rule = spacingRules.find((name) => (config as Record<string, unknown>)[name] === true)
-    if (rule) throw invalidArgument('timesteps', `undefined where the config says ${rule}`, timesteps)
+    if (rule) throw conflict('timesteps', rule, timesteps)
   }
 
   #checkSigmas(sigmas: readonly number[], steps: number): void {
@@ -158,7 +157,7 @@ export abstract class ConfiguredScheduler<O extends SchedulerOptions> implements
   }
 
   #checkTakes(option: 'timesteps' | 'sigmas', value: unknown): void {
-    if (!this.takes.includes(option)) throw invalidArgument(option, `undefined for ${this.name}`, value)
+    if (!this.takes.includes(option)) throw conflict(option, this.name, value)
   }
 }
 

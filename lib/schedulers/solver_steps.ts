@@ -1,17 +1,10 @@
 import { choice, flag, nullable, number } from '../checks/kinds.js'
 import { option, type Values } from '../checks/options.js'
 import type { NoiseSchedule } from './noise_schedule.js'
+import { linspace, roundHalfEven } from './numeric.js'
 import { flowLevel, type NoiseLevel, preservingLevel } from './prediction.js'
 import type { Run } from './scheduler.js'
-import {
-  flowSigmas,
-  linspace,
-  openTimesteps,
-  roundHalfEven,
-  type Spacing,
-  sigmaSpacing,
-  type sigmaSpacingOptions,
-} from './spacing.js'
+import { flowSigmas, openTimesteps, type Spacing, sigmaSpacing, type sigmaSpacingOptions } from './spacing.js'
 
 /** What the solvers of the DPM-Solver, DEIS and UniPC families share. */
 export const flowOptions = {

@@ -1,6 +1,7 @@
 import { choice, flag } from '../../checks/kinds.js'
 import { option, type Values } from '../../checks/options.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { roundHalfEven } from '../numeric.js'
 import {
   clippingOptions,
   cumulativeLevel,
@@ -11,7 +12,7 @@ import {
 } from '../prediction.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
-import { roundHalfEven, spacedTimesteps, spacingOptions } from '../spacing.js'
+import { spacedTimesteps, spacingOptions } from '../spacing.js'
 
 const options = {
   ...noiseScheduleOptions(),

@@ -2,6 +2,7 @@ import { choice, flag } from '../../checks/kinds.js'
 import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { roundHalfEven } from '../numeric.js'
 import {
   clippingOptions,
   cumulativeLevel,
@@ -12,7 +13,7 @@ import {
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
 import { varianceOption } from '../solver_steps.js'
-import { roundHalfEven, spacedTimesteps, spacingOptions } from '../spacing.js'
+import { spacedTimesteps, spacingOptions } from '../spacing.js'
 
 const options = {
   ...noiseScheduleOptions(undefined, ['sigmoid', 'laplace']),

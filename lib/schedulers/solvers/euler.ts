@@ -2,12 +2,12 @@ import { choice, flag, nullable, number } from '../../checks/kinds.js'
 import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { linspace } from '../numeric.js'
 import { inputScale, predictedExplodingSample } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
 import {
   checkSigmaSpacing,
-  linspace,
   type Spacing,
   sigmaSpacing,
   sigmaSpacingOptions,

@@ -1,16 +1,11 @@
 import { choice } from '../../checks/kinds.js'
 import { option, type Values } from '../../checks/options.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { roundHalfEven } from '../numeric.js'
 import { inputScale, predictedExplodingSample } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run } from '../scheduler.js'
-import {
-  checkSigmaSpacing,
-  explodingSteps,
-  roundHalfEven,
-  sigmaSpacingOptions,
-  spacingOptions,
-} from '../spacing.js'
+import { checkSigmaSpacing, explodingSteps, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
 import { ancestralStep, writeExplodingStart } from './euler.js'
 
 const options = {

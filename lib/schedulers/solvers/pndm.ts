@@ -2,10 +2,11 @@ import { choice, flag } from '../../checks/kinds.js'
 import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { roundHalfEven } from '../numeric.js'
 import { cumulativeLevel } from '../prediction.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
-import { roundHalfEven, spacedTimesteps, spacingOptions } from '../spacing.js'
+import { spacedTimesteps, spacingOptions } from '../spacing.js'
 
 const options = {
   ...noiseScheduleOptions(),

@@ -3,11 +3,12 @@ import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
 import { writeConvertedOutput } from '../dpmsolver_coefficients.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { linspace } from '../numeric.js'
 import { type NoiseLevel, thresholdingOptions } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
 import { distinctOrder, flowOptions, solverLevels, solverSteps } from '../solver_steps.js'
-import { checkSigmaSpacing, linspace, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
+import { checkSigmaSpacing, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
 
 /** A predictor of one's own is another scheduler object, which no config file can hold. */
 const noPredictor = option<null>(

@@ -92,7 +92,12 @@ export async function readSourceVideo(
     }
     resized.push(resizeImage(frame, width, height).data)
   })
-  if (resized.length === 0) throw invalidArgument('video', 'a video with frames', 'none')
+  if (resized.length === 0)
+    throw new TorchreelError('ERR_INVALID_ARGUMENT', 'video has no frames', {
+      parameter: 'video',
+      expected: 'a video with frames',
+      received: input,
+    })
   if (wishes.frames !== undefined && resized.length < wishes.frames) {
     throw invalidArgument('frames', `at most ${resized.length}, as the video has`, wishes.frames)
   }

@@ -1,4 +1,4 @@
-import { invalidArgument } from '../../errors.js'
+import { conflict, invalidArgument } from '../../errors.js'
 import type { Ffmpeg } from '../ffmpeg.js'
 import {
   type Encoder,
@@ -105,7 +105,7 @@ function withCodec(
     codec === undefined ? !encoder.onRequest : encoder.codec === codec,
   )
   if (codec === undefined || found.length > 0) return found
-  throw oneOf(
+  throw unknownWord(
     'codec',
     format,
     encoders.map((encoder) => encoder.codec),
@@ -122,7 +122,7 @@ function withPixelFormat(
   const found = encoders.filter(({ pixelFormats }) => pixelFormats.includes(pixelFormat))
   if (found.length > 0) return found
   const known = encoders.flatMap(({ pixelFormats }) => pixelFormats)
-  throw oneOf('pixelFormat', format, known, pixelFormat)
+  throw unknownWord('pixelFormat', format, known, pixelFormat)
 }
 
 function withSettings(
@@ -134,7 +134,7 @@ function withSettings(
   const values = given.filter((_, index) => index % 2 === 1)
   const known = [...new Set(encoders.flatMap(({ settings }) => settings))].map((name) => `-${name}`)
   for (const name of names) {
-    if (!known.includes(name)) throw oneOf('ffmpegArguments', format, known, name)
+    if (!known.includes(name)) throw unknownWord('ffmpegArguments', format, known, name)
   }
   if (names.length !== values.length) {
     throw invalidArgument('ffmpegArguments', 'pairs of a name and a value', given.at(-1))
@@ -156,7 +156,7 @@ function checkRange(
   value: number | undefined,
 ): void {
   if (value === undefined) return
-  if (!range) throw invalidArgument(parameter, `left out for ${format}, which has none`, value)
+  if (!range) throw conflict(parameter, format, value)
   if (!(typeof value === 'number' && value >= range.least && value <= range.most)) {
     throw invalidArgument(parameter, `a number from ${range.least} to ${range.most} for ${format}`, value)
   }
@@ -165,23 +165,23 @@ function checkRange(
 function checkBitrate(format: VideoFormat, encoder: Encoder | undefined, settings: EncodeSettings): void {
   const { bitrate, crf } = settings
   if (bitrate === undefined) return
-  if (!encoder?.bitrate) throw invalidArgument('bitrate', `left out for ${format}, which has none`, bitrate)
-  if (crf !== undefined) throw invalidArgument('bitrate', 'left out beside crf', bitrate)
+  if (!encoder?.bitrate) throw conflict('bitrate', format, bitrate)
+  if (crf !== undefined) throw conflict('bitrate', 'crf', bitrate)
   if (!(Number.isSafeInteger(bitrate) && bitrate >= 1000 && bitrate <= 1e9)) {
     throw invalidArgument('bitrate', 'an integer from 1000 to 1000000000 bits per second', bitrate)
   }
 }
 
-function oneOf(
+/** The error for a word that is none of those that a format has. */
+function unknownWord(
   parameter: string,
   format: VideoFormat,
   known: readonly (string | undefined)[],
   received: unknown,
 ) {
   const names = [...new Set(known.filter((name) => name !== undefined))]
-  const expected =
-    names.length > 0 ? `one of ${names.join(', ')} for ${format}` : `left out for ${format}, which has none`
-  return invalidArgument(parameter, expected, received)
+  if (names.length === 0) return conflict(parameter, format, received)
+  return invalidArgument(parameter, `one of ${names.join(', ')} for ${format}`, received)
 }
 
 /** What ffmpeg is told of the frames and the file. */

@@ -115,6 +115,7 @@ export const encodeOptions = {
     kind: {
       ...list(anyText),
       expected: 'an array of strings',
+      fromText: undefined, // a command line gives several words
       read: (value): readonly string[] | undefined => (Array.isArray(value) ? value : undefined),
     },
     group,
