@@ -97,6 +97,20 @@ export function conflict(parameter: string, other: string, received: unknown): T
   })
 }
 
+/** An `ERR_INVALID_ARGUMENT` for an option that needs another one. `parameter`: the one at fault. */
+export function requires(
+  option: string,
+  needed: string,
+  received: unknown,
+  parameter: string = option,
+): TorchreelError {
+  return new TorchreelError('ERR_INVALID_ARGUMENT', `${option} needs ${needed}`, {
+    parameter,
+    expected: needed,
+    received,
+  })
+}
+
 /** A short, safe rendering of any value for a message. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value)

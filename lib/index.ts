@@ -4,10 +4,10 @@ export type { TextualInversion } from './adapters/textual_inversion.js'
 export { Generator } from './addon/generator.js'
 export type { Stage } from './addon/interface.js'
 export type { NetworkMemory, PipelineMemory } from './addon/memory.js'
+export type { EncodePromptOptions, PromptEmbeddings } from './call/encode_prompts.js'
 export type { DecodedFrame } from './call/job.js'
-export type { Numbers } from './checks/checks.js'
 export { TorchreelError, type TorchreelErrorCode, type TorchreelErrorDetails } from './errors.js'
-export { generate, type OneCallOptions } from './generate.js'
+export { generate } from './generate.js'
 export {
   cachedModel,
   type DownloadProgress,
@@ -16,19 +16,17 @@ export {
   type PulledModel,
   pullModel,
 } from './hub/hub.js'
-export type {
-  FreeU,
-  GenerateOptions,
-  OnProgress,
-  PipelineOptions,
-  Preview,
-  Progress,
-} from './options/call.js'
+export type { GenerateOptions } from './options/call.js'
+export type { FreeU } from './options/call_values.js'
 export type { Limits } from './options/limits.js'
-export { type EncodePromptOptions, type PromptEmbeddings, TextToVideoPipeline } from './pipeline.js'
+export type { OneCallOptions } from './options/one_call.js'
+export type { PipelineOptions } from './options/pipeline.js'
+export { TextToVideoPipeline } from './pipeline.js'
+export type { OnProgress, Preview, Progress } from './progress.js'
 export * from './schedulers/index.js'
 export { type Model, type NoiseSource, runProgram, type Sample } from './schedulers/interpreter.js'
 export { type DenoisingProgram, ProgramBuilder, type Term } from './schedulers/program.js'
+export type { Tensor } from './tensor.js'
 export { type ExportToVideoOptions, exportToVideo, type ImageFrame } from './video/export_to_video.js'
 export { type Ffmpeg, type FfmpegSource, findFfmpeg } from './video/ffmpeg.js'
 export type { RgbImage } from './video/read/resize.js'

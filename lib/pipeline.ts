@@ -1,4 +1,3 @@
-import path from 'node:path'
 import { ReadableStream } from 'node:stream/web'
 import { Adapters, type Lora } from './adapters/adapters.js'
 import {
@@ -9,111 +8,53 @@ import {
   type TextualInversionOptions,
 } from './adapters/options.js'
 import type { TextualInversion } from './adapters/textual_inversion.js'
-import { resolveDevice } from './addon/device.js'
-import { chooseSeed } from './addon/generator.js'
-import { loadNative } from './addon/load.js'
 import { type PipelineMemory, pipelineMemory } from './addon/memory.js'
-import { NativePipeline } from './addon/native_pipeline.js'
-import { guidancePerCall } from './call/guidance.js'
-import { type DecodedFrame, Job, ProgressClock } from './call/job.js'
-import { needsFiles, type PreparedCall, prepareFiles } from './call/preparation.js'
+import { type Call, checkCall, checkTogether } from './call/check_call.js'
+import {
+  checkEncodeCall,
+  type EncodePromptOptions,
+  encodePrompts,
+  type PromptEmbeddings,
+} from './call/encode_prompts.js'
+import { fitCall, sizeCall } from './call/fit_call.js'
+import type { DecodedFrame } from './call/job.js'
+import { planSteps } from './call/plan.js'
+import { type PreparedCall, prepareFiles } from './call/preparation.js'
 import { Queue } from './call/queue.js'
-import { requestOf } from './call/request.js'
-import { settingsOf } from './call/settings.js'
-import { type Checkpoint, readCheckpoint } from './checkpoint/checkpoint.js'
-import {
-  type CompiledDenoiser,
-  nativeCompiledDenoiser,
-  readCompiledDenoiser,
-  requireCompiledCall,
-  requireCompiledFor,
-  requireCompiledSize,
-} from './checkpoint/compiled_denoiser.js'
-import { abortSignal, integer, type Numbers, reader } from './checks/checks.js'
+import { runJob } from './call/run_job.js'
 import { TorchreelError } from './errors.js'
-import { verifyFiles } from './files/hashes.js'
-import { defaultModel } from './hub/default_model.js'
-import { resolveModel } from './hub/hub.js'
+import { type LoadedModel, loadModel } from './loading.js'
+import type { GenerateOptions } from './options/call.js'
 import {
-  type CheckedGenerateOptions,
-  checkGenerateOptions,
+  type CheckedPipelineOptions,
   checkPipelineOptions,
-  type GenerateOptions,
   type PipelineOptions,
-} from './options/call.js'
-import { promptTexts } from './options/call_values.js'
-import type { Limits } from './options/limits.js'
-import { version } from './package.js'
-import { checkSchedulerFits, type Scheduler, schedulerFrom } from './schedulers/index.js'
-import { type DenoisingProgram, decodeProgram } from './schedulers/program.js'
-import type { Tokenizer } from './text/tokenizer.js'
+} from './options/pipeline.js'
+import { type Scheduler, schedulerFrom } from './schedulers/index.js'
 import type { Video } from './video/video.js'
 
-/** How prompts are embedded. */
-export interface EncodePromptOptions {
-  /** Take the text encoder's output this many layers before the last. @defaultValue 0 */
-  clipSkip?: number | undefined
-  signal?: AbortSignal | undefined
-}
-
-/** Embeddings of prompts, (P, L, D). */
-export interface PromptEmbeddings extends Numbers {
-  /** What the caller should know: prompts that were cut short. */
-  readonly warnings: readonly string[]
-}
-
 /**
- * Text to video with one checkpoint. The way of the data is `generate`'s: prompt → tokens, steps → denoising program,
- * both → the core's text encoder, UNet and VAE on a thread of the pipeline's own, frames → {@link Video}.
+ * Text to video with one checkpoint. A call is checked, fitted to the model, and prepared in its turn; then its prompt
+ * becomes tokens and its steps a denoising program, both go to the core's text encoder, denoiser and VAE on a thread of the
+ * pipeline's own, and the frames become a {@link Video}.
  */
 export class TextToVideoPipeline implements AsyncDisposable {
-  /** Makes the denoising programs. Settable; what `generate` uses when it is not told otherwise. */
+  /** Makes the denoising programs of calls that name no scheduler. Settable. */
   scheduler: Scheduler
-  /** The model as it was asked for: owner/name, or the name of its folder. */
-  readonly model: string
-  /** The folder of the checkpoint. */
-  readonly folder: string
-  /** Where the networks compute: 'cpu', 'cuda:0' … */
-  readonly device: string
-  /** What they compute in. */
-  readonly dtype: 'float16' | 'bfloat16' | 'float32'
-  /** The libtorch that is loaded, such as '2.13.0+cpu'. */
-  readonly libtorch: string
-  /** What was chosen for the caller while loading. */
-  readonly warnings: readonly string[]
-  readonly #checkpoint: Checkpoint
-  readonly #tokenizer: Tokenizer
-  readonly #native: NativePipeline
-  readonly #adapters: Adapters
-  readonly #limits: Limits
+  readonly #model: LoadedModel
+  readonly #options: Pick<CheckedPipelineOptions, 'captureGraph' | 'limits'>
   readonly #queue: Queue
-  readonly #compiledDenoiser: Pick<CompiledDenoiser, 'file' | 'made'> | undefined
-  /** Ends what runs beside the native jobs: ffmpeg. */
+  readonly #adapters: Adapters
+  /** Ends work beside the native jobs: ffmpeg. */
   readonly #disposal = new AbortController()
   #disposed: Promise<void> | undefined
 
-  private constructor(
-    checkpoint: Checkpoint,
-    tokenizer: Tokenizer,
-    native: NativePipeline,
-    scheduler: Scheduler,
-    limits: Limits,
-    compiledDenoiser: CompiledDenoiser | undefined,
-    made: Pick<TextToVideoPipeline, 'model' | 'device' | 'dtype' | 'libtorch' | 'warnings'>,
-  ) {
-    this.#checkpoint = checkpoint
-    this.#tokenizer = tokenizer
-    this.#native = native
-    this.#limits = limits
-    this.#queue = new Queue(limits.queue)
-    this.#adapters = new Adapters(checkpoint, tokenizer, native, limits.headerBytes)
-    this.#compiledDenoiser = compiledDenoiser && { file: compiledDenoiser.file, made: compiledDenoiser.made }
-    this.model = made.model
-    this.folder = checkpoint.folder
-    this.device = made.device
-    this.dtype = made.dtype
-    this.libtorch = made.libtorch
-    this.warnings = made.warnings
+  private constructor(model: LoadedModel, options: CheckedPipelineOptions) {
+    const { checkpoint, tokenizer, native, scheduler } = model
+    this.#model = model
+    this.#options = options
+    this.#queue = new Queue(options.limits.queue)
+    this.#adapters = new Adapters(checkpoint, tokenizer, native, options.limits.headerBytes)
     this.scheduler = scheduler
   }
 
@@ -128,83 +69,42 @@ export class TextToVideoPipeline implements AsyncDisposable {
    * missing device, and whatever keeps libtorch from loading
    */
   static async fromPretrained(name?: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
-    const checked = checkPipelineOptions(options)
-    const { revision, variant, cacheDir, token, localFilesOnly, signal } = checked
-    const compiledDenoiser =
-      checked.compiledDenoiser === undefined
-        ? undefined
-        : await readCompiledDenoiser(checked.compiledDenoiser)
-    const { model, notice } = name === undefined ? await defaultModel(checked) : { model: name }
-    const clock = new ProgressClock(checked.onProgress)
-    const stop = new AbortController() // when onProgress throws: its error is the reason
-    const notices = notice === undefined ? [] : [notice]
-    const folder = await resolveModel(model, {
-      revision,
-      variant,
-      cacheDir,
-      token,
-      localFilesOnly,
-      signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
-      onDownload: ({ license }) => {
-        notices.push(
-          `the weights of ${model} are licensed ${license ?? 'as its model card says: it names no licence'}`,
-        )
-      },
-      onProgress: ({ bytes, totalBytes }) => {
-        clock.tell('download', bytes, totalBytes).catch((error) => stop.abort(error))
-      },
-    })
-    const checkpoint = await readCheckpoint(folder, checked)
-    const { family } = checkpoint.model
-    const tokenizer = await family.loadTokenizer(checkpoint.folder, checkpoint.model)
-    const { libtorch } = loadNative(checked.libtorch)
-    const device = resolveDevice(checked.device)
-    const dtype = checked.dtype ?? (device === 'cpu' ? 'float32' : family.gpuDtype)
-    const { limits } = checked
-    if (compiledDenoiser)
-      requireCompiledFor(compiledDenoiser, {
-        graph: checkpoint.denoiserGraph,
-        vaeScale: checkpoint.model.vaeScale,
-        libtorch: libtorch.version,
-        device,
-        dtype,
-      })
-    if (checked.verify) {
-      const weights = Object.values(checkpoint.files).flatMap((network) => network.weights)
-      await verifyFiles(checkpoint.folder, weights, signal)
-    }
-    const native = await NativePipeline.open(
-      {
-        family: checkpoint.model.family.name,
-        networks: checkpoint.files,
-        compiledDenoiser:
-          compiledDenoiser && nativeCompiledDenoiser(compiledDenoiser, checkpoint.model.latentChannels),
-        device,
-        dtype,
-        offload: checked.offload,
-        latentScale: [...checkpoint.model.latentScale],
-        latentMean: [...checkpoint.model.latentMean],
-        threads: checked.threads,
-        captureGraph: checked.captureGraph,
-        maxHeader: limits.headerBytes,
-      },
-      signal,
-    )
-    return new TextToVideoPipeline(
-      checkpoint,
-      tokenizer,
-      native,
-      checkpoint.scheduler,
-      limits,
-      compiledDenoiser,
-      {
-        model: path.resolve(model) === folder ? path.basename(folder) : model,
-        device,
-        dtype,
-        libtorch: libtorch.version,
-        warnings: [...notices, ...checkpoint.warnings],
-      },
-    )
+    return TextToVideoPipeline.load(name, checkPipelineOptions(options))
+  }
+
+  /** @internal `fromPretrained` with checked options. */
+  static async load(name: string | undefined, options: CheckedPipelineOptions): Promise<TextToVideoPipeline> {
+    return new TextToVideoPipeline(await loadModel(name, options), options)
+  }
+
+  /** The model as it was asked for: owner/name, or the name of its folder. */
+  get model(): string {
+    return this.#model.name
+  }
+
+  /** The folder of the checkpoint. */
+  get folder(): string {
+    return this.#model.checkpoint.folder
+  }
+
+  /** Where the networks compute: 'cpu', 'cuda:0' … */
+  get device(): string {
+    return this.#model.device
+  }
+
+  /** The number type that the networks compute in. */
+  get dtype(): 'float16' | 'bfloat16' | 'float32' {
+    return this.#model.dtype
+  }
+
+  /** The version of the loaded libtorch, such as '2.13.0+cpu'. */
+  get libtorch(): string {
+    return this.#model.libtorch
+  }
+
+  /** What was chosen for the caller while loading. */
+  get warnings(): readonly string[] {
+    return this.#model.warnings
   }
 
   /**
@@ -222,9 +122,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: GenerateOptions = {},
   ): Promise<Video | Video[]> {
     this.#assertUsable()
-    const videos = await this.#generate(
-      checkGenerateOptions(prompt, options, this.#checkpoint.model, this.#limits),
-    )
+    const videos = await this.run(checkCall(prompt, options, this.#options.limits))
     return typeof prompt === 'string' ? (videos[0] as Video) : videos
   }
 
@@ -237,12 +135,12 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: GenerateOptions = {},
   ): ReadableStream<DecodedFrame> {
     this.#assertUsable()
-    const checked = checkGenerateOptions(prompt, options, this.#checkpoint.model, this.#limits)
+    const call = checkCall(prompt, options, this.#options.limits)
     const left = new AbortController()
-    const signal = checked.signal ? AbortSignal.any([checked.signal, left.signal]) : left.signal
+    const signal = call.signal ? AbortSignal.any([call.signal, left.signal]) : left.signal
     return new ReadableStream<DecodedFrame>({
       start: (controller) => {
-        this.#generate({ ...checked, signal }, (frame) => controller.enqueue(frame)).then(
+        this.run({ ...call, signal }, { onFrame: (frame) => controller.enqueue(frame) }).then(
           () => controller.close(),
           (error) => controller.error(error),
         )
@@ -260,32 +158,18 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: EncodePromptOptions = {},
   ): Promise<PromptEmbeddings> {
     this.#assertUsable()
-    const prompts = promptTexts(prompt, this.#limits)
-    const read = reader(options, ['clipSkip', 'signal'])
-    const clipSkip = read('clipSkip', 0, integer(0, this.#checkpoint.model.textLayers - 1))
-    const signal = read('signal', undefined, abortSignal)
-    const warnings: string[] = []
-    let embeddings: Numbers | undefined
+    const call = checkEncodeCall(prompt, options, this.#model.facts, this.#options.limits)
     const start = async () => {
       this.#assertUsable()
-      const text = { tokens: this.#tokenizer.encodeAll(prompts, 'prompt', warnings), clipSkip }
-      await this.#native.encode(
-        prompts.length,
-        text,
-        (event) => {
-          if (event.type === 'embeddings') embeddings = { data: event.data, shape: event.shape }
-        },
-        signal,
-      )
+      return encodePrompts(call, this.#model)
     }
-    await this.#queue.run(undefined, start, signal)
-    return { ...(embeddings as Numbers), warnings }
+    return this.#queue.run({ start, signal: call.signal })
   }
 
-  /** What of this pipeline lies where now: mapped files, copied weights, the device. May be asked while a job runs. */
+  /** Where the pipeline's memory is now: mapped files, copied weights, the device. Also while a job runs. */
   memory(): PipelineMemory {
     this.#assertUsable()
-    return pipelineMemory(this.device, this.dtype, this.#native.memory())
+    return pipelineMemory(this.device, this.dtype, this.#model.native.memory())
   }
 
   /** The LoRAs that are loaded, with their scales. */
@@ -299,7 +183,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
   }
 
   /**
-   * Loads a LoRA for the UNet, the text encoder or both, and adds it to the weights for the calls that come after. It
+   * Loads a LoRA for the denoiser, the text encoder or both, and adds it to the weights for the calls that come after. It
    * works beside those that are loaded already.
    *
    * @param file safetensors in the layout of PEFT and diffusers (`unet.….lora_A.weight`) or Kohya (`lora_unet_…`)
@@ -310,20 +194,20 @@ export class TextToVideoPipeline implements AsyncDisposable {
   async loadLora(file: string, options: LoraOptions = {}): Promise<string> {
     this.#assertUsable()
     const lora = checkLora(file, options)
-    return this.#change(() => this.#adapters.loadLora(lora))
+    return this.#queue.exclusive(() => this.#adapters.loadLora(lora))
   }
 
-  /** Sets how strongly the LoRAs work, 1 where no scale is given; those that are not named do not work. */
+  /** Sets how strongly the LoRAs work: 1 without a scale; those that are not named do not work. */
   async setAdapters(adapters: readonly { name: string; scale?: number | undefined }[]): Promise<void> {
     this.#assertUsable()
     const scales = checkScales(adapters)
-    return this.#change(() => this.#adapters.setScales(scales))
+    return this.#queue.exclusive(() => this.#adapters.setScales(scales))
   }
 
-  /** Takes a LoRA out again, or all: to the bit, the weights are the checkpoint's. */
+  /** Removes a LoRA, or all: the weights are the checkpoint's again, bit for bit. */
   async unloadLora(name?: string): Promise<void> {
     this.#assertUsable()
-    return this.#change(() => this.#adapters.unloadLora(name))
+    return this.#queue.exclusive(() => this.#adapters.unloadLora(name))
   }
 
   /**
@@ -337,24 +221,19 @@ export class TextToVideoPipeline implements AsyncDisposable {
   async loadTextualInversion(file: string, options: TextualInversionOptions = {}): Promise<string> {
     this.#assertUsable()
     const inversion = checkTextualInversion(file, options)
-    return this.#change(() => this.#adapters.loadTextualInversion(inversion))
+    return this.#queue.exclusive(() => this.#adapters.loadTextualInversion(inversion))
   }
 
-  /** Takes the word of a textual inversion out again, or all. */
+  /** Removes the word of a textual inversion, or all. */
   async unloadTextualInversion(token?: string): Promise<void> {
     this.#assertUsable()
-    return this.#change(() => this.#adapters.unloadTextualInversion(token))
+    return this.#queue.exclusive(() => this.#adapters.unloadTextualInversion(token))
   }
 
-  /** Calls that were made before a change run without it, those after it wait for it. */
-  #change<T>(change: () => Promise<T>): Promise<T> {
-    return this.#queue.run(change, async (changed) => changed as T)
-  }
-
-  /** Ends the job that runs and those that wait with `ERR_DISPOSED`, and gives all memory back. Idempotent. */
+  /** Ends the running job and the waiting ones with `ERR_DISPOSED`, and frees all memory. Idempotent. */
   dispose(): Promise<void> {
     this.#disposal.abort(new TorchreelError('ERR_DISPOSED', 'the pipeline was disposed of meanwhile'))
-    this.#disposed ??= this.#native.close()
+    this.#disposed ??= this.#model.native.close()
     return this.#disposed
   }
 
@@ -366,72 +245,43 @@ export class TextToVideoPipeline implements AsyncDisposable {
     if (this.#disposed) throw new TorchreelError('ERR_DISPOSED', 'the pipeline is disposed')
   }
 
-  async #generate(call: CheckedGenerateOptions, onFrame?: (frame: DecodedFrame) => void): Promise<Video[]> {
-    const { steps, strength, timesteps, sigmas, eta, signal } = call
-    const scheduler = this.#schedulerFor(call.scheduler)
-    checkSchedulerFits(scheduler, this.#checkpoint.model.family.predictsFlow)
-    const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
-    decodeProgram(program) // refuses one that the core would refuse
-    const compiled = this.#compiledDenoiser
-    if (compiled) {
-      const guidance = guidancePerCall(call, program.timesteps.length)
-      requireCompiledCall(compiled, call, guidance, this.#checkpoint.model.positions)
-      requireCompiledSize(compiled, call.video === undefined ? call : { ...call.wishes, window: call.window })
+  /**
+   * @internal Runs a checked call: fits it to the model, plans its steps, prepares it in its turn, and runs its job.
+   *
+   * @param beside `outputChecked`: the output file was checked already
+   */
+  async run(
+    call: Call,
+    beside: { onFrame?: (frame: DecodedFrame) => void; outputChecked?: boolean } = {},
+  ): Promise<Video[]> {
+    const { limits } = this.#options
+    const { facts } = this.#model
+    checkTogether(this.#options, call)
+    const signal = this.#signalFor(call)
+    const fitted = fitCall({ ...call, signal }, facts)
+    const plan = planSteps(fitted, this.#schedulerFor(call.scheduler), this.#model)
+    const start = (prepared: PreparedCall) => {
+      this.#assertUsable()
+      return runJob(prepared, plan, this.#model, this.#adapters, beside.onFrame)
     }
-    const prepare = () => {
-      const ends = AbortSignal.any([this.#disposal.signal, ...(signal ? [signal] : [])])
-      return prepareFiles({ ...call, signal: ends }, this.#checkpoint.model, this.#limits)
-    }
-    return this.#queue.run(
-      needsFiles(call) ? prepare : undefined,
-      (prepared = { call }) => this.#run(prepared, scheduler, program, onFrame),
-      signal,
-    )
+
+    const output = beside.outputChecked ? undefined : call.output
+    const sized = call.video === undefined ? sizeCall(fitted, facts, limits) : undefined
+    if (sized && !output) return this.#queue.run({ start: async () => start({ call: sized }), signal })
+    const prepare = () => prepareFiles(fitted, sized, { model: facts, limits, output })
+    return this.#queue.run({ prepare, start, signal })
   }
 
-  async #run(
-    { call, source }: PreparedCall,
-    scheduler: Scheduler,
-    program: DenoisingProgram,
-    onFrame: ((frame: DecodedFrame) => void) | undefined,
-  ): Promise<Video[]> {
-    this.#assertUsable()
-    const { videos, steps, strength, guidanceScale, signal } = call
-    const seeds = call.seeds ?? [chooseSeed()]
-    const warnings = [...this.warnings, ...(source?.warnings ?? [])]
-    const request = requestOf(call, source, program, seeds, {
-      ...{ tokenizer: this.#tokenizer, vaeScale: this.#checkpoint.model.vaeScale, warnings },
-    })
-    const compiled = this.#compiledDenoiser
-    if (compiled && source) requireCompiledSize(compiled, call)
-
-    const { model, libtorch, device, dtype } = this
-    const settings = settingsOf(call, scheduler, this.#adapters)
-    const compiledDenoiser = compiled && path.basename(compiled.file)
-    const made = { torchreel: version, model, libtorch, device, dtype, compiledDenoiser, warnings }
-    const factsOf = (index: number) => ({
-      ...made,
-      steps,
-      strength,
-      guidanceScale,
-      scheduler: scheduler.name,
-      seed: seeds[index] ?? seeds[0],
-      settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
-    })
-    const job = new Job(call, factsOf, this.#checkpoint.model.previewColours, onFrame)
-    try {
-      await this.#native.generate(request, (event) => job.take(event), signal)
-      return await job.finish()
-    } catch (error) {
-      await job.discard(error)
-      throw error
-    }
+  /** The signal that ends a call. ffmpeg runs beside the native job, so it must be told of the pipeline's end, too. */
+  #signalFor({ video, output, signal }: Call): AbortSignal | undefined {
+    if (video === undefined && output === undefined) return signal
+    return AbortSignal.any([this.#disposal.signal, ...(signal ? [signal] : [])])
   }
 
   #schedulerFor(choice: Scheduler | string | undefined): Scheduler {
     if (choice === undefined) return this.scheduler
     if (typeof choice !== 'string') return choice
-    const config = this.#checkpoint.schedulerConfig
+    const config = this.#model.checkpoint.schedulerConfig
     return schedulerFrom(choice === 'checkpoint' ? String(config._class_name) : choice, config)
   }
 }

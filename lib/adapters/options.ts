@@ -1,9 +1,9 @@
-import { type Check, number, reader, text } from '../checks/checks.js'
-import { invalidArgument } from '../errors.js'
+import { checkValue, type Kind, list, number, numberFromText, text } from '../checks/kinds.js'
+import { checkOptions, schemaOf, type Table, type TableOf, type Values } from '../checks/options.js'
 
 /** How a LoRA is loaded. */
 export interface LoraOptions {
-  /** What it is called from then on. @defaultValue the file's name, or the folder's */
+  /** The name that `setAdapters` and `unloadLora` take. @defaultValue the file's name */
   name?: string | undefined
   /** How strongly it works, −100 to 100. @defaultValue 1 */
   scale?: number | undefined
@@ -11,68 +11,95 @@ export interface LoraOptions {
 
 /** How a textual inversion is loaded. */
 export interface TextualInversionOptions {
-  /** What stands for it in a prompt. @defaultValue the tensor's name, or the file's where that says nothing */
+  /** The word that stands for it in a prompt. @defaultValue the tensor's name, or the file's if the tensor has no word */
   token?: string | undefined
 }
 
-export interface CheckedLora {
-  file: string
-  name: string | undefined
-  scale: number
-}
+const group = 'Adapters'
 
-export interface CheckedTextualInversion {
-  file: string
-  token: string | undefined
-}
+/** The options of a LoRA. */
+export const loraOptions = {
+  name: {
+    kind: text,
+    otherwise: "the file's name",
+    group,
+    says: 'the name that setAdapters and unloadLora take',
+  },
+  scale: { kind: number(-100, 100), default: 1, group, says: 'how strongly it works; 0: not at all' },
+} as const satisfies TableOf<LoraOptions>
 
-const scale = number(-100, 100)
+/** The options of a textual inversion. */
+export const textualInversionOptions = {
+  token: {
+    kind: text,
+    otherwise: "the tensor's name, else the file's",
+    group,
+    says: 'the word that stands for it in a prompt',
+  },
+} as const satisfies TableOf<TextualInversionOptions>
+
+export type CheckedLora = Values<typeof loraOptions> & { readonly file: string }
+export type CheckedTextualInversion = Values<typeof textualInversionOptions> & { readonly file: string }
 
 export function checkLora(file: string, options: LoraOptions): CheckedLora {
-  const read = reader(options, ['name', 'scale'])
-  return { file: text('file', file), name: read('name', undefined, text), scale: read('scale', 1, scale) }
+  return { file: checkValue(text, 'file', file), ...checkOptions(options, loraOptions) }
 }
 
 export function checkTextualInversion(
   file: string,
   options: TextualInversionOptions,
 ): CheckedTextualInversion {
-  const read = reader(options, ['token'])
-  return { file: text('file', file), token: read('token', undefined, text) }
+  return { file: checkValue(text, 'file', file), ...checkOptions(options, textualInversionOptions) }
 }
 
 /** Scales by name; a name with no scale has 1. */
 export function checkScales(
   adapters: readonly { name: string; scale?: number | undefined }[],
-): { name: string; scale: number }[] {
-  return listOf<{ name: string; scale: number }>((name, value) => {
-    const read = reader(objectOf(name, value), ['name', 'scale'])
-    return { name: text('name', read('name', '', text)), scale: read('scale', 1, scale) }
-  })('adapters', adapters)
+): readonly { name: string; scale: number }[] {
+  return checkValue(list(scaled), 'adapters', adapters)
 }
 
-/** Files, each alone or with its options. */
-export const loraList: Check<CheckedLora[]> = listOf((name, value) => {
-  if (typeof value === 'string') return checkLora(value, {})
-  const { file, ...options } = objectOf(name, value)
-  return checkLora(text('file', file), options)
-})
-
-/** Files, each alone or with its options. */
-export const textualInversionList: Check<CheckedTextualInversion[]> = listOf((name, value) => {
-  if (typeof value === 'string') return checkTextualInversion(value, {})
-  const { file, ...options } = objectOf(name, value)
-  return checkTextualInversion(text('file', file), options)
-})
-
-function objectOf(name: string, value: unknown): Record<string, unknown> {
-  if (typeof value === 'object' && value !== null) return value as Record<string, unknown>
-  throw invalidArgument(name, 'an object', value)
+const scaled: Kind<{ name: string; scale: number }> = {
+  expected: '{ name, scale }',
+  read(value) {
+    if (typeof value !== 'object' || value === null) return undefined
+    const { name, scale } = checkOptions(value, loraOptions)
+    return { name: checkValue(text, 'name', name), scale }
+  },
 }
 
-function listOf<T>(check: Check<T>): Check<T[]> {
-  return (name, value) => {
-    if (Array.isArray(value)) return value.map((one) => check(name, one))
-    throw invalidArgument(name, 'an array', value)
+/** A file, alone or with its options. */
+function fileWith<T>(
+  table: Table,
+  check: (file: string, options: object) => T,
+  fromText: (words: string) => object,
+): Kind<T> {
+  const all = { file: { kind: text, group, says: 'the safetensors file' }, ...table }
+  return {
+    expected: `a file, or { ${Object.keys(all).join(', ')} }`,
+    schema: { anyOf: [text.schema, schemaOf(all, ['file'])] },
+    fromText,
+    read(value) {
+      if (typeof value === 'string') return check(value, {})
+      if (typeof value !== 'object' || value === null) return undefined
+      const { file, ...options } = value as { file: string }
+      return check(file, options)
+    },
   }
 }
+
+/** LoRA files; on a command line `file` or `file:scale`. */
+export const loraFile: Kind<CheckedLora> = fileWith(loraOptions, checkLora, (words) => {
+  const [, file = words, scale = '1'] = /^(.+):([-+]?[\d.]+)$/.exec(words) ?? []
+  return { file, scale: numberFromText(scale) }
+})
+
+/** Files of textual inversions; on a command line `file` or `file:word`. */
+export const textualInversionFile: Kind<CheckedTextualInversion> = fileWith(
+  textualInversionOptions,
+  checkTextualInversion,
+  (words) => {
+    const [, file = words, token] = /^(.+\.safetensors):(.+)$/.exec(words) ?? []
+    return { file, token }
+  },
+)

@@ -1,18 +1,8 @@
+import { checkValue } from '../checks/kinds.js'
+import { seed as seedKind } from '../checks/seed.js'
 import { invalidArgument } from '../errors.js'
 import type { Addon, GeneratorHandle, NativeModel } from './interface.js'
 import { guarded, loadNative } from './load.js'
-
-/** Seeds are integers from 0 to 2^53 − 1. */
-export function checkSeed(seed: unknown): asserts seed is number {
-  if (!(Number.isSafeInteger(seed) && (seed as number) >= 0)) {
-    throw invalidArgument('seed', 'an integer from 0 to 2^53 − 1', seed)
-  }
-}
-
-/** A seed for a caller who gave none: 32 random bits, so that it is easy to write down. */
-export function chooseSeed(): number {
-  return crypto.getRandomValues(new Uint32Array(1))[0] as number
-}
 
 /** The core's generator behind {@link Generator}. */
 export class NativeGenerator {
@@ -58,8 +48,7 @@ export class Generator {
 
   /** @throws TorchreelError `ERR_INVALID_ARGUMENT`, or why libtorch could not be loaded */
   constructor(seed: number) {
-    checkSeed(seed)
-    this.seed = seed
+    this.seed = checkValue(seedKind, 'seed', seed)
     this.#native = new NativeGenerator(seed)
   }
 

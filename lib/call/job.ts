@@ -1,10 +1,11 @@
-import type { NativeEvent, Stage } from '../addon/interface.js'
-import type { Numbers } from '../checks/checks.js'
+import type { NativeEvent } from '../addon/interface.js'
 import type { PreviewColours } from '../families/family.js'
-import type { CheckedGenerateOptions, OnProgress } from '../options/call.js'
+import { ProgressClock } from '../progress.js'
+import type { Tensor } from '../tensor.js'
 import type { VideoFacts } from '../video/facts.js'
 import { Video } from '../video/video.js'
 import { Recording } from '../video/write/recording.js'
+import type { SizedCall } from './fit_call.js'
 import { makePreview } from './preview.js'
 
 /** One frame of a job, as it was decoded. */
@@ -19,43 +20,9 @@ export interface DecodedFrame {
   readonly data: Uint8Array
 }
 
-/** Tells the caller how far a call is, and times its stages. */
-export class ProgressClock {
-  readonly #onProgress: OnProgress | undefined
-  readonly #started = performance.now()
-  readonly #stageStarts = new Map<string, number>()
-  readonly #timings: Record<string, number> = {}
-
-  constructor(onProgress: OnProgress | undefined) {
-    this.#onProgress = onProgress
-  }
-
-  async tell(stage: Stage | 'download', step: number, steps: number): Promise<void> {
-    const now = performance.now()
-    if (!this.#stageStarts.has(stage)) this.#stageStarts.set(stage, now)
-    const inStage = now - (this.#stageStarts.get(stage) as number)
-    if (step === steps) this.#timings[stage] = inStage
-    await this.#onProgress?.({
-      stage,
-      step,
-      steps,
-      elapsedMs: now - this.#started,
-      etaMs: step > 0 ? (inStage / step) * (steps - step) : undefined,
-    })
-  }
-
-  /** Milliseconds by stage, and of all. */
-  timings(): Record<string, number> {
-    return { ...this.#timings, total: performance.now() - this.#started }
-  }
-}
-
-/**
- * Takes what a job reports: tells progress, shows previews, hands frames on, and makes the videos, and the file that was
- * asked for, at the end.
- */
+/** Handles the reports of a job: progress, previews and frames; at the end it makes the videos and the output file. */
 export class Job {
-  readonly #options: CheckedGenerateOptions
+  readonly #call: SizedCall
   readonly #facts: (index: number) => VideoFacts
   readonly #previewColours: PreviewColours | undefined
   readonly #warnings: string[] = []
@@ -63,20 +30,20 @@ export class Job {
   readonly #onFrame: ((frame: DecodedFrame) => void) | undefined
   readonly #recording: Recording | undefined
   #pixels: Uint8Array | undefined
-  #latents: Numbers | undefined
+  #latents: Tensor | undefined
 
   constructor(
-    options: CheckedGenerateOptions,
+    call: SizedCall,
     facts: (index: number) => VideoFacts,
     previewColours: PreviewColours | undefined,
     onFrame: ((frame: DecodedFrame) => void) | undefined,
   ) {
-    this.#options = options
+    this.#call = call
     this.#facts = facts
     this.#previewColours = previewColours
-    this.#clock = new ProgressClock(options.onProgress)
+    this.#clock = new ProgressClock(call.onProgress)
     this.#onFrame = onFrame
-    this.#recording = options.output && new Recording(options.output, options, options)
+    this.#recording = call.output && new Recording(call.output, call, call)
   }
 
   async take(event: NativeEvent): Promise<void> {
@@ -97,13 +64,13 @@ export class Job {
 
   #takeFrames({ first, count, width, height, data }: Extract<NativeEvent, { type: 'frames' }>): void {
     const length = height * width * 3
-    this.#pixels ??= new Uint8Array(this.#options.videos * this.#options.frames * length)
+    this.#pixels ??= new Uint8Array(this.#call.videos * this.#call.frames * length)
     this.#pixels.set(data, first * length)
     for (let at = 0; at < count; at++) {
       this.#recording?.take(this.#pixels.subarray((first + at) * length, (first + at + 1) * length))
       this.#onFrame?.({
-        video: Math.floor((first + at) / this.#options.frames),
-        index: (first + at) % this.#options.frames,
+        video: Math.floor((first + at) / this.#call.frames),
+        index: (first + at) % this.#call.frames,
         width,
         height,
         data: data.subarray(at * length, (at + 1) * length),
@@ -112,7 +79,7 @@ export class Job {
   }
 
   async #showPreviews(event: Extract<NativeEvent, { type: 'latents' }>): Promise<void> {
-    const { videos, frames, fps, onPreview } = this.#options
+    const { videos, frames, fps, onPreview } = this.#call
     const latentFps = (fps * (event.shape[2] as number)) / frames
     for (let index = 0; index < videos; index++) {
       const { step, steps } = event
@@ -127,7 +94,7 @@ export class Job {
 
   /** The videos, when all frames are there and the file that was asked for is whole. */
   async finish(): Promise<Video[]> {
-    const { videos, width, height, fps, returnLatents } = this.#options
+    const { videos, width, height, fps, returnLatents } = this.#call
     const pixels = this.#pixels as Uint8Array
     const length = pixels.length / videos
     const timings = this.#clock.timings()
@@ -147,7 +114,7 @@ export class Job {
   }
 
   #factsOf(index: number): VideoFacts {
-    const { prompts, negativePrompts } = this.#options
+    const { prompts, negativePrompts } = this.#call
     const facts = this.#facts(index)
     return {
       ...facts,
@@ -158,9 +125,9 @@ export class Job {
   }
 
   /** (1, C, F, h, w) */
-  #latentsOf(index: number): Numbers {
-    const { data, shape } = this.#latents as Numbers
-    const length = data.length / this.#options.videos
+  #latentsOf(index: number): Tensor {
+    const { data, shape } = this.#latents as Tensor
+    const length = data.length / this.#call.videos
     return { data: data.slice(index * length, (index + 1) * length), shape: [1, ...shape.slice(1)] }
   }
 }

@@ -1,35 +1,41 @@
-import type { CheckedGenerateOptions } from '../options/call.js'
+import type { ModelFacts } from '../families/family.js'
 import type { Limits } from '../options/limits.js'
-import { type ModelLimits, withSource } from '../options/sizes.js'
 import { readSourceVideo, type SourceVideo } from '../video/read/source_video.js'
-import { checkRecording } from '../video/write/recording.js'
+import { checkOutputFile, type Output } from '../video/write/recording.js'
+import { type FittedCall, type SizedCall, sizeCall } from './fit_call.js'
 
 /** A call that can start. */
 export interface PreparedCall {
-  readonly call: CheckedGenerateOptions
+  readonly call: SizedCall
   /** The video to start from. */
   readonly source?: SourceVideo | undefined
+  /** What was chosen for the file to write. */
+  readonly warnings?: readonly string[] | undefined
 }
 
-/** Whether a call has a video to start from, or a file to write. */
-export function needsFiles({ video, output }: CheckedGenerateOptions): boolean {
-  return video !== undefined || output !== undefined
+/** What a call is prepared for, and with. */
+interface Preparation {
+  readonly model: ModelFacts
+  readonly limits: Limits
+  /** The file to write, unless it was checked already. */
+  readonly output: Output | undefined
 }
 
-/** Reads the video to start from, whose size the call takes on, and throws what would keep its file from being written. */
+/**
+ * Reads the video that a call starts from, whose sizes it takes on, and refuses a file that could not be written.
+ *
+ * @param sized the call with its sizes, where they do not depend on a video
+ */
 export async function prepareFiles(
-  call: CheckedGenerateOptions,
-  model: ModelLimits,
-  { pixels }: Limits,
+  fitted: FittedCall,
+  sized: SizedCall | undefined,
+  { model, limits, output }: Preparation,
 ): Promise<PreparedCall> {
-  const { video, wishes, ffmpeg, signal } = call
-  let prepared: PreparedCall = { call }
-  if (video !== undefined) {
-    const how = { multiple: model.sizeMultiple, maxPixels: pixels, ffmpeg, signal }
-    const source = await readSourceVideo(video, wishes, how)
-    prepared = { call: withSource(call, source, model, pixels), source }
-  }
-  const { fps, frames } = prepared.call
-  await checkRecording(prepared.call, { fps, frameCount: frames })
-  return prepared
+  const { video, ffmpeg, signal } = fitted
+  const how = { multiple: model.sizeMultiple, maxPixels: limits.pixels, ffmpeg, signal }
+  const source = video === undefined ? undefined : await readSourceVideo(video, fitted, how)
+  const call = sized ?? sizeCall(fitted, model, limits, source)
+  const plan = { fps: call.fps, frameCount: call.frames }
+  const warnings = output && (await checkOutputFile(output, plan, { ffmpeg, signal }))
+  return { call, source, warnings }
 }

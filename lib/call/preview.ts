@@ -1,5 +1,5 @@
-import type { Numbers } from '../checks/checks.js'
 import type { PreviewColours } from '../families/family.js'
+import type { Tensor } from '../tensor.js'
 import { Video } from '../video/video.js'
 
 /**
@@ -11,7 +11,7 @@ import { Video } from '../video/video.js'
  * @param colours undefined: the mean of all channels, as grey
  */
 export function makePreview(
-  { data, shape }: Numbers,
+  { data, shape }: Tensor,
   index: number,
   fps: number,
   colours: PreviewColours | undefined,

@@ -1,31 +1,32 @@
 import path from 'node:path'
 import type { Adapters } from '../adapters/adapters.js'
-import type { CheckedGenerateOptions } from '../options/call.js'
+import type { Table } from '../checks/options.js'
+import { callOptions } from '../options/call.js'
 import { writtenValues } from '../schedulers/config.js'
 import type { Scheduler } from '../schedulers/index.js'
 import type { VideoSettings } from '../video/facts.js'
+import type { SizedCall } from './fit_call.js'
 
-/** What of a call its videos keep, so that they can be made again. */
-export function settingsOf(
-  checked: CheckedGenerateOptions,
+/** The settings of a call that its videos keep, so that they can be made again. */
+export function describeSettings(
+  call: SizedCall,
   scheduler: Scheduler,
   { loras, textualInversions }: Pick<Adapters, 'loras' | 'textualInversions'>,
 ): VideoSettings {
-  const { frames, width, height, eta, clipSkip, timesteps, sigmas, vaeTiling, window, freeU } = checked
-  const { featureCache, guidanceInterval } = checked
+  const { frames, width, height } = call
+  const changed = Object.entries<Table[string]>(callOptions).flatMap(([name, option]) => {
+    const value = call[name as keyof SizedCall]
+    return value === undefined || value === option.default ? [] : [{ name, value, kept: option.kept }]
+  })
+  const values = changed.filter(({ kept }) => kept === 'value').map(({ name, value }) => [name, value])
+  const inputs = changed.filter(({ kept }) => kept === 'name').map(({ name }) => name)
   const working = loras.filter(({ scale }) => scale !== 0)
-  const inputs = (['video', 'latents', 'promptEmbeds', 'negativePromptEmbeds'] as const).filter(
-    (name) => checked[name] !== undefined,
-  )
   return {
     frames,
     width,
     height,
-    ...(eta > 0 && { eta }),
-    ...(clipSkip > 0 && { clipSkip }),
     schedulerConfig: recordable(scheduler.config ?? {}),
-    ...definedOf({ timesteps, sigmas, vaeTiling, window, freeU, guidanceInterval }),
-    ...(featureCache > 1 && { featureCache }),
+    ...Object.fromEntries(values),
     ...(working.length > 0 && {
       loras: working.map(({ file, scale }) => ({ file: path.basename(file), scale })),
     }),
@@ -36,15 +37,11 @@ export function settingsOf(
   }
 }
 
-/** Without values that JSON has no word for, such as the -Infinity of lambda_min_clipped: its default. */
+/** Leaves out values that JSON cannot hold: the default of lambda_min_clipped is -Infinity. */
 function recordable(config: object): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(writtenValues(config)).filter(
       ([, value]) => typeof value !== 'number' || Number.isFinite(value),
     ),
   )
-}
-
-function definedOf<T extends object>(values: T): Partial<T> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>
 }

@@ -1,10 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
-import path from 'node:path'
 import type { NativeCompiledDenoiser } from '../addon/interface.js'
-import { invalidArgument, TorchreelError } from '../errors.js'
-import type { CheckedGenerateOptions } from '../options/call.js'
-import type { SourceWishes } from '../video/read/source_video.js'
+import { TorchreelError } from '../errors.js'
 
 /** What a denoiser's step was compiled for: the fields that models/compile_denoiser.py writes. */
 interface Made {
@@ -120,56 +117,7 @@ export function requireCompiledFor(
   if (missing.length > 0) refuse('a processor with', 'this machine’s', missing.join(', '))
 }
 
-/** A check of a call's options. */
-const requireOf =
-  (file: string) => (fits: boolean, parameter: string, expected: string, received: unknown) => {
-    if (!fits)
-      throw invalidArgument(parameter, `${expected} with compiledDenoiser ${path.basename(file)}`, received)
-  }
-
-/**
- * Whether a call runs the network in the one way that is compiled, whatever its size.
- *
- * @param guidance of each call of the network
- * @throws TorchreelError `ERR_INVALID_ARGUMENT`
- */
-export function requireCompiledCall(
-  { file, made }: Pick<CompiledDenoiser, 'file' | 'made'>,
-  call: CheckedGenerateOptions,
-  guidance: Float64Array,
-  positions: number,
-): void {
-  const require = requireOf(file)
-  const { videos, promptEmbeds, freeU, featureCache, guidanceInterval } = call
-  const tokens = promptEmbeds?.shape[1] ?? positions
-  require(videos === 1, 'prompt', 'one prompt', videos)
-  require(tokens === made.tokens, 'promptEmbeds', `of ${made.tokens} tokens`, tokens)
-  const guided = `${made.guidance ? 'above' : 'at most'} 1 in all steps`
-  const other = guidance.find((scale) => scale > 1 !== made.guidance)
-  if (guidanceInterval) require(other === undefined, 'guidanceInterval', 'left out', guidanceInterval)
-  require(other === undefined, 'guidanceScale', guided, other)
-  require(freeU === undefined, 'freeU', 'left out', freeU)
-  require(featureCache === 1, 'featureCache', '1 or left out', featureCache)
-}
-
-/**
- * Whether a call has the size that is compiled.
- *
- * @param call undefined in it is what the video will say that the call starts from
- * @throws TorchreelError `ERR_INVALID_ARGUMENT`
- */
-export function requireCompiledSize(
-  { file, made }: Pick<CompiledDenoiser, 'file' | 'made'>,
-  { frames, width, height, window }: SourceWishes & Pick<CheckedGenerateOptions, 'window'>,
-): void {
-  const require = requireOf(file)
-  const seen = frames && Math.min(window?.frames ?? frames, frames)
-  require((seen ?? made.frames) === made.frames, window ? 'window' : 'frames', `${made.frames}`, seen)
-  require((width ?? made.width) === made.width, 'width', `${made.width}`, width)
-  require((height ?? made.height) === made.height, 'height', `${made.height}`, height)
-}
-
-/** The compiled step in the form that the core takes. */
+/** What the core takes. */
 export function nativeCompiledDenoiser(
   { library, operators, made }: CompiledDenoiser,
   latentChannels: number,

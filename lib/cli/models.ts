@@ -2,13 +2,15 @@ import path from 'node:path'
 import { Command } from 'commander'
 import { type CachedModel, listModels } from '../hub/cached_models.js'
 import { hubCacheFolder } from '../hub/environment.js'
+import { pipelineOptions } from '../options/pipeline.js'
 import { megabytes } from './megabytes.js'
+import { commandOption } from './options.js'
 
 /** `torchreel models`: the text-to-video models in the Hugging Face cache, and which of them run. */
 export function modelsCommand(): Command {
   return new Command('models')
     .description('list the text-to-video models in the Hugging Face cache, and whether they run')
-    .option('--cache-dir <folder>', "the cache (default: HF_HUB_CACHE, else Hugging Face's own)")
+    .addOption(commandOption(pipelineOptions.cacheDir))
     .option('--json', 'print the list as JSON')
     .exitOverride()
     .action(async ({ cacheDir, json }: { cacheDir?: string; json?: boolean }) => {

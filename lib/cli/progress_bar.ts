@@ -1,4 +1,4 @@
-import type { Progress } from '../options/call.js'
+import type { Progress } from '../progress.js'
 import { megabytes } from './megabytes.js'
 
 const width = 24

@@ -1,6 +1,8 @@
 import { Command } from 'commander'
 import { pullModel } from '../hub/hub.js'
+import { pipelineOptions } from '../options/pipeline.js'
 import { megabytes } from './megabytes.js'
+import { commandOption } from './options.js'
 import { TransferLine } from './transfer_line.js'
 
 interface PullCommandOptions {
@@ -23,13 +25,10 @@ export function pullCommand(interrupted: () => AbortSignal): Command {
       'download a model from Hugging Face into its cache, or bring it up to date; prints its folder',
     )
     .argument('<model>', 'owner/name, such as ali-vilab/text-to-video-ms-1.7b')
-    .option('--revision <name>', 'a branch, a tag or a commit (default: main)')
-    .option('--variant <name>', 'which weight files, such as fp16 (default: those without a variant)')
-    .option('--cache-dir <folder>', "the cache (default: HF_HUB_CACHE, else Hugging Face's own)")
-    .option(
-      '--token <token>',
-      'for gated and private models (default: HF_TOKEN, else what `hf auth login` stored)',
-    )
+    .addOption(commandOption(pipelineOptions.revision))
+    .addOption(commandOption(pipelineOptions.variant))
+    .addOption(commandOption(pipelineOptions.cacheDir))
+    .addOption(commandOption(pipelineOptions.token))
     .option('--json', 'print the result as JSON')
     .option('--quiet', 'no progress')
     .exitOverride()

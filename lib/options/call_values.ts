@@ -1,147 +1,149 @@
-import { checkSeed } from '../addon/generator.js'
-import {
-  anyText,
-  type Check,
-  integer,
-  type Numbers,
-  number,
-  numbersOf,
-  reader,
-  sideOf,
-} from '../checks/checks.js'
+import { checkValue, flag, integer, type Kind, list, number, numberFromText } from '../checks/kinds.js'
+import { checkOptions, refuseUnknown, schemaOf, type Table } from '../checks/options.js'
 import { invalidArgument } from '../errors.js'
 import { type Scheduler, schedulerFrom, schedulerNames } from '../schedulers/index.js'
-import type { FreeU } from './call.js'
-import { assertWithin, type Limits } from './limits.js'
-import type { ModelLimits } from './sizes.js'
 
-// Checks of values that only a call of `generate` has.
+// Kinds of values that only a call of `generate` has.
 
-/** A prompt, or several, each no longer than it may be. */
-export function promptTexts(prompt: unknown, limits: Limits): string[] {
-  if (Array.isArray(prompt)) assertWithin(limits.prompts, prompt.length, 'prompt', 'prompts')
-  const prompts: unknown[] = Array.isArray(prompt) ? [...prompt] : [prompt]
-  if (prompts.length === 0)
-    throw invalidArgument('prompt', 'a string or a non-empty array of strings', prompt)
-  return prompts.map((one) => promptWithin(limits)('prompt', one))
-}
+/** A width or height in pixels; its model says of what it is a multiple. */
+export const side = integer(1, 16384)
 
-export function promptWithin({ promptLength }: Limits): Check<string> {
-  return (name, value) => {
-    const text = anyText(name, value)
-    assertWithin(promptLength, text.length, name, 'characters')
-    return text
-  }
-}
-
-export function promptsOf(prompt: unknown, embeds: Numbers | undefined, limits: Limits): string[] {
-  if (!embeds) return promptTexts(prompt, limits)
-  if (prompt === undefined) return []
-  throw invalidArgument('prompt', 'undefined where promptEmbeds are given', prompt)
-}
-
-export const seed: Check<number> = (_name, value) => {
-  checkSeed(value)
-  return value
-}
-
-export const scheduler: Check<Scheduler | string> = (name, value) => {
-  if (typeof value === 'string') {
-    if (value !== 'checkpoint') schedulerFrom(value, {}) // refuses a name that there is not
+export const scheduler: Kind<Scheduler | string> = {
+  expected: `a scheduler, 'checkpoint', or one of ${schedulerNames.join(', ')}`,
+  schema: { enum: ['checkpoint', ...schedulerNames] },
+  read(value) {
+    if (typeof value !== 'string')
+      return typeof (value as Scheduler | null)?.program === 'function' ? (value as Scheduler) : undefined
+    if (value !== 'checkpoint') schedulerFrom(value, {}) // refuses an unknown name
     return value
-  }
-  if (typeof (value as Scheduler | null)?.program === 'function') return value as Scheduler
-  throw invalidArgument(name, `a scheduler, 'checkpoint', or one of ${schedulerNames.join(', ')}`, value)
+  },
 }
 
-/** One value for all of `count`, or a list with one for each. One value is repeated `repeat` times. */
-export function each<T>(name: string, count: number, check: Check<T>, repeat = count): Check<T[]> {
-  return (_name, value) => {
-    if (!Array.isArray(value)) return new Array<T>(repeat).fill(check(name, value))
-    if (value.length === count) return value.map((one) => check(name, one))
-    throw invalidArgument(name, `one, or ${count} as there are videos`, value)
-  }
+/**
+ * The factors of FreeU (Si et al. 2023, https://arxiv.org/abs/2309.11497), which moves weight from the skips to the
+ * backbone in the denoiser's first two up blocks, at almost no cost. 1 changes nothing.
+ */
+export interface FreeU {
+  /** For the lowest frequencies of the skips into up block 0 and 1; usually at most 1, such as 0.9 and 0.2. */
+  readonly s1: number
+  readonly s2: number
+  /** For the first half of the channels that these skips join; usually at least 1, such as 1.2 and 1.4. */
+  readonly b1: number
+  readonly b2: number
 }
 
-export function perStep(steps: number, check: Check<number>): Check<number | number[]> {
-  return (name, value) => {
-    if (!Array.isArray(value)) return check(name, value)
-    if (value.length === steps) return value.map((one) => check(name, one))
-    throw invalidArgument(name, `a number, or ${steps} as there are steps`, value)
-  }
+const factor = number(0, 10)
+const factors = ['s1', 's2', 'b1', 'b2'] as const
+
+/** All four factors; on a command line `s1,s2,b1,b2`. */
+export const freeU: Kind<FreeU> = {
+  expected: '{ s1, s2, b1, b2 }',
+  schema: {
+    type: 'object',
+    properties: Object.fromEntries(factors.map((name) => [name, factor.schema])),
+    required: factors,
+    additionalProperties: false,
+  },
+  fromText(text) {
+    const [s1, s2, b1, b2, ...more] = text.split(',').map(numberFromText)
+    if (b2 === undefined || more.length > 0) throw new SyntaxError('It must be four numbers: s1,s2,b1,b2.')
+    return { s1, s2, b1, b2 }
+  },
+  read(value, name) {
+    if (typeof value !== 'object' || value === null) return undefined
+    refuseUnknown(value, factors)
+    const { s1, s2, b1, b2 } = value as FreeU
+    return {
+      s1: checkValue(factor, `${name}.s1`, s1),
+      s2: checkValue(factor, `${name}.s2`, s2),
+      b1: checkValue(factor, `${name}.b1`, b1),
+      b2: checkValue(factor, `${name}.b2`, b2),
+    }
+  },
 }
 
-export function negativeEmbeds(embeds: Numbers | undefined): Check<Numbers> {
-  return (name, value) => {
-    if (embeds) return numbersOf(embeds.shape)(name, value)
-    throw invalidArgument(name, 'given together with promptEmbeds', value)
-  }
+const fraction = number(0, 1)
+
+/** Two fractions of all steps; on a command line `from,to`. */
+export const interval: Kind<readonly [from: number, to: number]> = {
+  expected: '[from, to], two numbers from 0 to 1, from ≤ to',
+  schema: { type: 'array', items: fraction.schema, minItems: 2, maxItems: 2 },
+  fromText(text) {
+    const ends = text.split(',').map(numberFromText)
+    if (ends.length !== 2) throw new SyntaxError('It must be two numbers: from,to.')
+    return ends
+  },
+  read(value, name) {
+    const [from, to] = list(fraction, 2, 2).read(value, name) ?? []
+    return from !== undefined && to !== undefined && from <= to ? [from, to] : undefined
+  },
 }
 
-/** s1, s2, b1, b2, all given. */
-export const freeUOf: Check<FreeU> = (name, value) => {
-  if (typeof value !== 'object' || value === null) throw invalidArgument(name, '{ s1, s2, b1, b2 }', value)
-  reader(value, ['s1', 's2', 'b1', 'b2'])
-  const { s1, s2, b1, b2 } = value as FreeU
-  const factor = number(0, 10)
-  return {
-    s1: factor('freeU.s1', s1),
-    s2: factor('freeU.s2', s2),
-    b1: factor('freeU.b1', b1),
-    b2: factor('freeU.b2', b2),
-  }
-}
-
-export function numbers(min: number, max: number): Check<readonly number[]> {
-  return (name, value) => {
-    const fits = Array.isArray(value) && value.length >= min && value.length <= max
-    if (fits && value.every(Number.isFinite)) return [...value]
-    throw invalidArgument(name, `an array of ${min} to ${max} numbers`, value)
-  }
-}
-
-/** From and to, fractions. */
-export const intervalOf: Check<readonly [number, number]> = (name, value) => {
-  const [from, to, ...more] = Array.isArray(value) ? (value as unknown[]) : []
-  const fraction = number(0, 1)
-  if (more.length === 0 && [from, to].every((end) => typeof end === 'number')) {
-    const ends = [fraction(name, from), fraction(name, to)] as const
-    if (ends[0] <= ends[1]) return ends
-  }
-  throw invalidArgument(name, '[from, to], two numbers from 0 to 1 that do not fall', value)
-}
-
-export const notWithVideo: Check<Numbers> = (name, value) => {
-  throw invalidArgument(name, 'undefined where a video is given', value)
-}
-
-/** The side of a tile in pixels, and the fraction of it that tiles share. */
-export interface Tiling {
-  readonly tileSize: number
+/** Tiles of the VAE: their side in pixels (undefined: the model's default), and the fraction of it that they share. */
+export interface TilingOptions {
+  readonly tileSize: number | undefined
   readonly overlap: number
 }
 
-export function tilingOf({ vaeScale, tileSize }: ModelLimits): Check<Tiling | undefined> {
-  return (name, value) => {
-    if (value === false) return undefined
+const tilingOptions = {
+  tileSize: { kind: side, group: 'vaeTiling', unit: 'pixels', says: 'side of a tile' },
+  overlap: { kind: number(0, 0.5), default: 0.25, group: 'vaeTiling', says: 'fraction that tiles share' },
+} as const satisfies Table
+
+/** Whether, or how, the VAE works on tiles; on a command line `tile` or `tile:overlap`. */
+export const vaeTiling: Kind<false | TilingOptions> = {
+  expected: 'true, false, or { tileSize, overlap }',
+  schema: { anyOf: [flag.schema, schemaOf(tilingOptions)] },
+  fromText(text) {
+    const [tileSize, overlap] = pair(text)
+    return { tileSize, overlap }
+  },
+  read(value, name) {
     const given = value === true ? {} : value
-    if (typeof given !== 'object' || given === null) {
-      throw invalidArgument(name, 'true, false, or { tileSize, overlap }', value)
-    }
-    const read = reader(given, ['tileSize', 'overlap'])
-    return {
-      tileSize: read('tileSize', tileSize, sideOf(vaeScale)),
-      overlap: read('overlap', 0.25, number(0, 0.5)),
-    }
-  }
+    if (given === false) return false
+    if (typeof given !== 'object' || given === null) return undefined
+    return checkOptions(given, tilingOptions, `${name}.`)
+  },
 }
 
-export const windowOf: Check<{ frames: number; overlap: number }> = (name, value) => {
-  const given = typeof value === 'number' ? { frames: value } : value
-  if (typeof given !== 'object' || given === null)
-    throw invalidArgument(name, 'frames, or { frames, overlap }', value)
-  const read = reader(given, ['frames', 'overlap'])
-  const frames = read('frames', undefined, (_, given) => integer(1, 4096)('window.frames', given))
-  if (frames === undefined) throw invalidArgument('window.frames', 'an integer from 1 to 4096', frames)
-  return { frames, overlap: read('overlap', Math.floor(frames / 2), integer(0, frames - 1)) }
+/** The frames that the network sees at a time, and how many of them two windows share. */
+export interface Window {
+  readonly frames: number
+  readonly overlap: number
+}
+
+const windowOptions = {
+  frames: { kind: integer(1, 4096), group: 'window', says: 'frames of a window' },
+  overlap: {
+    kind: integer(0, 4095),
+    otherwise: 'half of them',
+    group: 'window',
+    says: 'frames that windows share; fewer than they have',
+  },
+} as const satisfies Table
+
+/** A number of frames, or with the frames that windows share; on a command line `frames` or `frames:overlap`. */
+export const window: Kind<Window> = {
+  expected: 'frames, or { frames, overlap }',
+  schema: { anyOf: [windowOptions.frames.kind.schema, schemaOf(windowOptions, ['frames'])] },
+  fromText(text) {
+    const [frames, overlap] = pair(text)
+    return { frames, overlap }
+  },
+  read(value, name) {
+    const given = typeof value === 'number' ? { frames: value } : value
+    if (typeof given !== 'object' || given === null) return undefined
+    const { frames: asked, overlap: shared } = checkOptions(given, windowOptions, `${name}.`)
+    const frames = checkValue(windowOptions.frames.kind, `${name}.frames`, asked)
+    const overlap = shared ?? Math.floor(frames / 2)
+    if (overlap < frames) return { frames, overlap }
+    throw invalidArgument(`${name}.overlap`, `an integer from 0 to ${frames - 1}`, overlap)
+  },
+}
+
+/** One number, or two with a colon between. */
+function pair(text: string): [number, number | undefined] {
+  const [first = '', second, ...more] = text.split(':')
+  if (more.length > 0) throw new SyntaxError('It must be one number, or two with a colon between.')
+  return [numberFromText(first), second === undefined ? undefined : numberFromText(second)]
 }

@@ -1,4 +1,5 @@
-import { type Check, integer, reader } from '../checks/checks.js'
+import { integer, type Kind } from '../checks/kinds.js'
+import { checkOptions, schemaOf, type TableOf } from '../checks/options.js'
 import { TorchreelError } from '../errors.js'
 
 /** How much one pipeline may be asked for: what is more is `ERR_LIMIT_EXCEEDED`, `ERR_QUEUE_FULL` or `ERR_MODEL_CORRUPT`. */
@@ -15,23 +16,31 @@ export interface Limits {
   readonly headerBytes: number
 }
 
-export const standardLimits: Limits = {
-  pixels: 2 ** 28,
-  promptLength: 20_000,
-  prompts: 1024,
-  queue: 256,
-  headerBytes: 100_000_000,
-}
+const kind = integer(1, Number.MAX_SAFE_INTEGER)
+const group = 'Limits'
 
-/** Each limit that is given, and the standard ones. */
-export const limitsOf: Check<Limits> = (name, value) => {
-  const names = Object.keys(standardLimits) as (keyof Limits)[]
-  const read = reader(value as object, names)
-  const bound = (limit: keyof Limits) =>
-    read(limit, standardLimits[limit], (_, given) =>
-      integer(1, Number.MAX_SAFE_INTEGER)(`${name}.${limit}`, given),
-    )
-  return Object.fromEntries(names.map((limit) => [limit, bound(limit)])) as unknown as Limits
+/** Each limit and its default. */
+export const limitOptions = {
+  pixels: { kind, default: 2 ** 28, group, says: 'frames · height · width of all videos of a call' },
+  promptLength: { kind, default: 20_000, group, unit: 'characters', says: 'length of a prompt' },
+  prompts: { kind, default: 1024, group, says: 'prompts of a call' },
+  queue: { kind, default: 256, group, says: 'calls that may wait or run' },
+  headerBytes: {
+    kind,
+    default: 100_000_000,
+    group,
+    unit: 'bytes',
+    says: "length of a safetensors file's header",
+  },
+} as const satisfies TableOf<Limits>
+
+export const defaultLimits: Limits = checkOptions({}, limitOptions)
+
+/** The limits that are given, the others at their defaults. */
+export const limits: Kind<Limits> = {
+  expected: `{ ${Object.keys(limitOptions).join(', ')} }`,
+  schema: schemaOf(limitOptions),
+  read: (value, name) => checkOptions(value as object, limitOptions, `${name}.`),
 }
 
 /** @throws TorchreelError `ERR_LIMIT_EXCEEDED` */

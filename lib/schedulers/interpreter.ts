@@ -1,4 +1,4 @@
-import { invalidArgument } from '../errors.js'
+import { invalidArgument, requires } from '../errors.js'
 import { type DenoisingProgram, decodeProgram, OUTPUT, SAMPLE } from './program.js'
 
 /** The sample: N frames of (C, h, w), flat in that order. */
@@ -43,7 +43,7 @@ export async function runProgram(
     )
   }
   if (generator === undefined && steps.some((step) => step.kind === 'noise')) {
-    throw invalidArgument('generator', 'a source of noise: this program draws noise', generator)
+    throw requires('a program that draws noise', 'a generator', generator, 'generator')
   }
   const registers = Array.from({ length: program.registers }, () => new Float32Array(size))
   const at = (register: number) => registers[register] as Float32Array

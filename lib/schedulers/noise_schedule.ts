@@ -1,6 +1,7 @@
+import { choice, integer, list, nullable, number } from '../checks/kinds.js'
+import { option, type Values } from '../checks/options.js'
 import { invalidArgument } from '../errors.js'
-import { type ConfigOf, choice, integer, list, nullable, number } from './config.js'
-import { interpolate } from './spacing.js'
+import { interpolate } from './numeric.js'
 
 /** The options of every scheduler that describe the noise which the network was trained on. */
 export function noiseScheduleOptions<const S extends string = BetaSchedule>(
@@ -12,22 +13,20 @@ export function noiseScheduleOptions<const S extends string = BetaSchedule>(
   more: readonly S[] = [],
 ) {
   return {
-    num_train_timesteps: integer(1000, 2, 1_000_000),
-    beta_start: number(defaults.start, 0, 1),
-    beta_end: number(defaults.end, 0, 1),
-    beta_schedule: choice<BetaSchedule | S>(defaults.schedule, [
-      'linear',
-      'scaled_linear',
-      'squaredcos_cap_v2',
-      ...more,
-    ]),
-    trained_betas: nullable(list(number(0, 0, 1))),
+    num_train_timesteps: option(integer(2, 1_000_000), 1000),
+    beta_start: option(number(0, 1), defaults.start),
+    beta_end: option(number(0, 1), defaults.end),
+    beta_schedule: option(
+      choice<BetaSchedule | S>(['linear', 'scaled_linear', 'squaredcos_cap_v2', ...more]),
+      defaults.schedule,
+    ),
+    trained_betas: option(nullable(list(number(0, 1))), null),
   }
 }
 
 type BetaSchedule = 'linear' | 'scaled_linear' | 'squaredcos_cap_v2'
 type AnyBetaSchedule = BetaSchedule | 'exp' | 'laplace' | 'sigmoid'
-type NoiseScheduleConfig = Omit<ConfigOf<ReturnType<typeof noiseScheduleOptions>>, 'beta_schedule'> & {
+type NoiseScheduleConfig = Omit<Values<ReturnType<typeof noiseScheduleOptions>>, 'beta_schedule'> & {
   readonly beta_schedule: AnyBetaSchedule
   readonly rescale_betas_zero_snr?: boolean
 }

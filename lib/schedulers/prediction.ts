@@ -1,5 +1,6 @@
+import { flag, number } from '../checks/kinds.js'
+import { option } from '../checks/options.js'
 import { invalidArgument } from '../errors.js'
-import { flag, number } from './config.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from './program.js'
 
 /** The quantity that the network was trained to predict. */
@@ -95,14 +96,14 @@ function terms(sample: number, output: number): readonly Term[] {
 }
 
 export const thresholdingOptions = {
-  thresholding: flag(false),
-  dynamic_thresholding_ratio: number(0.995, 0, 1),
-  sample_max_value: number(1, 0),
+  thresholding: option(flag, false),
+  dynamic_thresholding_ratio: option(number(0, 1), 0.995),
+  sample_max_value: option(number(0), 1),
 }
 
 export const clippingOptions = (clip: boolean) => ({
-  clip_sample: flag(clip),
-  clip_sample_range: number(1, 0),
+  clip_sample: option(flag, clip),
+  clip_sample_range: option(number(0), 1),
 })
 
 interface LimitConfig {

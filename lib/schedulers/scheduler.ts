@@ -1,5 +1,6 @@
-import { invalidArgument } from '../errors.js'
-import { type ConfigOf, makeConfig, type Options, pickSettings, writtenValues } from './config.js'
+import type { Values } from '../checks/options.js'
+import { conflict, invalidArgument, requires } from '../errors.js'
+import { makeConfig, pickSettings, type SchedulerOptions, writtenValues } from './config.js'
 import { checkFlowPrediction, impliedPrediction } from './flow.js'
 import { type DenoisingProgram, ProgramBuilder, SAMPLE } from './program.js'
 
@@ -63,11 +64,11 @@ export function stepsTaken(steps: number, strength: number): number {
 export type Carried = Readonly<Record<string, unknown>>
 
 /** The base class of all schedulers here: a checked config, and the checks of `program`. */
-export abstract class ConfiguredScheduler<O extends Options> implements Scheduler {
+export abstract class ConfiguredScheduler<O extends SchedulerOptions> implements Scheduler {
   /** Every option and its value, and values that only other classes use. */
-  readonly config: ConfigOf<O>
+  readonly config: Values<O>
   /** The values that this class uses. */
-  protected readonly settings: ConfigOf<O>
+  protected readonly settings: Values<O>
 
   protected constructor(
     readonly name: string,
@@ -139,7 +140,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
 
   #checkTimesteps(timesteps: readonly number[], steps: number, sigmas: readonly number[] | undefined): void {
     this.#checkTakes('timesteps', timesteps)
-    if (sigmas !== undefined) throw invalidArgument('timesteps', 'omitted if sigmas are given', timesteps)
+    if (sigmas !== undefined) throw conflict('timesteps', 'sigmas', timesteps)
     const { num_train_timesteps, ...config } = this.settings
     const last = (num_train_timesteps as number) - (this.fractional ? 0 : 1)
     const kind = this.fractional ? Number.isFinite : Number.isInteger
@@ -153,7 +154,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
       )
     }
     const rule = spacingRules.find((name) => (config as Record<string, unknown>)[name] === true)
-    if (rule) throw invalidArgument('timesteps', `omitted if the config sets ${rule}`, timesteps)
+    if (rule) throw conflict('timesteps', rule, timesteps)
   }
 
   #checkSigmas(sigmas: readonly number[], steps: number): void {
@@ -168,7 +169,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
     this.#checkTakes('mu', mu)
     const { use_dynamic_shifting, time_shift_type } = this.settings as Record<string, unknown>
     if (use_dynamic_shifting !== true) {
-      throw invalidArgument('mu', 'omitted unless the config sets use_dynamic_shifting', mu)
+      throw requires('mu', 'a config that sets use_dynamic_shifting', mu)
     }
     const least = time_shift_type === 'linear' ? 0 : -Infinity
     if (!Number.isFinite(mu) || mu <= least) {
@@ -177,7 +178,7 @@ export abstract class ConfiguredScheduler<O extends Options> implements Schedule
   }
 
   #checkTakes(option: 'timesteps' | 'sigmas' | 'mu', value: unknown): void {
-    if (!this.takes.includes(option)) throw invalidArgument(option, `omitted for ${this.name}`, value)
+    if (!this.takes.includes(option)) throw conflict(option, this.name, value)
   }
 }
 

@@ -1,38 +1,33 @@
-import { type ConfigOf, choice, flag, nullable, number } from './config.js'
+import { choice, flag, nullable, number } from '../checks/kinds.js'
+import { option, type Values } from '../checks/options.js'
 import { runShift } from './flow.js'
 import type { NoiseSchedule } from './noise_schedule.js'
+import { linspace, roundHalfEven } from './numeric.js'
 import { flowLevel, type NoiseLevel, preservingLevel } from './prediction.js'
 import type { Run } from './scheduler.js'
-import {
-  flowSigmas,
-  linspace,
-  openTimesteps,
-  roundHalfEven,
-  type Spacing,
-  sigmaSpacing,
-  type sigmaSpacingOptions,
-} from './spacing.js'
+import { flowSigmas, openTimesteps, type Spacing, sigmaSpacing, type sigmaSpacingOptions } from './spacing.js'
 
 /** Options that DPM-Solver, DEIS and UniPC share. */
 export const flowOptions = {
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction', 'flow_prediction']),
-  use_flow_sigmas: flag(false),
-  flow_shift: number(1, 0),
-  use_dynamic_shifting: flag(false),
-  time_shift_type: choice('exponential', ['exponential', 'linear']),
+  prediction_type: option(choice(['epsilon', 'sample', 'v_prediction', 'flow_prediction']), 'epsilon'),
+  use_flow_sigmas: option(flag, false),
+  flow_shift: option(number(0), 1),
+  use_dynamic_shifting: option(flag, false),
+  time_shift_type: option(choice(['exponential', 'linear']), 'exponential'),
 }
 
 /**
  * Networks that predict a variance as well have twice the channels and are not supported. Only DDPM uses the fixed
  * variances.
  */
-export const varianceOption = nullable(
-  choice('fixed_small', ['fixed_small', 'fixed_small_log', 'fixed_large', 'fixed_large_log']),
+export const varianceOption = option(
+  nullable(choice(['fixed_small', 'fixed_small_log', 'fixed_large', 'fixed_large_log'])),
+  null,
 )
 
-type StepsConfig = ConfigOf<typeof sigmaSpacingOptions> &
+type StepsConfig = Values<typeof sigmaSpacingOptions> &
   Pick<
-    ConfigOf<typeof flowOptions>,
+    Values<typeof flowOptions>,
     'use_flow_sigmas' | 'flow_shift' | 'use_dynamic_shifting' | 'time_shift_type'
   >
 

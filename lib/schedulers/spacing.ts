@@ -1,8 +1,10 @@
+import { choice, flag, integer } from '../checks/kinds.js'
+import { option } from '../checks/options.js'
 import { invalidArgument } from '../errors.js'
 import { symmetricBetaQuantile } from './beta_distribution.js'
-import { choice, flag, integer } from './config.js'
 import { shiftSigma } from './flow.js'
 import type { NoiseSchedule } from './noise_schedule.js'
+import { linspace, roundHalfEven } from './numeric.js'
 import type { Run } from './scheduler.js'
 
 /** How the steps of a run are spaced over the training timesteps: Lin et al. 2023, table 2. */
@@ -10,42 +12,16 @@ export type Spacing = 'linspace' | 'leading' | 'trailing'
 
 export function spacingOptions(spacing: Spacing) {
   return {
-    timestep_spacing: choice<Spacing>(spacing, ['linspace', 'leading', 'trailing']),
-    steps_offset: integer(0, 0, 1_000_000),
+    timestep_spacing: option(choice<Spacing>(['linspace', 'leading', 'trailing']), spacing),
+    steps_offset: option(integer(0, 1_000_000), 0),
   }
 }
 
 /** Rules that space the σ instead of the timesteps. At most one may be on. */
 export const sigmaSpacingOptions = {
-  use_karras_sigmas: flag(false),
-  use_exponential_sigmas: flag(false),
-  use_beta_sigmas: flag(false),
-}
-
-/** `count` evenly spaced numbers from `start` to `stop`, both included. */
-export function linspace(start: number, stop: number, count: number): number[] {
-  const step = (stop - start) / (count - 1)
-  return Array.from({ length: count }, (_, i) =>
-    i > 0 && i === count - 1 ? stop : i === 0 ? start : i * step + start,
-  )
-}
-
-/** Round half to even, as IEEE 754 and numpy do. */
-export function roundHalfEven(value: number): number {
-  const floor = Math.floor(value)
-  const rest = value - floor
-  if (rest !== 0.5) return rest < 0.5 ? floor : floor + 1
-  return floor % 2 === 0 ? floor : floor + 1
-}
-
-/** Linear interpolation between entries of a table. Outside it, the first or last value. */
-export function interpolate(table: Float32Array, position: number): number {
-  const last = table.length - 1
-  if (position <= 0) return table[0] as number
-  if (position >= last) return table[last] as number
-  const low = Math.floor(position)
-  const from = table[low] as number
-  return ((table[low + 1] as number) - from) * (position - low) + from
+  use_karras_sigmas: option(flag, false),
+  use_exponential_sigmas: option(flag, false),
+  use_beta_sigmas: option(flag, false),
 }
 
 /**

@@ -1,8 +1,10 @@
 import { isUint8Array } from 'node:util/types'
+import type { Kind } from '../checks/kinds.js'
+import { checkOptions } from '../checks/options.js'
 import { invalidArgument } from '../errors.js'
 import { checkSize, Video } from './video.js'
 import { encodeToFile } from './write/encode.js'
-import { checkOptions, type EncodeToFileOptions, saveOptions } from './write/options.js'
+import { type EncodeToFileOptions, saveOptions } from './write/options.js'
 
 /** One picture as rgb24, (height, width, 3). */
 export interface ImageFrame {
@@ -42,7 +44,9 @@ export async function exportToVideo(
   return encodeToFile({ width, height, fps, frames: bytes, facts }, path, options)
 }
 
-const exportOptions = [...saveOptions, 'fps', 'width', 'height'] as const
+/** Checked below, and by the format. */
+const any: Kind<unknown> = { expected: 'a number', read: (value) => value }
+const exportOptions = { ...saveOptions, fps: { kind: any }, width: { kind: any }, height: { kind: any } }
 
 type MaybeSized = Partial<Pick<ImageFrame, 'width' | 'height'>> & Pick<ImageFrame, 'data'>
 

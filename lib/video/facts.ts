@@ -1,4 +1,4 @@
-import type { Numbers } from '../checks/checks.js'
+import type { Tensor } from '../tensor.js'
 
 /**
  * The settings of a video besides its prompt, seed, steps and guidance. They have the names of `generate`'s options.
@@ -64,9 +64,9 @@ export interface VideoFacts {
   readonly compiledDenoiser?: string | undefined
   /** Milliseconds by stage. */
   readonly timings?: Readonly<Record<string, number>> | undefined
-  /** The denoised latents if `returnLatents` was set: (1, C, frames, height / 8, width / 8) for the published models. */
-  readonly latents?: Numbers | undefined
-  /** Warnings for the caller, such as a truncated prompt. */
+  /** Denoised, (1, C, frames, height / 8, width / 8) for the published models, where they were asked for. */
+  readonly latents?: Tensor | undefined
+  /** What the caller should know, such as a prompt cut short. */
   readonly warnings?: readonly string[] | undefined
 }
 

@@ -1,20 +1,15 @@
 import { PassThrough, type Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { isUint8Array } from 'node:util/types'
-import type { Numbers } from '../checks/checks.js'
+import { checkOptions, refuseUnknown } from '../checks/options.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
+import type { Tensor } from '../tensor.js'
 import { tileFrames } from './contact_sheet.js'
 import { factsAsJson, type VideoFacts, type VideoSettings } from './facts.js'
 import { checkFile, checkStream, type EncodePlan, encodeToFile, encodeToStream } from './write/encode.js'
 import type { VideoFormat } from './write/formats.js'
 import type { FrameSource } from './write/frame_source.js'
-import {
-  checkOptions,
-  type EncodeOptions,
-  type EncodeToFileOptions,
-  encodeOptions,
-  saveOptions,
-} from './write/options.js'
+import { type EncodeOptions, type EncodeToFileOptions, encodeOptions, saveOptions } from './write/options.js'
 
 export type { VideoFacts, VideoFormat, VideoSettings }
 
@@ -67,7 +62,7 @@ export class Video implements VideoFacts {
   readonly dtype: string | undefined
   readonly compiledDenoiser: string | undefined
   readonly timings: Readonly<Record<string, number>> | undefined
-  readonly latents: Numbers | undefined
+  readonly latents: Tensor | undefined
   readonly warnings: readonly string[]
   readonly #warnings: string[]
 
@@ -190,7 +185,7 @@ export class Video implements VideoFacts {
    * @param options `columns`: frames per row, 1 to `frameCount`. Default: as many as make a square
    */
   contactSheet(options: ContactSheetOptions = {}): Video {
-    checkOptions(options, ['columns'])
+    refuseUnknown(options, ['columns'])
     const { columns = Math.ceil(Math.sqrt(this.frameCount)) } = options
     if (!(Number.isSafeInteger(columns) && columns >= 1 && columns <= this.frameCount)) {
       throw invalidArgument('columns', `an integer from 1 to ${this.frameCount}`, columns)

@@ -61,6 +61,55 @@ describe('generate', () => {
     await assertRefused(call({ guidance: 2 }), 'guidance')
   })
 
+  const tensor = (shape: number[]) => ({ data: new Float32Array(shape.reduce((a, b) => a * b, 1)), shape })
+  const frame = { width: 32, height: 32, data: new Uint8Array(32 * 32 * 3) }
+  const promptEmbeds = tensor([1, 77, 32])
+  for (const [message, parameter, prompt, options] of [
+    [
+      'latents cannot be combined with video',
+      'latents',
+      'a',
+      { latents: tensor([1, 4, 1, 8, 8]), video: [frame] },
+    ],
+    ['strength needs video', 'strength', 'a', { strength: 0.5 }],
+    ['prompt cannot be combined with promptEmbeds', 'prompt', 'a', { promptEmbeds }],
+    [
+      'negativePromptEmbeds needs promptEmbeds',
+      'negativePromptEmbeds',
+      'a',
+      { negativePromptEmbeds: promptEmbeds },
+    ],
+    [
+      'promptEmbeds with guidanceScale above 1 also needs negativePromptEmbeds',
+      'negativePromptEmbeds',
+      undefined,
+      { promptEmbeds },
+    ],
+    ['output cannot be combined with several prompts', 'output', ['a', 'b'], { output: 'a.gif' }],
+    [
+      'timesteps cannot be combined with sigmas',
+      'timesteps',
+      'a',
+      { timesteps: [9], sigmas: [1, 0], scheduler: 'euler' },
+    ],
+  ] as [string, string, string, GenerateOptions][]) {
+    test(`[unknown-option] ${message}`, () =>
+      assertRefused(
+        () => pipeline.generate(prompt, { onProgress, ...options }),
+        parameter,
+        new RegExp(`^${message}$`),
+      ))
+  }
+
+  test('[unknown-option] mistakes fail before a call waits for its turn', async () => {
+    await using narrow = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { limits: { queue: 1 } })
+    const running = narrow.generate('a', { steps: 2, frames: 2 })
+    await assertRefused(() => narrow.generate(undefined, { promptEmbeds }), 'negativePromptEmbeds')
+    await assertRefused(() => narrow.generate('a', { video: [frame], clipSkip: 3 }), 'clipSkip')
+    await assert.rejects(narrow.generate('a'), { code: 'ERR_QUEUE_FULL' })
+    await running
+  })
+
   test('[impossible-size] a size that is no multiple names the nearest that is', () =>
     assertRefused(call({ width: 66 }), 'width', /multiple of 4, such as 68/))
 
@@ -200,6 +249,29 @@ describe('fromPretrained and generate(prompt, options)', () => {
     await assertRefused(() => generate('a', { model: null } as never), 'model')
     await assert.rejects(generate('a', { model }), { code: 'ERR_MODEL_NOT_FOUND' })
   })
+
+  test('one call: a misspelt option of either half, with what was meant', async () => {
+    const model = '/no/such/model'
+    for (const [name, meant] of [
+      ['devise', 'device'],
+      ['compiledDenoizer', 'compiledDenoiser'],
+      ['lora', 'loras'],
+      ['step', 'steps'],
+    ] as const) {
+      const call = () => generate('a', { model, [name]: 1 } as never)
+      await assertRefused(call, name, new RegExp(`there is no option ${name}; did you mean "${meant}"`))
+    }
+  })
+
+  test('one call: captureGraph repeats whole steps, so featureCache is refused before the model is loaded', () =>
+    assertRefused(
+      () => generate('a', { model: '/no/such/model', captureGraph: true, featureCache: 2 }),
+      'featureCache',
+      /^featureCache cannot be combined with captureGraph$/,
+    ))
+
+  test('one call: a name for one picture is refused before the model is loaded', () =>
+    assertRefused(() => generate('a', { model: '/no/such/model', output: '/tmp/one.png' }), 'path'))
 
   test('one call makes the pipeline’s video', async () => {
     const options = { steps: 2, frames: 2, seed: 9 }

@@ -8,9 +8,14 @@ import { after, describe, test } from 'node:test'
 import fc from 'fast-check'
 import { Generator, runProgram, TorchreelError, Video } from 'torchreel'
 import { NativeGenerator } from '#dist/addon/generator.js'
+import { checkCall } from '#dist/call/check_call.js'
+import { fitCall, sizeCall } from '#dist/call/fit_call.js'
+import type { ModelFacts } from '#dist/families/family.js'
 import { modelscope } from '#dist/families/modelscope/family.js'
 import { checkFileName } from '#dist/files/safe_names.js'
-import { checkGenerateOptions, checkPipelineOptions } from '#dist/options/call.js'
+import { callOptions } from '#dist/options/call.js'
+import { defaultLimits } from '#dist/options/limits.js'
+import { checkPipelineOptions, pipelineOptions } from '#dist/options/pipeline.js'
 import { relativeError } from '../support/fixtures.js'
 import { tally } from '../support/tally.js'
 
@@ -31,51 +36,15 @@ function refusedOrGiven<T>(codes: readonly string[], work: () => T): T | undefin
 }
 
 const model = {
+  family: modelscope,
   defaults: modelscope.defaults,
-  vaeScale: 4,
-  sizeMultiple: 4,
-  frameMultiple: 1,
-  tileSize: 32,
   size: { height: 32, width: 32 },
-  textLayers: 3,
-  textSize: 32,
-  latentChannels: 4,
-}
+  ...{ sizeMultiple: 4, frameMultiple: 1, vaeScale: 4, tileSize: 32, latentChannels: 4 },
+  ...{ textLayers: 3, textSize: 32 },
+} as unknown as ModelFacts
 const caller = ['ERR_INVALID_ARGUMENT', 'ERR_LIMIT_EXCEEDED']
 
 describe('options', () => {
-  const names = [
-    'steps',
-    'frames',
-    'width',
-    'height',
-    'guidanceScale',
-    'negativePrompt',
-    'seed',
-    'eta',
-    'clipSkip',
-    'fps',
-  ]
-  names.push(
-    'scheduler',
-    'latents',
-    'promptEmbeds',
-    'negativePromptEmbeds',
-    'video',
-    'strength',
-    'timesteps',
-    'sigmas',
-  )
-  names.push(
-    'vaeTiling',
-    'freeU',
-    'window',
-    'signal',
-    'onProgress',
-    'onPreview',
-    'previewEvery',
-    'returnLatents',
-  )
   const number = fc.oneof(
     fc.integer(),
     fc.double(),
@@ -87,12 +56,15 @@ describe('options', () => {
     fc.array(number),
     fc.constantFrom(undefined, true, false, 'ddim'),
   )
-  const options = fc.dictionary(fc.constantFrom(...names), value, { maxKeys: 4 })
+  const options = fc.dictionary(fc.constantFrom(...Object.keys(callOptions)), value, { maxKeys: 4 })
 
   test('[number-out-of-range] any values of generate’s: refused by name, or whole numbers within their bounds', (t) => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.anything()), options, (prompt, given) => {
-        const checked = refusedOrGiven(caller, () => checkGenerateOptions(prompt as string, given, model))
+        const checked = refusedOrGiven(caller, () => {
+          const fitted = fitCall(checkCall(prompt as string, given, defaultLimits), model)
+          return sizeCall(fitted, model, defaultLimits)
+        })
         if (checked === undefined) return
         assert.ok(Number.isInteger(checked.steps) && checked.steps >= 1 && checked.steps <= 1000)
         assert.ok(checked.videos * checked.frames * checked.width * checked.height <= 2 ** 28)
@@ -105,18 +77,7 @@ describe('options', () => {
   })
 
   test('[unknown-option] any object for a pipeline’s', (t) => {
-    const keys = fc.constantFrom(
-      'device',
-      'dtype',
-      'variant',
-      'offload',
-      'captureGraph',
-      'compiledDenoiser',
-      'threads',
-      'limits',
-      'token',
-      'steps',
-    )
+    const keys = fc.constantFrom(...Object.keys(pipelineOptions), 'steps')
     fc.assert(
       fc.property(fc.oneof(fc.dictionary(keys, value), fc.anything()), (given) => {
         refusedOrGiven(caller, () => checkPipelineOptions(given as object))

@@ -1,7 +1,7 @@
 // Savings that change the video: what they leave as it was, to the bit, and how near the rest stays.
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
-import { type GenerateOptions, type Numbers, schedulerFrom, TextToVideoPipeline, type Video } from 'torchreel'
+import { type GenerateOptions, schedulerFrom, type Tensor, TextToVideoPipeline, type Video } from 'torchreel'
 import { relativeError, repository, tinyCheckpoint } from '../support/fixtures.js'
 
 const pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
@@ -11,7 +11,7 @@ const prompt = 'a red circle moving left'
 const options = { steps: 4, frames: 4, seed: 3, returnLatents: true } as const
 const make = (more: GenerateOptions) => pipeline.generate(prompt, { ...options, ...more })
 const distance = (one: Video, other: Video) =>
-  relativeError((one.latents as Numbers).data, (other.latents as Numbers).data)
+  relativeError((one.latents as Tensor).data, (other.latents as Tensor).data)
 const same = (one: Video, other: Video, message?: string) => {
   assert.deepEqual(one.latents, other.latents, message)
   assert.deepEqual(one.data, other.data, message)
@@ -57,10 +57,10 @@ test('whether a call computes everything is counted in calls, also of a schedule
 test('each window has a cache of its own', async () => {
   const scheduler = schedulerFrom('ddim', {})
   const { latents } = await make({ steps: 1, frames: 8 })
-  const { data, shape } = latents as Numbers
+  const { data, shape } = latents as Tensor
   const [channels = 0, frames = 0, height = 0, width = 0] = shape.slice(1)
   const plane = height * width
-  const half = (first: number): Numbers => {
+  const half = (first: number): Tensor => {
     const parts = Array.from({ length: channels }, (_, channel) => {
       const start = (channel * frames + first) * plane
       return Array.from(data.subarray(start, start + 4 * plane))

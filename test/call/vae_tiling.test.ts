@@ -46,10 +46,10 @@ describe('refused', () => {
   for (const [parameter, vaeTiling] of [
     ['vaeTiling', 512],
     ['vaeTiling', null],
-    ['tileSize', { tileSize: 30 }],
-    ['tileSize', { tileSize: 0 }],
-    ['overlap', { overlap: 0.6 }],
-    ['overlap', { overlap: Number.NaN }],
+    ['vaeTiling.tileSize', { tileSize: 30 }],
+    ['vaeTiling.tileSize', { tileSize: 0 }],
+    ['vaeTiling.overlap', { overlap: 0.6 }],
+    ['vaeTiling.overlap', { overlap: Number.NaN }],
     ['tile', { tile: 32 }],
   ] as const) {
     test(JSON.stringify(vaeTiling), async () => {

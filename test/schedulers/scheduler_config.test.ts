@@ -99,7 +99,7 @@ describe('mistakes', () => {
     refuses(
       'timestep_spacing',
       dpm({ timestep_spacing: 'even' }),
-      /"linspace", "leading", "trailing".*"even"/,
+      /'linspace', 'leading' or 'trailing'.*"even"/,
     )
     refuses('solver_order', dpm({ solver_order: 4 }), /from 1 to 3, got 4/)
     refuses('solver_order', dpm({ solver_order: '2' }))

@@ -1,5 +1,7 @@
-import { type ConfigOf, choice, flag } from '../config.js'
+import { choice, flag } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { roundHalfEven } from '../numeric.js'
 import {
   clippingOptions,
   cumulativeLevel,
@@ -10,19 +12,19 @@ import {
 } from '../prediction.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
-import { roundHalfEven, spacedTimesteps, spacingOptions } from '../spacing.js'
+import { spacedTimesteps, spacingOptions } from '../spacing.js'
 
 const options = {
   ...noiseScheduleOptions(),
   ...clippingOptions(true),
   ...thresholdingOptions,
   ...spacingOptions('leading'),
-  set_alpha_to_one: flag(true),
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction']),
-  rescale_betas_zero_snr: flag(false),
+  set_alpha_to_one: option(flag, true),
+  prediction_type: option(choice(['epsilon', 'sample', 'v_prediction']), 'epsilon'),
+  rescale_betas_zero_snr: option(flag, false),
 }
 
-export type DDIMConfig = ConfigOf<typeof options>
+export type DDIMConfig = Values<typeof options>
 
 /**
  * Denoising diffusion implicit models: Song et al. 2020, https://arxiv.org/abs/2010.02502, equations 12 and 16.

@@ -1,6 +1,8 @@
+import { choice, flag } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
-import { type ConfigOf, choice, flag } from '../config.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { roundHalfEven } from '../numeric.js'
 import {
   clippingOptions,
   cumulativeLevel,
@@ -11,7 +13,7 @@ import {
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
 import { varianceOption } from '../solver_steps.js'
-import { roundHalfEven, spacedTimesteps, spacingOptions } from '../spacing.js'
+import { spacedTimesteps, spacingOptions } from '../spacing.js'
 
 const options = {
   ...noiseScheduleOptions(undefined, ['sigmoid', 'laplace']),
@@ -19,11 +21,11 @@ const options = {
   ...thresholdingOptions,
   ...spacingOptions('leading'),
   variance_type: { ...varianceOption, default: 'fixed_small' as const },
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction']),
-  rescale_betas_zero_snr: flag(false),
+  prediction_type: option(choice(['epsilon', 'sample', 'v_prediction']), 'epsilon'),
+  rescale_betas_zero_snr: option(flag, false),
 }
 
-export type DDPMConfig = ConfigOf<typeof options>
+export type DDPMConfig = Values<typeof options>
 
 /** Denoising diffusion probabilistic models: Ho et al. 2020, https://arxiv.org/abs/2006.11239, equations 6 and 7. */
 export class DDPMScheduler extends ConfiguredScheduler<typeof options> {

@@ -1,4 +1,5 @@
-import { type ConfigOf, choice, flag, integer } from '../config.js'
+import { choice, flag, integer } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import { limitSample, type NoiseLevel, predictedSample, thresholdingOptions } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
@@ -12,18 +13,21 @@ const options = {
   ...sigmaSpacingOptions,
   ...spacingOptions('linspace'),
   ...flowOptions,
-  solver_order: integer(2, 1, 3),
-  algorithm_type: choice('deis', ['deis'], { dpmsolver: 'deis', 'dpmsolver++': 'deis' }),
-  solver_type: choice('logrho', ['logrho'], {
-    midpoint: 'logrho',
-    heun: 'logrho',
-    bh1: 'logrho',
-    bh2: 'logrho',
-  }),
-  lower_order_final: flag(true),
+  solver_order: option(integer(1, 3), 2),
+  algorithm_type: option(choice(['deis'], { dpmsolver: 'deis', 'dpmsolver++': 'deis' }), 'deis'),
+  solver_type: option(
+    choice(['logrho'], {
+      midpoint: 'logrho',
+      heun: 'logrho',
+      bh1: 'logrho',
+      bh2: 'logrho',
+    }),
+    'logrho',
+  ),
+  lower_order_final: option(flag, true),
 }
 
-export type DEISMultistepConfig = ConfigOf<typeof options>
+export type DEISMultistepConfig = Values<typeof options>
 
 /**
  * The diffusion exponential integrator with a polynomial in log ρ, ρ = sigma / alpha: Zhang & Chen 2022,

@@ -1,5 +1,6 @@
+import { choice, flag, integer, number } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
-import { type ConfigOf, choice, flag, integer, number } from '../config.js'
 import {
   checkAlgorithm,
   type SolverCoefficients,
@@ -26,25 +27,31 @@ const options = {
   ...sigmaSpacingOptions,
   ...spacingOptions('linspace'),
   ...flowOptions,
-  solver_order: integer(2, 1, 3),
-  algorithm_type: choice('dpmsolver++', ['dpmsolver', 'dpmsolver++', 'sde-dpmsolver', 'sde-dpmsolver++'], {
-    deis: 'dpmsolver++',
-  }),
-  solver_type: choice('midpoint', ['midpoint', 'heun'], {
-    logrho: 'midpoint',
-    bh1: 'midpoint',
-    bh2: 'midpoint',
-  }),
-  lower_order_final: flag(true),
-  euler_at_final: flag(false),
-  use_lu_lambdas: flag(false),
-  final_sigmas_type: choice('zero', ['zero', 'sigma_min']),
-  lambda_min_clipped: number(-Infinity),
+  solver_order: option(integer(1, 3), 2),
+  algorithm_type: option(
+    choice(['dpmsolver', 'dpmsolver++', 'sde-dpmsolver', 'sde-dpmsolver++'], {
+      deis: 'dpmsolver++',
+    }),
+    'dpmsolver++',
+  ),
+  solver_type: option(
+    choice(['midpoint', 'heun'], {
+      logrho: 'midpoint',
+      bh1: 'midpoint',
+      bh2: 'midpoint',
+    }),
+    'midpoint',
+  ),
+  lower_order_final: option(flag, true),
+  euler_at_final: option(flag, false),
+  use_lu_lambdas: option(flag, false),
+  final_sigmas_type: option(choice(['zero', 'sigma_min']), 'zero'),
+  lambda_min_clipped: option(number(), -Infinity),
   variance_type: varianceOption,
-  rescale_betas_zero_snr: flag(false),
+  rescale_betas_zero_snr: option(flag, false),
 }
 
-export type DPMSolverMultistepConfig = ConfigOf<typeof options>
+export type DPMSolverMultistepConfig = Values<typeof options>
 
 /**
  * DPM-Solver and DPM-Solver++ with multistep history, as ODE or SDE: Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided

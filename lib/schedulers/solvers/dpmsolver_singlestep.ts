@@ -1,4 +1,5 @@
-import { type ConfigOf, choice, flag, integer, number } from '../config.js'
+import { choice, flag, integer, number } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import {
   checkAlgorithm,
   type SolverCoefficients,
@@ -17,22 +18,28 @@ const options = {
   ...thresholdingOptions,
   ...sigmaSpacingOptions,
   ...flowOptions,
-  solver_order: integer(2, 1, 3),
-  algorithm_type: choice('dpmsolver++', ['dpmsolver', 'dpmsolver++', 'sde-dpmsolver++'], {
-    deis: 'dpmsolver++',
-  }),
-  solver_type: choice('midpoint', ['midpoint', 'heun'], {
-    logrho: 'midpoint',
-    bh1: 'midpoint',
-    bh2: 'midpoint',
-  }),
-  lower_order_final: flag(false),
-  final_sigmas_type: choice('zero', ['zero', 'sigma_min']),
-  lambda_min_clipped: number(-Infinity),
+  solver_order: option(integer(1, 3), 2),
+  algorithm_type: option(
+    choice(['dpmsolver', 'dpmsolver++', 'sde-dpmsolver++'], {
+      deis: 'dpmsolver++',
+    }),
+    'dpmsolver++',
+  ),
+  solver_type: option(
+    choice(['midpoint', 'heun'], {
+      logrho: 'midpoint',
+      bh1: 'midpoint',
+      bh2: 'midpoint',
+    }),
+    'midpoint',
+  ),
+  lower_order_final: option(flag, false),
+  final_sigmas_type: option(choice(['zero', 'sigma_min']), 'zero'),
+  lambda_min_clipped: option(number(), -Infinity),
   variance_type: varianceOption,
 }
 
-export type DPMSolverSinglestepConfig = ConfigOf<typeof options>
+export type DPMSolverSinglestepConfig = Values<typeof options>
 
 /**
  * DPM-Solver and DPM-Solver++ in single steps. Calls come in groups of `solver_order`. Every call of a group starts from the

@@ -1,12 +1,13 @@
+import { choice, flag, nullable, number } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
-import { type ConfigOf, choice, flag, nullable, number } from '../config.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { linspace } from '../numeric.js'
 import { inputScale, predictedExplodingSample } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
 import {
   checkSigmaSpacing,
-  linspace,
   type Spacing,
   sigmaSpacing,
   sigmaSpacingOptions,
@@ -18,16 +19,19 @@ const options = {
   ...noiseScheduleOptions(),
   ...sigmaSpacingOptions,
   ...spacingOptions('linspace'),
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction'], { original_sample: 'sample' }),
-  interpolation_type: choice('linear', ['linear', 'log_linear']),
-  sigma_min: nullable(number(0, 0)),
-  sigma_max: nullable(number(0, 0)),
-  timestep_type: choice('discrete', ['discrete', 'continuous']),
-  rescale_betas_zero_snr: flag(false),
-  final_sigmas_type: choice('zero', ['zero', 'sigma_min']),
+  prediction_type: option(
+    choice(['epsilon', 'sample', 'v_prediction'], { original_sample: 'sample' }),
+    'epsilon',
+  ),
+  interpolation_type: option(choice(['linear', 'log_linear']), 'linear'),
+  sigma_min: option(nullable(number(0)), null),
+  sigma_max: option(nullable(number(0)), null),
+  timestep_type: option(choice(['discrete', 'continuous']), 'discrete'),
+  rescale_betas_zero_snr: option(flag, false),
+  final_sigmas_type: option(choice(['zero', 'sigma_min']), 'zero'),
 }
 
-export type EulerDiscreteConfig = ConfigOf<typeof options>
+export type EulerDiscreteConfig = Values<typeof options>
 
 /** Euler's method in σ: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2 without churn. */
 export class EulerDiscreteScheduler extends ConfiguredScheduler<typeof options> {

@@ -1,4 +1,5 @@
-import { type ConfigOf, choice, flag } from '../config.js'
+import { choice, flag } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import { inputScale, predictedExplodingSample } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE } from '../program.js'
@@ -9,11 +10,11 @@ import { ancestralStep, writeExplodingStart } from './euler.js'
 const options = {
   ...noiseScheduleOptions(),
   ...spacingOptions('linspace'),
-  prediction_type: choice('epsilon', ['epsilon', 'v_prediction']),
-  rescale_betas_zero_snr: flag(false),
+  prediction_type: option(choice(['epsilon', 'v_prediction']), 'epsilon'),
+  rescale_betas_zero_snr: option(flag, false),
 }
 
-export type EulerAncestralDiscreteConfig = ConfigOf<typeof options>
+export type EulerAncestralDiscreteConfig = Values<typeof options>
 
 /** Euler's method with ancestral noise: `sample_euler_ancestral` of Crowson's k-diffusion. */
 export class EulerAncestralDiscreteScheduler extends ConfiguredScheduler<typeof options> {

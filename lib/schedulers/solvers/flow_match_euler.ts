@@ -1,28 +1,30 @@
+import { choice, flag, integer, nullable, number } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
-import { type ConfigOf, choice, flag, integer, nullable, number } from '../config.js'
 import { runShift, shiftSigma, stretchToTerminal } from '../flow.js'
+import { linspace } from '../numeric.js'
 import { flowLevel } from '../prediction.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
-import { checkSigmaSpacing, linspace, sigmaSpacing, sigmaSpacingOptions } from '../spacing.js'
+import { checkSigmaSpacing, sigmaSpacing, sigmaSpacingOptions } from '../spacing.js'
 
 const options = {
   ...sigmaSpacingOptions,
-  num_train_timesteps: integer(1000, 2, 1_000_000),
-  shift: number(1, 0),
-  use_dynamic_shifting: flag(false),
-  time_shift_type: choice('exponential', ['exponential', 'linear']),
+  num_train_timesteps: option(integer(2, 1_000_000), 1000),
+  shift: option(number(0), 1),
+  use_dynamic_shifting: option(flag, false),
+  time_shift_type: option(choice(['exponential', 'linear']), 'exponential'),
   // The line from a number of tokens to μ. Pipelines of other models compute μ from it; no scheduler reads it.
-  base_shift: { ...nullable(number(0.5)), default: 0.5 },
-  max_shift: { ...nullable(number(1.15)), default: 1.15 },
-  base_image_seq_len: integer(256, 1, 1_000_000_000),
-  max_image_seq_len: integer(4096, 1, 1_000_000_000),
-  shift_terminal: nullable(number(0, 0, 1)),
-  invert_sigmas: flag(false),
-  stochastic_sampling: flag(false),
+  base_shift: option(nullable(number()), 0.5),
+  max_shift: option(nullable(number()), 1.15),
+  base_image_seq_len: option(integer(1, 1_000_000_000), 256),
+  max_image_seq_len: option(integer(1, 1_000_000_000), 4096),
+  shift_terminal: option(nullable(number(0, 1)), null),
+  invert_sigmas: option(flag, false),
+  stochastic_sampling: option(flag, false),
 }
 
-export type FlowMatchEulerDiscreteConfig = ConfigOf<typeof options>
+export type FlowMatchEulerDiscreteConfig = Values<typeof options>
 
 /**
  * Euler's method for flow matching, where x = (1 − σ) x_0 + σ ε and the network predicts v = ε − x_0: Esser et al. 2024,

@@ -1,4 +1,5 @@
-import { type ConfigOf, choice } from '../config.js'
+import { choice } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import { clippingOptions, inputScale, limitSample, predictedExplodingSample } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE } from '../program.js'
@@ -11,10 +12,10 @@ const options = {
   ...sigmaSpacingOptions,
   ...spacingOptions('linspace'),
   ...clippingOptions(false),
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction']),
+  prediction_type: option(choice(['epsilon', 'sample', 'v_prediction']), 'epsilon'),
 }
 
-export type HeunDiscreteConfig = ConfigOf<typeof options>
+export type HeunDiscreteConfig = Values<typeof options>
 
 /**
  * Heun's method in σ: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 1. Two calls per step, except one

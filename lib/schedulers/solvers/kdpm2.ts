@@ -1,25 +1,21 @@
-import { type ConfigOf, choice } from '../config.js'
+import { choice } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { roundHalfEven } from '../numeric.js'
 import { inputScale, predictedExplodingSample } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run } from '../scheduler.js'
-import {
-  checkSigmaSpacing,
-  explodingSteps,
-  roundHalfEven,
-  sigmaSpacingOptions,
-  spacingOptions,
-} from '../spacing.js'
+import { checkSigmaSpacing, explodingSteps, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
 import { ancestralStep, writeExplodingStart } from './euler.js'
 
 const options = {
   ...noiseScheduleOptions({ start: 0.00085, end: 0.012, schedule: 'linear' }),
   ...sigmaSpacingOptions,
   ...spacingOptions('linspace'),
-  prediction_type: choice('epsilon', ['epsilon', 'v_prediction']),
+  prediction_type: option(choice(['epsilon', 'v_prediction']), 'epsilon'),
 }
 
-export type KDPM2DiscreteConfig = ConfigOf<typeof options>
+export type KDPM2DiscreteConfig = Values<typeof options>
 
 /**
  * The midpoint method in log σ: DPM-Solver-2 of Lu et al. 2022 as in Karras et al. 2022. Two calls per step, except one for

@@ -1,5 +1,6 @@
+import { choice, flag, integer, number } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
-import { type ConfigOf, choice, flag, integer, number } from '../config.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import {
   clippingOptions,
@@ -18,14 +19,14 @@ export const distilledOptions = {
   ...clippingOptions(false),
   ...thresholdingOptions,
   ...spacingOptions('leading'),
-  original_inference_steps: integer(50, 1, 1_000_000),
-  set_alpha_to_one: flag(true),
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction']),
-  timestep_scaling: number(10, 0),
-  rescale_betas_zero_snr: flag(false),
+  original_inference_steps: option(integer(1, 1_000_000), 50),
+  set_alpha_to_one: option(flag, true),
+  prediction_type: option(choice(['epsilon', 'sample', 'v_prediction']), 'epsilon'),
+  timestep_scaling: option(number(0), 10),
+  rescale_betas_zero_snr: option(flag, false),
 }
 
-export type LCMConfig = ConfigOf<typeof distilledOptions>
+export type LCMConfig = Values<typeof distilledOptions>
 
 /** Multistep latent consistency sampling: Luo et al. 2023, https://arxiv.org/abs/2310.04378, algorithm 3. */
 export class LCMScheduler extends ConfiguredScheduler<typeof distilledOptions> {

@@ -1,4 +1,5 @@
-import { type ConfigOf, choice } from '../config.js'
+import { choice } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import { inputScale, predictedExplodingSample } from '../prediction.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from '../program.js'
@@ -10,10 +11,10 @@ const options = {
   ...noiseScheduleOptions(),
   ...sigmaSpacingOptions,
   ...spacingOptions('linspace'),
-  prediction_type: choice('epsilon', ['epsilon', 'sample', 'v_prediction']),
+  prediction_type: option(choice(['epsilon', 'sample', 'v_prediction']), 'epsilon'),
 }
 
-export type LMSDiscreteConfig = ConfigOf<typeof options>
+export type LMSDiscreteConfig = Values<typeof options>
 
 /** The number of slopes that the polynomial passes through. */
 const order = 4

@@ -1,20 +1,22 @@
+import { choice, flag } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
-import { type ConfigOf, choice, flag } from '../config.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { roundHalfEven } from '../numeric.js'
 import { cumulativeLevel } from '../prediction.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
-import { roundHalfEven, spacedTimesteps, spacingOptions } from '../spacing.js'
+import { spacedTimesteps, spacingOptions } from '../spacing.js'
 
 const options = {
   ...noiseScheduleOptions(),
   ...spacingOptions('leading'),
-  skip_prk_steps: flag(false),
-  set_alpha_to_one: flag(false),
-  prediction_type: choice('epsilon', ['epsilon', 'v_prediction']),
+  skip_prk_steps: option(flag, false),
+  set_alpha_to_one: option(flag, false),
+  prediction_type: option(choice(['epsilon', 'v_prediction']), 'epsilon'),
 }
 
-export type PNDMConfig = ConfigOf<typeof options>
+export type PNDMConfig = Values<typeof options>
 
 /**
  * Pseudo numerical methods for diffusion models: Liu et al. 2022, https://arxiv.org/abs/2202.09778. With

@@ -1,11 +1,11 @@
-import type { ConfigOf } from '../config.js'
+import type { Values } from '../../checks/options.js'
 import { NoiseSchedule } from '../noise_schedule.js'
 import { cumulativeLevel, predictedNoise, predictedSample } from '../prediction.js'
 import { OUTPUT, type ProgramBuilder, SAMPLE } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
 import { distilledOptions, distilledTimesteps } from './lcm.js'
 
-export type TCDConfig = ConfigOf<typeof distilledOptions>
+export type TCDConfig = Values<typeof distilledOptions>
 
 /**
  * Strategic stochastic sampling of trajectory consistency models: Zheng et al. 2024, https://arxiv.org/abs/2402.19159,

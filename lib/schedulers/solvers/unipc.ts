@@ -1,20 +1,21 @@
+import { choice, flag, integer, list, nullable, number } from '../../checks/kinds.js'
+import { option, type Values } from '../../checks/options.js'
 import { invalidArgument } from '../../errors.js'
-import { type ConfigOf, choice, flag, integer, list, nullable, number, type Option } from '../config.js'
 import { writeConvertedOutput } from '../dpmsolver_coefficients.js'
 import { runShift, shiftSigma, stretchToTerminal } from '../flow.js'
 import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
+import { linspace } from '../numeric.js'
 import { type NoiseLevel, thresholdingOptions } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
 import { distinctOrder, flowOptions, solverLevels, solverSteps } from '../solver_steps.js'
-import { checkSigmaSpacing, linspace, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
+import { checkSigmaSpacing, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
 
 /** A custom predictor would be another scheduler object, which a config file cannot contain. */
-const noPredictor: Option<null> = {
-  default: null,
-  expected: 'null',
-  read: (given) => (given === null ? null : undefined),
-}
+const noPredictor = option<null>(
+  { expected: 'null', read: (given) => (given === null ? null : undefined) },
+  null,
+)
 
 const options = {
   ...noiseScheduleOptions(),
@@ -22,20 +23,20 @@ const options = {
   ...sigmaSpacingOptions,
   ...spacingOptions('linspace'),
   ...flowOptions,
-  solver_order: integer(2, 1, 4),
-  predict_x0: flag(true),
-  solver_type: choice('bh2', ['bh1', 'bh2'], { midpoint: 'bh2', heun: 'bh2', logrho: 'bh2' }),
-  lower_order_final: flag(true),
-  disable_corrector: list(integer(0, 0, 1_000_000)),
+  solver_order: option(integer(1, 4), 2),
+  predict_x0: option(flag, true),
+  solver_type: option(choice(['bh1', 'bh2'], { midpoint: 'bh2', heun: 'bh2', logrho: 'bh2' }), 'bh2'),
+  lower_order_final: option(flag, true),
+  disable_corrector: option(list(integer(0, 1_000_000)), []),
   solver_p: noPredictor,
-  final_sigmas_type: choice('zero', ['zero', 'sigma_min']),
-  rescale_betas_zero_snr: flag(false),
-  sigma_min: nullable(number(0, 0)),
-  sigma_max: nullable(number(0, 0)),
-  shift_terminal: nullable(number(0, 0, 1)),
+  final_sigmas_type: option(choice(['zero', 'sigma_min']), 'zero'),
+  rescale_betas_zero_snr: option(flag, false),
+  sigma_min: option(nullable(number(0)), null),
+  sigma_max: option(nullable(number(0)), null),
+  shift_terminal: option(nullable(number(0, 1)), null),
 }
 
-export type UniPCMultistepConfig = ConfigOf<typeof options>
+export type UniPCMultistepConfig = Values<typeof options>
 
 /**
  * The unified predictor–corrector: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8. After each call, the

@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isUint8Array } from 'node:util/types'
+import { type Kind, text } from '../../checks/kinds.js'
 import { invalidArgument, TorchreelError } from '../../errors.js'
 import { Video } from '../video.js'
 import { type RgbImage, resizeImage } from './resize.js'
@@ -42,24 +43,25 @@ export interface SourceVideo {
   readonly warnings: readonly string[]
 }
 
-/** @throws TorchreelError `ERR_INVALID_ARGUMENT` for a value that is not a video */
-export function checkVideoInput(name: string, value: unknown): VideoInput {
-  if (value instanceof Video || (value instanceof URL && value.protocol === 'file:')) return value
-  if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value
-  const frames = Array.isArray(value) ? (value as Partial<RgbImage | null>[]) : []
-  const [first] = frames
-  const bad = frames.findIndex(
-    (frame) =>
-      !isUint8Array(frame?.data) ||
-      frame.width !== first?.width ||
-      frame.height !== first?.height ||
-      frame.data.byteLength !== (frame.width ?? 0) * (frame.height ?? 0) * 3,
-  )
-  if (frames.length > 0 && bad < 0) return frames as RgbImage[]
-  const expected = 'a file, a Video, or frames { width, height, data } of rgb24, all of one size'
-  throw bad < 0
-    ? invalidArgument(name, expected, value)
-    : invalidArgument(`${name}[${bad}]`, expected, frames[bad])
+/** A file, a Video, or frames; each frame is looked at. */
+export const videoInput: Kind<VideoInput> = {
+  expected: 'a file, a Video, or frames { width, height, data } of rgb24, all of one size',
+  schema: text.schema,
+  read(value, name) {
+    if (value instanceof Video || (value instanceof URL && value.protocol === 'file:')) return value
+    if (typeof value === 'string') return text.read(value, name)
+    const frames = Array.isArray(value) ? (value as Partial<RgbImage | null>[]) : []
+    const [first] = frames
+    const bad = frames.findIndex(
+      (frame) =>
+        !isUint8Array(frame?.data) ||
+        frame.width !== first?.width ||
+        frame.height !== first?.height ||
+        frame.data.byteLength !== (frame.width ?? 0) * (frame.height ?? 0) * 3,
+    )
+    if (bad >= 0) throw invalidArgument(`${name}[${bad}]`, this.expected, frames[bad])
+    return frames.length > 0 ? (frames as RgbImage[]) : undefined
+  },
 }
 
 /**

@@ -176,7 +176,8 @@ async function prepare(
   return sidecar ? output.add(destination.sidecar) : undefined
 }
 
-function checkPlan(
+/** Checks what is known of the frames against what the destination's format can hold. */
+export function checkPlan(
   { fps, frameCount }: EncodePlan,
   destination: Destination,
   settings: EncodeSettings,

@@ -1,5 +1,15 @@
-import { abortSignal, type Check, flag, reader, text } from '../../checks/checks.js'
-import { invalidArgument } from '../../errors.js'
+import {
+  abortSignal,
+  anyText,
+  choice,
+  flag,
+  integer,
+  type Kind,
+  list,
+  number,
+  text,
+} from '../../checks/kinds.js'
+import type { TableOf } from '../../checks/options.js'
 
 /** ffmpeg's codecs: h264 for mp4, the others for webm. */
 export type VideoCodec = 'h264' | 'vp9' | 'vp8' | 'av1'
@@ -57,27 +67,94 @@ export interface EncodeToFileOptions extends EncodeOptions {
   sidecar?: boolean | undefined
 }
 
-export const encodeOptions = [
-  ...(['codec', 'crf', 'bitrate', 'quality', 'pixelFormat', 'ffmpegArguments'] as const),
-  ...(['metadata', 'ffmpeg', 'signal'] as const),
-]
-export const saveOptions = [...encodeOptions, 'overwrite', 'sidecar'] as const
+const group = 'The file'
 
-/** Those that mean the same for every format; the others are checked against the format. */
-const checks: Readonly<Record<string, Check<unknown>>> = {
-  ffmpegArguments: (name, value) => {
-    if (Array.isArray(value)) return value
-    throw invalidArgument(name, 'an array of strings', value)
+/** A value that depends on the format: {@link checkSettings} checks it, and names the format in its message. */
+function byFormat<T>(kind: Kind<T>): Kind<T> {
+  return { ...kind, read: (value) => value as T }
+}
+
+/** The options of encoding to a buffer or a stream. */
+export const encodeOptions = {
+  codec: {
+    kind: byFormat<VideoCodec>(choice(['h264', 'vp9', 'vp8', 'av1'])),
+    otherwise: "`'h264'` for mp4, `'vp9'` for webm",
+    group,
+    says: 'codec of a webm: vp9, vp8 or av1',
+    flag: '--codec <name>',
   },
-  metadata: flag,
-  ffmpeg: text,
-  signal: abortSignal,
-  overwrite: flag,
-  sidecar: flag,
-}
+  crf: {
+    kind: byFormat(number(0, 63)),
+    otherwise: '18 for mp4, 24 for webm',
+    group,
+    says: 'rate factor of mp4 (1 to 51) and webm (0 to 63): lower is better and larger',
+    flag: '--crf <n>',
+  },
+  bitrate: {
+    kind: byFormat(integer(1000, 1e9)),
+    group,
+    unit: 'bit/s',
+    says: 'average bits per second of mp4 and webm, instead of a rate factor',
+    flag: '--bitrate <n>',
+  },
+  quality: {
+    kind: byFormat(number(0, 100)),
+    otherwise: '90',
+    group,
+    says: 'quality of a webp',
+    flag: '--quality <n>',
+  },
+  pixelFormat: {
+    kind: byFormat<PixelFormat>(choice(['yuv420p', 'yuv422p', 'yuv444p'])),
+    otherwise: "`'yuv420p'`",
+    group,
+    says: 'how often colour is stored: h264 and vp9 have all three, av1 has yuv420p and yuv444p',
+    flag: '--pixel-format <name>',
+  },
+  ffmpegArguments: {
+    kind: {
+      ...list(anyText),
+      expected: 'an array of strings',
+      fromText: undefined, // a command line gives several words
+      read: (value): readonly string[] | undefined => (Array.isArray(value) ? value : undefined),
+    },
+    group,
+    says: "more of ffmpeg's encoder settings, as pairs of a name and a value",
+    flag: '--ffmpeg-argument <argument...>',
+  },
+  metadata: {
+    kind: flag,
+    default: true,
+    group,
+    says: "write how the video was made into the file's comment",
+    flag: '--no-metadata',
+    flagSays: "do not write how the video was made into the file's comment",
+  },
+  ffmpeg: {
+    kind: text,
+    group,
+    otherwise: 'found',
+    says: 'the ffmpeg to use',
+    see: ['where it is looked for', 'libtorch-and-ffmpeg.md'],
+  },
+  signal: { kind: abortSignal, group, says: 'aborts the encoding; the call rejects with signal.reason' },
+} as const satisfies TableOf<EncodeOptions>
 
-/** Refuses an option that there is not, and a value that no format takes. */
-export function checkOptions(options: object, names: readonly string[]): void {
-  const read = reader(options, names)
-  for (const [name, check] of Object.entries(checks)) read(name, undefined, check)
-}
+/** The options of a file. */
+export const saveOptions = {
+  ...encodeOptions,
+  overwrite: {
+    kind: flag,
+    default: false,
+    group,
+    says: 'replace a file that exists',
+    flag: '--overwrite',
+  },
+  sidecar: {
+    kind: flag,
+    default: false,
+    group,
+    says: 'write how the video was made as JSON beside it',
+    flag: '--sidecar',
+  },
+} as const satisfies TableOf<EncodeToFileOptions>

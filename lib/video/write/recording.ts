@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream'
-import type { Check } from '../../checks/checks.js'
-import { invalidArgument } from '../../errors.js'
+import { checkValue, type Kind } from '../../checks/kinds.js'
+import { checkOptions, schemaOf, type TableOf } from '../../checks/options.js'
 import type { VideoFacts } from '../facts.js'
 import { parseDestination } from './destination.js'
-import { checkFile, type EncodePlan, encodeToFile } from './encode.js'
+import { checkFile, checkPlan, type EncodePlan, encodeToFile } from './encode.js'
 import type { FrameSource } from './frame_source.js'
-import { checkOptions, type EncodeToFileOptions, saveOptions } from './options.js'
+import { type EncodeToFileOptions, saveOptions } from './options.js'
 
 /** A file that is written while the video is decoded, with the options of {@link Video.save}. */
 export interface Output extends Omit<EncodeToFileOptions, 'ffmpeg' | 'signal'> {
@@ -13,32 +13,58 @@ export interface Output extends Omit<EncodeToFileOptions, 'ffmpeg' | 'signal'> {
   path: string | URL
 }
 
-const names = ['path', ...saveOptions.filter((name) => name !== 'ffmpeg' && name !== 'signal')]
+const { ffmpeg: _, signal: __, ...howToSave } = saveOptions
 
-/** Checks a path, or options with one. {@link checkRecording} checks the options that depend on the format. */
-export const outputOf: Check<Output> = (name, value) => {
-  const output = typeof value === 'string' || value instanceof URL ? { path: value } : value
-  if (typeof output !== 'object' || output === null) throw invalidArgument(name, 'a path, or { path }', value)
-  checkOptions(output, names)
-  const { path, ...how } = output as Output
-  parseDestination(path)
-  return { path, ...how }
+/** The options of a file that is written while frames are decoded. */
+export const outputOptions = {
+  path: {
+    kind: {
+      expected: 'a path',
+      schema: { type: 'string', minLength: 1 },
+      read(value): string | URL {
+        parseDestination(value as string) // refuses a name that says no format
+        return value as string
+      },
+    },
+    group: 'The file',
+    says: 'the file name, whose ending says the format',
+  },
+  ...howToSave,
+} as const satisfies TableOf<Output>
+
+/** A path, or options with one. What depends on the format is checked by {@link checkOutputPlan}. */
+export const output: Kind<Output> = {
+  expected: 'a path, or { path }',
+  get schema() {
+    return { anyOf: [outputOptions.path.kind.schema, schemaOf(outputOptions, ['path'])] }
+  },
+  read(value) {
+    const given = typeof value === 'string' || value instanceof URL ? { path: value } : value
+    if (typeof given !== 'object' || given === null) return undefined
+    const { path, ...how } = checkOptions(given, outputOptions)
+    return { ...how, path: checkValue(outputOptions.path.kind, 'path', path) }
+  },
 }
 
-/** The options of a call that concern the file it writes. */
-interface RecordedCall {
-  readonly output?: Output | undefined
+/** What a file is written with besides its own options. */
+interface RecordingOptions {
   /** The ffmpeg to use. */
   readonly ffmpeg?: string | undefined
   readonly signal?: AbortSignal | undefined
 }
 
 /** Throws the errors of writing the file before there is a frame: see `checkSave`. Returns warnings. */
-export async function checkRecording(
-  { output, ffmpeg, signal }: RecordedCall,
+export async function checkOutputFile(
+  output: Output,
   plan: EncodePlan,
+  { ffmpeg, signal }: RecordingOptions,
 ): Promise<readonly string[]> {
-  return output ? checkFile(output.path, plan, { ...output, ffmpeg, signal }) : []
+  return checkFile(output.path, plan, { ...output, ffmpeg, signal })
+}
+
+/** Throws the errors of {@link checkOutputFile} that depend on frames and options alone. Reads no file. */
+export function checkOutputPlan(output: Output, plan: EncodePlan): void {
+  checkPlan(plan, parseDestination(output.path), output)
 }
 
 /**
@@ -57,7 +83,7 @@ export class Recording {
 
   constructor(
     output: Output,
-    { ffmpeg, signal }: RecordedCall,
+    { ffmpeg, signal }: RecordingOptions,
     size: Pick<FrameSource, 'width' | 'height' | 'fps'>,
   ) {
     this.path = parseDestination(output.path).path

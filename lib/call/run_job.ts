@@ -1,0 +1,48 @@
+import path from 'node:path'
+import type { Adapters } from '../adapters/adapters.js'
+import { chooseSeed } from '../checks/seed.js'
+import type { LoadedModel } from '../loading.js'
+import { version } from '../package.js'
+import type { Video } from '../video/video.js'
+import { requireCompiledSize } from './compiled_checks.js'
+import { type DecodedFrame, Job } from './job.js'
+import type { StepPlan } from './plan.js'
+import type { PreparedCall } from './preparation.js'
+import { buildRequest } from './request.js'
+import { describeSettings } from './settings.js'
+
+/** Runs a call that is prepared: on the pipeline's thread, to its videos. */
+export async function runJob(
+  prepared: PreparedCall,
+  { scheduler, program, guidance }: StepPlan,
+  model: LoadedModel,
+  adapters: Adapters,
+  onFrame: ((frame: DecodedFrame) => void) | undefined,
+): Promise<Video[]> {
+  const { call, source } = prepared
+  const { native, tokenizer, device, dtype, libtorch, compiledDenoiser } = model
+  if (compiledDenoiser) requireCompiledSize(compiledDenoiser, call)
+  const seeds = call.seeds ?? [chooseSeed()]
+  const warnings = [...model.warnings, ...(source?.warnings ?? []), ...(prepared.warnings ?? [])]
+  const { vaeScale, previewColours } = model.facts
+  const context = { program, guidance, seeds, tokenizer, vaeScale, warnings }
+  const request = buildRequest(prepared, context)
+  const settings = describeSettings(call, scheduler, adapters)
+
+  const { videos, steps, strength, guidanceScale } = call
+  const factsOf = (index: number) => ({
+    ...{ torchreel: version, model: model.name, libtorch, device, dtype, warnings },
+    compiledDenoiser: compiledDenoiser && path.basename(compiledDenoiser.file),
+    ...{ steps, strength, guidanceScale, scheduler: scheduler.name },
+    seed: seeds[index] ?? seeds[0],
+    settings: videos > seeds.length ? { ...settings, batch: { videos, index } } : settings,
+  })
+  const job = new Job(call, factsOf, previewColours, onFrame)
+  try {
+    await native.generate(request, (event) => job.take(event), call.signal)
+    return await job.finish()
+  } catch (error) {
+    await job.discard(error)
+    throw error
+  }
+}

@@ -1,0 +1,124 @@
+import path from 'node:path'
+import { resolveDevice } from './addon/device.js'
+import { loadNative } from './addon/load.js'
+import { NativePipeline } from './addon/native_pipeline.js'
+import { type Checkpoint, readCheckpoint } from './checkpoint/checkpoint.js'
+import {
+  type CompiledDenoiser,
+  nativeCompiledDenoiser,
+  readCompiledDenoiser,
+  requireCompiledFor,
+} from './checkpoint/compiled_denoiser.js'
+import { TorchreelError } from './errors.js'
+import type { ModelFacts } from './families/family.js'
+import { verifyFiles } from './files/hashes.js'
+import { defaultModel } from './hub/default_model.js'
+import { resolveModel } from './hub/hub.js'
+import { type CheckedPipelineOptions, pipelineOptions } from './options/pipeline.js'
+import { refuseForFamily } from './options/refusals.js'
+import { ProgressClock } from './progress.js'
+import type { Scheduler } from './schedulers/index.js'
+import type { Tokenizer } from './text/tokenizer.js'
+
+/** A model in memory, and all that its calls need. */
+export interface LoadedModel {
+  /** As it was asked for: owner/name, or the name of its folder. */
+  readonly name: string
+  readonly facts: ModelFacts
+  readonly checkpoint: Checkpoint
+  readonly tokenizer: Tokenizer
+  readonly native: NativePipeline
+  readonly scheduler: Scheduler
+  readonly compiledDenoiser: Pick<CompiledDenoiser, 'file' | 'made'> | undefined
+  /** 'cpu', 'cuda:0' … */
+  readonly device: string
+  readonly dtype: 'float16' | 'bfloat16' | 'float32'
+  /** The version of libtorch. */
+  readonly libtorch: string
+  /** What was chosen for the caller. */
+  readonly warnings: readonly string[]
+}
+
+/**
+ * Loads a checkpoint: finds or downloads its folder, reads its configs, and opens its networks on the device.
+ *
+ * @param name undefined: the default model
+ */
+export async function loadModel(
+  name: string | undefined,
+  options: CheckedPipelineOptions,
+): Promise<LoadedModel> {
+  const { offload, threads = 0, captureGraph, limits, signal } = options
+  const compiled =
+    options.compiledDenoiser === undefined ? undefined : await readCompiledDenoiser(options.compiledDenoiser)
+  const { model, folder, notices } = await findFolder(name, options)
+  const checkpoint = await readCheckpoint(folder, options)
+  const { model: facts, files: networks, scheduler } = checkpoint
+  const { family, latentChannels } = facts
+  refuseForFamily(options, pipelineOptions, family)
+  const tokenizer = await family.loadTokenizer(checkpoint.folder, facts)
+
+  const libtorch = loadNative(options.libtorch).libtorch.version
+  const device = resolveDevice(options.device)
+  if (captureGraph && device === 'cpu') {
+    throw new TorchreelError('ERR_DEVICE_UNAVAILABLE', `captureGraph needs a CUDA device, got ${device}`, {
+      parameter: 'captureGraph',
+      device,
+    })
+  }
+  const dtype = options.dtype ?? (device === 'cpu' ? 'float32' : family.gpuDtype)
+  if (compiled) {
+    const { denoiserGraph: graph } = checkpoint
+    requireCompiledFor(compiled, { graph, vaeScale: facts.vaeScale, libtorch, device, dtype })
+  }
+  if (options.verify) {
+    const weights = Object.values(networks).flatMap((network) => network.weights)
+    await verifyFiles(checkpoint.folder, weights, signal)
+  }
+  const compiledDenoiser = compiled && nativeCompiledDenoiser(compiled, latentChannels)
+  const maxHeader = limits.headerBytes
+  const where = { device, dtype, offload, threads, captureGraph, maxHeader }
+  const latents = { latentScale: [...facts.latentScale], latentMean: [...facts.latentMean] }
+  const native = await NativePipeline.open(
+    { family: family.name, networks, compiledDenoiser, ...latents, ...where },
+    signal,
+  )
+  return {
+    name: path.resolve(model) === folder ? path.basename(folder) : model,
+    facts,
+    checkpoint,
+    tokenizer,
+    native,
+    scheduler,
+    compiledDenoiser: compiled && { file: compiled.file, made: compiled.made },
+    device,
+    dtype,
+    libtorch,
+    warnings: [...notices, ...checkpoint.warnings],
+  }
+}
+
+/** The folder of a model, downloaded if it has to be, and what to tell the caller about it. */
+async function findFolder(
+  name: string | undefined,
+  options: CheckedPipelineOptions,
+): Promise<{ model: string; folder: string; notices: readonly string[] }> {
+  const { revision, variant, cacheDir, token, localFilesOnly, signal, onProgress } = options
+  const { model, notice } =
+    name === undefined ? await defaultModel(options) : { model: name, notice: undefined }
+  const notices = notice === undefined ? [] : [notice]
+  const clock = new ProgressClock(onProgress)
+  const stop = new AbortController() // when onProgress throws: its error is the reason
+  const folder = await resolveModel(model, {
+    ...{ revision, variant, cacheDir, token, localFilesOnly },
+    signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
+    onDownload: ({ license }) => {
+      const terms = license ?? 'as its model card says: it names no licence'
+      notices.push(`the weights of ${model} are licensed ${terms}`)
+    },
+    onProgress: ({ bytes, totalBytes }) => {
+      clock.tell('download', bytes, totalBytes).catch((error) => stop.abort(error))
+    },
+  })
+  return { model, folder, notices }
+}

@@ -1,0 +1,79 @@
+import {
+  type LoraOptions,
+  loraFile,
+  type TextualInversionOptions,
+  textualInversionFile,
+} from '../adapters/options.js'
+import { type Kind, list, text } from '../checks/kinds.js'
+import { checkOptions, refuseUnknown, type Table, type TableOf } from '../checks/options.js'
+import { callOptions, type GenerateOptions } from './call.js'
+import { type PipelineOptions, pipelineOptions } from './pipeline.js'
+
+/** {@link generate}'s options: the pipeline's and the call's in one. */
+export interface OneCallOptions extends PipelineOptions, GenerateOptions {
+  /**
+   * The checkpoint: a folder, owner/name on Hugging Face, or `shapes`, the small one in this package.
+   * @defaultValue text-to-video-ms-1.7b if the cache holds it, else `shapes`; the video's `model` and `warnings` say which
+   */
+  model?: string | undefined
+  /** LoRA files to load, each alone or with its options. @defaultValue none */
+  loras?: readonly (string | (LoraOptions & { file: string }))[] | undefined
+  /** Files of textual inversions to load, each alone or with its options. @defaultValue none */
+  textualInversions?: readonly (string | (TextualInversionOptions & { file: string }))[] | undefined
+}
+
+/** Files, each alone or with its options; a command line writes one at a time. */
+function files<T>(file: Kind<T>): Kind<readonly T[]> {
+  return { ...list(file), expected: `an array, each ${file.expected}`, fromText: file.fromText }
+}
+
+/** The options that only a call with its own pipeline has. */
+export const ownOptions = {
+  model: {
+    kind: {
+      ...text,
+      expected: "a checkpoint's folder, a model on Hugging Face (owner/name) or 'shapes'",
+    },
+    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else shapes, which comes with torchreel',
+    group: 'The model',
+    says: "a checkpoint's folder, owner/name on Hugging Face, or shapes",
+    flag: '-m, --model <model>',
+  },
+  loras: {
+    kind: files(loraFile),
+    group: 'Adapters',
+    says: 'LoRA files in safetensors, each alone or with its options',
+    flag: '--lora <file[:scale]>',
+    flagSays: 'a LoRA in safetensors; may be given several times',
+    repeats: true,
+    see: ['adapters', 'adapters.md'],
+  },
+  textualInversions: {
+    kind: files(textualInversionFile),
+    group: 'Adapters',
+    says: 'files of textual inversions in safetensors, each alone or with its options',
+    flag: '--textual-inversion <file[:word]>',
+    flagSays: 'a textual inversion in safetensors, and the word for it; may be given several times',
+    repeats: true,
+    see: ['adapters', 'adapters.md'],
+  },
+} as const satisfies TableOf<Omit<OneCallOptions, keyof PipelineOptions | keyof GenerateOptions>>
+
+/** All options of {@link generate}. */
+export const oneCallOptions = { ...ownOptions, ...pipelineOptions, ...callOptions } as const
+
+/**
+ * Reads each option of {@link generate} once, and gives those of the pipeline and those of the call; `signal` and
+ * `onProgress` are options of both.
+ */
+export function splitOneCall(options: OneCallOptions) {
+  refuseUnknown(options, Object.keys(oneCallOptions))
+  const given = { ...options }
+  const pick = (table: Table) =>
+    Object.fromEntries(Object.entries(given).filter(([name]) => Object.hasOwn(table, name)))
+  return {
+    own: checkOptions(pick(ownOptions), ownOptions),
+    loading: pick(pipelineOptions) as PipelineOptions,
+    making: pick(callOptions) as GenerateOptions,
+  }
+}

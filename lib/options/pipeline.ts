@@ -1,0 +1,209 @@
+import {
+  abortSignal,
+  callback,
+  choice,
+  flag,
+  integer,
+  type JsonSchema,
+  type Kind,
+  matching,
+  text,
+} from '../checks/kinds.js'
+import { checkOptions, type TableOf } from '../checks/options.js'
+import { conflict } from '../errors.js'
+import type { HubOptions } from '../hub/hub.js'
+import type { OnProgress } from '../progress.js'
+import { defaultLimits, type Limits, limits } from './limits.js'
+
+/** Where a checkpoint comes from and how it is loaded. */
+export interface PipelineOptions
+  extends Pick<HubOptions, 'revision' | 'cacheDir' | 'token' | 'localFilesOnly'> {
+  /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA where there is one, else the CPU */
+  device?: string | undefined
+  /** The number type that the networks compute in. @defaultValue 'float16' on CUDA, 'float32' on the CPU */
+  dtype?: 'float16' | 'bfloat16' | 'float32' | undefined
+  /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue those without a variant, else fp16 */
+  variant?: string | undefined
+  /**
+   * Keep weights off the device, for less memory and more time. 'model': only the running network is on it.
+   * 'sequential': of the denoiser only the running block and the next, whose weights are copied meanwhile. All modes give
+   * the same video: weights also stay in host memory, mapped from their files, so nothing is copied back.
+   * @defaultValue 'none'
+   */
+  offload?: 'none' | 'model' | 'sequential' | undefined
+  /**
+   * Record a step of the denoiser as a CUDA graph and repeat it: for GPUs that finish kernels faster than the host can
+   * launch them. The first step of each size runs normally, the second is recorded. A recording holds the memory of a step.
+   * With `offload: 'model'` each call records again. Cannot be combined with `offload: 'sequential'` or `featureCache`.
+   * @defaultValue false
+   */
+  captureGraph?: boolean | undefined
+  /**
+   * A package of the denoiser's step as machine code, which `models/export.py --compile` wrote on such a machine: for one
+   * size, device and dtype, of one video, with guidance in all steps or in none. Other calls are refused. It is a program
+   * and runs with your rights: use only packages that you made yourself. Cannot be combined with `offload: 'sequential'`.
+   * @defaultValue none: the denoiser's graph
+   */
+  compiledDenoiser?: string | undefined
+  /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
+  threads?: number | undefined
+  /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
+  libtorch?: string | undefined
+  /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
+  trustGraph?: boolean | undefined
+  /**
+   * Before loading, compare the weights with their sha256 from `SHA256SUMS` in the model's folder or from Hugging Face's
+   * cache. @defaultValue false: downloads were compared when they arrived
+   */
+  verify?: boolean | undefined
+  /** Upper bounds of calls and files. @defaultValue see {@link Limits} */
+  limits?: Partial<Limits> | undefined
+  /** Aborts a download, and loading after the network that is being loaded; the call rejects with `signal.reason`. */
+  signal?: AbortSignal | undefined
+  /** Called while a model is downloaded. */
+  onProgress?: OnProgress | undefined
+}
+
+const token: Kind<string | false> = {
+  expected: 'a token, or false',
+  schema: { anyOf: [text.schema as JsonSchema, { const: false }] },
+  read: (value) => (value === false ? false : text.read(value, 'token')),
+}
+
+const model = 'The model'
+const machine = 'The machine'
+const progress = 'Progress'
+
+/** The options of a pipeline. */
+export const pipelineOptions = {
+  variant: {
+    kind: matching(/^\w+$/, "a word such as 'fp16'"),
+    otherwise: 'none, else fp16',
+    group: model,
+    says: 'the variant of the weight files, such as fp16',
+    flag: '--variant <name>',
+  },
+  revision: {
+    kind: text,
+    otherwise: '`main`',
+    group: model,
+    says: 'a branch, a tag or a commit of a model on Hugging Face',
+    flag: '--revision <name>',
+  },
+  localFilesOnly: {
+    kind: flag,
+    otherwise: '`HF_HUB_OFFLINE`',
+    group: model,
+    says: 'download nothing',
+    flag: '--local-files-only',
+  },
+  cacheDir: {
+    kind: text,
+    otherwise: "`HF_HUB_CACHE`, else Hugging Face's own",
+    group: model,
+    says: 'the cache of models',
+    flag: '--cache-dir <folder>',
+  },
+  token: {
+    kind: token,
+    otherwise: '`HF_TOKEN`, else what `hf auth login` stored',
+    group: model,
+    says: 'a Hugging Face token, for gated and private models; false sends none',
+    flag: '--token <token>',
+  },
+  verify: {
+    kind: flag,
+    default: false,
+    group: model,
+    says: 'compare the weights with their sha256 before loading them',
+    flag: '--verify',
+  },
+  trustGraph: {
+    kind: flag,
+    default: false,
+    group: model,
+    says: "run the TorchScript graphs in the checkpoint's graphs/: they are programs",
+    flag: '--trust-graph',
+  },
+  device: {
+    kind: matching(/^(auto|cpu|cuda(:\d+)?)$/, "'auto', 'cpu', 'cuda' or 'cuda:N'"),
+    default: 'auto',
+    group: machine,
+    says: 'where the networks compute: auto, cpu, cuda or cuda:N; auto is CUDA if there is a GPU',
+    flag: '--device <name>',
+  },
+  dtype: {
+    kind: choice(['float16', 'bfloat16', 'float32']),
+    otherwise: "`'float32'` on the CPU, `'float16'` on CUDA",
+    group: machine,
+    says: 'the number type that the networks compute in: float16, bfloat16 or float32',
+    flag: '--dtype <name>',
+  },
+  offload: {
+    kind: choice(['none', 'model', 'sequential']),
+    default: 'none',
+    group: machine,
+    says: 'what is on the device: all weights (none), one network at a time (model), or two blocks at a time (sequential)',
+    flag: '--offload <mode>',
+    see: ['offload', 'gpus-and-memory.md#offload'],
+  },
+  captureGraph: {
+    kind: flag,
+    default: false,
+    group: machine,
+    says: 'record a step as a CUDA graph and repeat it',
+    flag: '--capture-graph',
+  },
+  compiledDenoiser: {
+    kind: text,
+    group: machine,
+    says: 'the denoiser as machine code for one size, from models/export.py --compile: it is a program',
+    flag: '--compiled-denoiser <file>',
+    see: ['a compiled denoiser', 'performance.md#a-compiled-denoiser'],
+  },
+  threads: {
+    kind: integer(1, 1024),
+    otherwise: "libtorch's choice",
+    group: machine,
+    says: 'CPU threads of an operation',
+    flag: '--threads <n>',
+  },
+  libtorch: {
+    kind: text,
+    otherwise: 'found',
+    group: machine,
+    says: 'the folder of libtorch',
+    flag: '--libtorch <folder>',
+    see: ['where it is looked for', 'libtorch-and-ffmpeg.md'],
+  },
+  limits: {
+    kind: limits,
+    default: defaultLimits,
+    otherwise: 'see below',
+    group: machine,
+    says: 'upper bounds of calls and files',
+  },
+  signal: {
+    kind: abortSignal,
+    group: progress,
+    says: 'aborts a download and loading; the call rejects with signal.reason',
+  },
+  onProgress: {
+    kind: callback<OnProgress>(),
+    group: progress,
+    says: 'called during a download with { stage, step, steps, elapsedMs, etaMs }',
+  },
+} as const satisfies TableOf<PipelineOptions>
+
+/** Checks the options of a pipeline. */
+export function checkPipelineOptions(options: PipelineOptions) {
+  const checked = checkOptions(options, pipelineOptions)
+  const { offload, captureGraph, compiledDenoiser } = checked
+  const sequential = "offload 'sequential'"
+  if (captureGraph && offload === 'sequential') throw conflict('captureGraph', sequential, true)
+  if (compiledDenoiser !== undefined && offload === 'sequential')
+    throw conflict('compiledDenoiser', sequential, compiledDenoiser)
+  return checked
+}
+
+export type CheckedPipelineOptions = ReturnType<typeof checkPipelineOptions>
