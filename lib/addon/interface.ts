@@ -7,6 +7,8 @@ export interface NetworkFiles {
   graph: string
   /** Safetensors files. */
   weights: string[]
+  /** Weights that stay float32 in every dtype. */
+  float32: string[]
 }
 
 /** The denoiser's step as machine code for one shape. */
@@ -43,8 +45,10 @@ export interface NativePipelineOptions {
   maxHeader: number
 }
 
-/** P prompts: tokens (P, L), or embeddings (P, L, size). */
-export type NativeText = { tokens: Int32Array; clipSkip: number } | { embeddings: Float32Array; size: number }
+/** P prompts: tokens (P, L) and how many of each are no padding, or embeddings (P, L, size). */
+export type NativeText =
+  | { tokens: Int32Array; lengths: Int32Array; clipSkip: number }
+  | { embeddings: Float32Array; size: number }
 
 /** One job: B videos of F frames, made of f latent frames. */
 export interface NativeRequest {

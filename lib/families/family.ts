@@ -61,6 +61,8 @@ export interface Family {
   readonly gpuDtype: 'float16' | 'bfloat16'
   /** Options of a call or a pipeline that this architecture cannot honour, and why, as the end of a sentence. */
   readonly refusedOptions: Readonly<Record<string, string>>
+  /** Why a checkpoint of one of the pipeline classes cannot run, after its name: 'is a …'; by model_index.json. */
+  readonly refuse?: (index: Config) => string | undefined
   /**
    * Reads what a call needs to know from a checkpoint's configs.
    *
