@@ -108,12 +108,12 @@ export interface NativeMemory {
 
 /** All changes that adapters make to a network. The tensors are in safetensors files. */
 export interface NativeAdaptation {
-  /** weight += scale · alpha / r · up · down; without alpha it is r. */
+  /** weight += scale · alpha / r · up · down, without alpha it is r; weight += scale · up where there is no down. */
   updates: {
     weight: string
     file: string
     up: string
-    down: string
+    down: string | undefined
     alpha: string | undefined
     scale: number
   }[]

@@ -16,6 +16,8 @@ export interface Component {
    * and others. None: LoRAs do not change this layer; no function: they change nothing in this network.
    */
   readonly loraNames?: (layer: string) => readonly string[]
+  /** Of the names of a LoRA file's tensors, those that the reference ignores. */
+  readonly ignoredLoraTensors?: (tensors: readonly string[]) => readonly string[]
   /** The weight with one row per token, which textual inversions extend. Undefined: they cannot. */
   readonly tokenTable?: string
 }

@@ -178,7 +178,7 @@ AdaptationRequest::AdaptationRequest(const Napi::Object& adaptation) {
     updates_.push_back({.weight = add(update, "weight"),
                         .file = add(update, "file"),
                         .up = add(update, "up"),
-                        .down = add(update, "down"),
+                        .down = has(update, "down") ? add(update, "down") : nullptr,
                         .alpha = has(update, "alpha") ? add(update, "alpha") : nullptr,
                         .scale = number_argument(update.Get("scale"), "scale")});
   }

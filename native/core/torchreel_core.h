@@ -55,12 +55,12 @@ typedef struct torchreel_pipeline_options {
 } torchreel_pipeline_options;
 
 // weight += scale · alpha / r · up · down, for a weight (out, in, kernel…): up (out, r, 1…) and down
-// (r, in, kernel…)
+// (r, in, kernel…). Without down: weight += scale · up, with as many numbers as the weight.
 typedef struct torchreel_update {
   const char* weight;  // its name in the network
   const char* file;    // the safetensors file of the tensors
   const char* up;
-  const char* down;
+  const char* down;   // or NULL
   const char* alpha;  // a tensor of one number, or NULL: r
   double scale;
 } torchreel_update;

@@ -5,6 +5,7 @@ import { cleanPrompt } from '../../text/prompt_cleaning.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
 import { UnigramTokenizer } from '../../text/unigram_tokenizer.js'
 import type { CallDefaults, Config, Family, ModelFacts } from '../family.js'
+import { ignoredLoraTensors, transformerLoraNames } from './lora_names.js'
 
 const defaults: CallDefaults = {
   steps: 50,
@@ -40,7 +41,13 @@ export const wan: Family = {
   publishedModels: ['Wan-AI/Wan2.1-T2V-1.3B-Diffusers', 'Wan-AI/Wan2.1-T2V-14B-Diffusers'],
   components: [
     { role: 'textEncoder', folder: 'text_encoder', weights: 'model' },
-    { role: 'denoiser', folder: 'transformer', weights: 'diffusion_pytorch_model' },
+    {
+      role: 'denoiser',
+      folder: 'transformer',
+      weights: 'diffusion_pytorch_model',
+      loraNames: transformerLoraNames,
+      ignoredLoraTensors,
+    },
     { role: 'vae', folder: 'vae', weights: 'diffusion_pytorch_model' },
   ],
   plainFiles: {
@@ -54,6 +61,7 @@ export const wan: Family = {
   },
   defaults,
   gpuDtype: 'bfloat16',
+  predictsFlow: true,
   refusedOptions: {
     clipSkip: 'its text encoder is UMT5, and the model was trained with its last layer',
     freeU: transformerOnly,

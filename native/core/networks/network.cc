@@ -300,7 +300,9 @@ void Network::check(const Adaptation& adaptation) const {
       continue;
     }
     const at::Tensor& weight = found->second->host;
-    bool fits = weight.dim() >= 2;
+    bool fits = weight.dim() >= 2 || (change.updates.empty() && change.rows.empty());
+    for (const Difference& difference : change.differences)
+      fits = fits && difference.tensor.numel() == weight.numel();
     for (const LowRankUpdate& update : change.updates) {
       fits = fits && update.fits(weight);
     }
