@@ -17,16 +17,19 @@ export interface AdaptedNetwork extends Component {
   readonly shapes: WeightShapes
 }
 
-/** One layer: weight += scale · alpha / r · up · down (Hu et al. 2021, https://arxiv.org/abs/2106.09685). */
+/**
+ * One change of a LoRA: weight += scale · alpha / r · up · down (Hu et al. 2021, https://arxiv.org/abs/2106.09685), or
+ * weight += scale · up.
+ */
 export interface LoraLayer {
   readonly network: Role
-  /** The weight that it changes. */
+  /** The weight or bias that it changes. */
   readonly weight: string
   /**
    * Names of tensors in the file: down (r, in, kernel…), up (out, r, 1…), and one number where the file has it. With a kernel
-   * of k rows also (r · k, in · k) and (out · k, r · k).
+   * of k rows also (r · k, in · k) and (out · k, r · k). Without down, up is the whole change.
    */
-  readonly down: string
+  readonly down: string | undefined
   readonly up: string
   readonly alpha: string | undefined
   /** From the LoRA's configuration: α / r, or α / √r for a rank-stabilised LoRA; else 1. */
@@ -35,16 +38,22 @@ export interface LoraLayer {
 
 type Half = 'down' | 'up' | 'alpha'
 
+/** Changes of a whole tensor, which need no other half. `bias` is that of PEFT's upper half and is scaled like it. */
+type Part = Half | 'difference' | 'biasDifference' | 'bias'
+
 /**
  * How the names of a layer's halves end, after the name of the layer that they change: PEFT, with the adapter's name or
  * without; diffusers; Kohya; the ModelScope trainer's `stable_lora`, whose names have no `.weight`.
  */
-const endings: readonly (readonly [ending: RegExp, half: Half])[] = [
+const endings: readonly (readonly [ending: RegExp, part: Part])[] = [
   [/\.lora_A(\.[^.]+)?\.weight$|\.lora_A$/, 'down'],
   [/\.lora_B(\.[^.]+)?\.weight$|\.lora_B$/, 'up'],
   [/(\.|_)lora\.down\.weight$|\.lora_linear_layer\.down\.weight$|\.lora_down\.weight$/, 'down'],
   [/(\.|_)lora\.up\.weight$|\.lora_linear_layer\.up\.weight$|\.lora_up\.weight$/, 'up'],
   [/\.alpha$/, 'alpha'],
+  [/\.diff$/, 'difference'],
+  [/\.diff_b$/, 'biasDifference'],
+  [/\.lora_B(\.[^.]+)?\.bias$/, 'bias'],
 ]
 
 /** Adapters that are more than two halves per layer, by the names of their tensors. */
@@ -73,25 +82,47 @@ export function findLoraLayers(
   const misfit = new Complaints('of another shape or type')
   const targets = nameModules(networks)
 
-  const found = new Map<Module, { module: Module; down?: string; up?: string; alpha?: string }>()
-  for (const name of header.tensors.keys()) {
-    const [ending, half] = endings.find(([ending]) => ending.test(name)) ?? []
+  const found = new Map<Module, { module: Module } & Partial<Record<Part, string>>>()
+  const names = [...header.tensors.keys()]
+  const ignored = new Set(networks.flatMap(({ ignoredLoraTensors }) => ignoredLoraTensors?.(names) ?? []))
+  for (const name of names) {
+    if (ignored.has(name)) continue
+    const [ending, part] = endings.find(([ending]) => ending.test(name)) ?? []
     const layerName = ending && name.replace(ending, '')
     const module = layerName && targets.get(layerName.replace(peftPrefix, ''))
-    if (!module || !half) {
+    if (!module || !part) {
       unknown.add(name)
       continue
     }
     const layer = found.get(module) ?? { module }
-    if (layer[half]) unknown.add(name)
-    layer[half] = name
+    if (layer[part]) unknown.add(name)
+    layer[part] = name
     found.set(module, layer)
   }
 
   const layers: LoraLayer[] = []
-  for (const { module, down, up, alpha } of found.values()) {
+  for (const { module, down, up, alpha, difference, biasDifference, bias } of found.values()) {
+    const addWhole = (tensor: string, weight: string, scale: number) => {
+      const shape = module.network.shapes.get(weight)
+      const { shape: actual, dtype } = header.tensors.get(tensor) as TensorHeader
+      if (!shape) unknown.add(tensor)
+      else if (!sameKernel(actual, shape)) misfit.add(`${tensor} [${actual}] instead of [${shape}]`)
+      else if (!isFloatingPoint(header.tensors.get(tensor) as TensorHeader))
+        misfit.add(`${tensor} of type ${dtype}`)
+      layers.push({
+        network: module.network.role,
+        weight,
+        down: undefined,
+        up: tensor,
+        alpha: undefined,
+        scale,
+      })
+    }
+    if (difference) addWhole(difference, module.weight, 1)
+    if (biasDifference) addWhole(biasDifference, `${module.name}.bias`, 1)
+    if (!down && !up && !bias && !alpha) continue
     if (!down || !up) {
-      halved.add(down ?? up ?? (alpha as string))
+      halved.add(down ?? up ?? bias ?? (alpha as string))
       continue
     }
     const { weight, shape } = module
@@ -115,6 +146,7 @@ export function findLoraLayers(
     if (alpha) fits(alpha, [], (header) => isFloatingPoint(header) || isInteger(header))
     const scale = alpha ? 1 : configuredScale(header.file, config, module, rank)
     layers.push({ network: module.network.role, weight, down, up, alpha, scale })
+    if (bias) addWhole(bias, `${module.name}.bias`, scale)
   }
   const complaints = [unknown, halved, misfit].filter(({ count }) => count > 0)
   if (layers.length > 0 && complaints.length === 0) return layers

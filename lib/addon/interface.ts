@@ -7,6 +7,8 @@ export interface NetworkFiles {
   graph: string
   /** Safetensors files. */
   weights: string[]
+  /** Weights that stay float32 in every dtype. */
+  float32: string[]
 }
 
 /** The denoiser's step as machine code for one shape. */
@@ -43,8 +45,10 @@ export interface NativePipelineOptions {
   maxHeader: number
 }
 
-/** P prompts: tokens (P, L), or embeddings (P, L, size). */
-export type NativeText = { tokens: Int32Array; clipSkip: number } | { embeddings: Float32Array; size: number }
+/** P prompts: tokens (P, L) and how many of each are no padding, or embeddings (P, L, size). */
+export type NativeText =
+  | { tokens: Int32Array; lengths: Int32Array; clipSkip: number }
+  | { embeddings: Float32Array; size: number }
 
 /** One job: B videos of F frames, made of f latent frames. */
 export interface NativeRequest {
@@ -104,12 +108,12 @@ export interface NativeMemory {
 
 /** All changes that adapters make to a network. The tensors are in safetensors files. */
 export interface NativeAdaptation {
-  /** weight += scale · alpha / r · up · down; without alpha it is r. */
+  /** weight += scale · alpha / r · up · down, without alpha it is r; weight += scale · up where there is no down. */
   updates: {
     weight: string
     file: string
     up: string
-    down: string
+    down: string | undefined
     alpha: string | undefined
     scale: number
   }[]

@@ -46,7 +46,7 @@ export async function encodePrompts(
 ): Promise<PromptEmbeddings> {
   const warnings: string[] = []
   let embeddings: Tensor | undefined
-  const text = { tokens: tokenizer.encodeAll(prompts, 'prompt', warnings), clipSkip }
+  const text = { ...tokenizer.encodeAll(prompts, 'prompt', warnings), clipSkip }
   const take = (event: NativeEvent) => {
     if (event.type === 'embeddings') embeddings = { data: event.data, shape: event.shape }
   }

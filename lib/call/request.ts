@@ -29,7 +29,7 @@ export function buildRequest({ call, source }: PreparedCall, context: RequestCon
   ): NativeText =>
     embeddings
       ? { embeddings: embeddings.data, size: embeddings.shape[2] as number }
-      : { tokens: tokenizer.encodeAll(texts, name, warnings), clipSkip }
+      : { ...tokenizer.encodeAll(texts, name, warnings), clipSkip }
   const tile = (vaeTiling?.tileSize ?? 0) / vaeScale
   const [latentFrames, latentHeight, latentWidth] = call.latentShape.slice(2) as [number, number, number]
   return {

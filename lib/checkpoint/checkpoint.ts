@@ -10,7 +10,8 @@ import { checkLinks } from '../files/safe_names.js'
 import type { Scheduler } from '../schedulers/index.js'
 import { classNamed } from '../schedulers/names.js'
 import { findGraphs, type Graph, networkClass } from './graphs.js'
-import { indexFile, listShards, selectFiles } from './selection.js'
+import { describeModelFolder } from './other_layouts.js'
+import { checkHasIndex, indexFile, listShards, selectFiles } from './selection.js'
 
 /** A checkpoint on disk in the published layout: complete, and with a graph for each of its networks. */
 export interface Checkpoint {
@@ -45,6 +46,8 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no model folder ${root}`, { path: root })
   }
   await checkLinks(root, [indexFile])
+  const present = await readdir(root)
+  if (describeModelFolder(present)) checkHasIndex(root, present)
   const index = await readJson(path.join(root, indexFile))
   const family = requireFamily(root, index)
   const names = await listFiles(root, family)
@@ -78,6 +81,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   const files = (role: Role): NetworkFiles => ({
     graph: ofRole(graphs, role).file,
     weights: ofRole(weights, role),
+    float32: [...(ofRole(graphs, role).float32 ?? [])],
   })
   return {
     folder: root,

@@ -1,6 +1,7 @@
 import { TorchreelError } from '../errors.js'
 import type { Component, Family } from '../families/family.js'
 import { checkFileName, unsafeName } from '../files/safe_names.js'
+import { describeModelFolder } from './other_layouts.js'
 
 /** The file that names a checkpoint's pipeline class, and so its family. */
 export const indexFile = 'model_index.json'
@@ -24,7 +25,7 @@ export function checkHasIndex(model: string, names: readonly string[]): void {
   if (names.includes(indexFile)) return
   throw new TorchreelError(
     'ERR_MODEL_INCOMPATIBLE',
-    `${model} is not a model in the diffusers layout: ${indexFile} is missing`,
+    `${model} ${describeModelFolder(names) ?? `is not a model in the diffusers layout: ${indexFile} is missing`}`,
     { expected: indexFile },
   )
 }

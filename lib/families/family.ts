@@ -16,6 +16,8 @@ export interface Component {
    * and others. None: LoRAs do not change this layer; no function: they change nothing in this network.
    */
   readonly loraNames?: (layer: string) => readonly string[]
+  /** Of the names of a LoRA file's tensors, those that the reference ignores. */
+  readonly ignoredLoraTensors?: (tensors: readonly string[]) => readonly string[]
   /** The weight with one row per token, which textual inversions extend. Undefined: they cannot. */
   readonly tokenTable?: string
 }
@@ -61,6 +63,8 @@ export interface Family {
   readonly gpuDtype: 'float16' | 'bfloat16'
   /** Options of a call or a pipeline that this architecture cannot honour, and why, as the end of a sentence. */
   readonly refusedOptions: Readonly<Record<string, string>>
+  /** Why a checkpoint of one of the pipeline classes cannot run, after its name: 'is a …'; by model_index.json. */
+  readonly refuse?: (index: Config) => string | undefined
   /**
    * Reads what a call needs to know from a checkpoint's configs.
    *

@@ -1,6 +1,7 @@
 import path from 'node:path'
+import { describeModelFile } from '../checkpoint/other_layouts.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
-import { isFolder } from '../files/regular_file.js'
+import { isFile, isFolder } from '../files/regular_file.js'
 import { checkFileName } from '../files/safe_names.js'
 import { packageFolder } from '../package.js'
 import { CachedRepository } from './cache.js'
@@ -44,6 +45,10 @@ export async function resolveModel(model: string, options: HubOptions = {}): Pro
   }
   if (model === embeddedModel) return embeddedFolder
   if (await isFolder(model)) return path.resolve(model)
+  if (await isFile(model)) {
+    const file = path.resolve(model)
+    throw new TorchreelError('ERR_MODEL_INCOMPATIBLE', `${file} ${describeModelFile(file)}`, { path: file })
+  }
   if (!isModelId(model)) {
     throw new TorchreelError(
       'ERR_MODEL_NOT_FOUND',

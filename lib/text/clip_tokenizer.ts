@@ -3,7 +3,7 @@ import { show, TorchreelError } from '../errors.js'
 import { readJson, readText } from '../files/json.js'
 import { BytePairEncoding } from './byte_pair_encoding.js'
 import { FixedWords } from './fixed_words.js'
-import type { AddedToken, ExtensibleTokenizer } from './tokenizer.js'
+import type { AddedToken, ExtensibleTokenizer, TokenRows } from './tokenizer.js'
 
 /** One prompt for the text encoder. */
 export interface Tokens {
@@ -115,15 +115,15 @@ export class ClipTokenizer implements ExtensibleTokenizer {
   }
 
   /** (P, L), see {@link Tokenizer}. */
-  encodeAll(prompts: readonly string[], name: string, warnings: string[]): Int32Array {
-    const rows = new Int32Array(prompts.length * this.length)
+  encodeAll(prompts: readonly string[], name: string, warnings: string[]): TokenRows {
+    const tokens = new Int32Array(prompts.length * this.length)
     for (const [index, prompt] of prompts.entries()) {
       const { ids, cut } = this.encode(prompt)
-      rows.set(ids, index * this.length)
+      tokens.set(ids, index * this.length)
       if (cut > 0)
         warnings.push(`${name}: the last ${cut} tokens were cut off, the model reads only ${ids.length - 2}`)
     }
-    return rows
+    return { tokens, lengths: new Int32Array(prompts.length).fill(this.length) }
   }
 
   /** Whether this is a token of the vocabulary or an added one. */

@@ -1,12 +1,19 @@
-/** Prompts to token ids, as one text encoder reads them. */
+/** P prompts as one text encoder reads them. */
+export interface TokenRows {
+  /** (P, L) row-major: a prompt's tokens, the closing token, and padding. */
+  readonly tokens: Int32Array
+  /** (P): how many of a row's L the text encoder reads; L where it reads the padding too. */
+  readonly lengths: Int32Array
+}
+
 export interface Tokenizer {
   /**
-   * Token ids of several prompts, (P, L) row-major. A row holds a prompt's tokens, the closing token, and padding.
+   * Token ids of several prompts.
    *
    * @param name the option that the prompts came in, for messages
    * @param warnings gets a line for each prompt that was cut short
    */
-  encodeAll(prompts: readonly string[], name: string, warnings: string[]): Int32Array
+  encodeAll(prompts: readonly string[], name: string, warnings: string[]): TokenRows
 }
 
 /** A word outside the vocabulary, and the ids that stand for it. */

@@ -2,7 +2,7 @@ import path from 'node:path'
 import { show, TorchreelError, type TorchreelErrorCode } from '../errors.js'
 import { readJson } from '../files/json.js'
 import { FixedWords } from './fixed_words.js'
-import type { Tokenizer } from './tokenizer.js'
+import type { Tokenizer, TokenRows } from './tokenizer.js'
 import { UnigramModel } from './unigram_model.js'
 
 /** The mark that begins a word. */
@@ -89,17 +89,19 @@ export class UnigramTokenizer implements Tokenizer {
     return { ids: Int32Array.from([...kept, this.#closing]), cut: ids.length - kept.length }
   }
 
-  encodeAll(prompts: readonly string[], name: string, warnings: string[]): Int32Array {
-    const rows = new Int32Array(prompts.length * this.length).fill(this.#padding)
+  encodeAll(prompts: readonly string[], name: string, warnings: string[]): TokenRows {
+    const tokens = new Int32Array(prompts.length * this.length).fill(this.#padding)
+    const lengths = new Int32Array(prompts.length)
     for (const [index, prompt] of prompts.entries()) {
       const { ids, cut } = this.encode(prompt)
-      rows.set(ids, index * this.length)
+      tokens.set(ids, index * this.length)
+      lengths[index] = ids.length
       if (cut > 0)
         warnings.push(
           `${name}: the last ${cut} tokens were cut off, since the model reads ${this.length - 1}`,
         )
     }
-    return rows
+    return { tokens, lengths }
   }
 
   #encodeWords(text: string): readonly number[] {

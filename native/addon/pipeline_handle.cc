@@ -78,7 +78,8 @@ Napi::Promise PipelineHandle::encode(Napi::Env env, uint32_t id, int64_t prompts
                                                                                   torchreel_error* error) {
     if (!is_open(error)) return 1;
     Reporter reporter{thread_, running};
-    return core_.pipeline_encode(pipeline_, prompts, &text->view(), &reporter, Reporter::embeddings, error);
+    return core_.pipeline_encode(pipeline_, prompts, &text->view(), &reporter, Reporter::cancelled,
+                                 Reporter::embeddings, error);
   };
   return thread_.post(env, id, std::move(job));
 }

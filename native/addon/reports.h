@@ -15,9 +15,9 @@ class Reporter {
 
   // { type: 'embeddings', data, shape }; `context` is a Reporter.
   static void embeddings(void* context, const float* data, const int64_t shape[3]);
+  static int cancelled(void* context);
 
  private:
-  static int cancelled(void* context);
   static void progress(void* context, int stage, int64_t step, int64_t steps);
   static void latents(void* context, int64_t step, int64_t steps, const float* data, const int64_t shape[5]);
   static void frames(void* context, int64_t first, int64_t count, int64_t height, int64_t width,

@@ -1,5 +1,6 @@
 #include "requests.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "arguments.h"
@@ -67,13 +68,19 @@ PipelineOptions::PipelineOptions(const Napi::Object& options) {
 }
 
 torchreel_network_files PipelineOptions::read_network(const Napi::Object& network, const char* role) {
-  std::vector<const char*>& paths = weights_.emplace_back();
-  for (std::string& path : strings_argument(network.Get("weights"), "weights"))
-    paths.push_back(strings_.add(std::move(path)));
+  auto read_list = [&](const char* name) -> const std::vector<const char*>& {
+    std::vector<const char*>& list = lists_.emplace_back();
+    for (std::string& item : strings_argument(network.Get(name), name))
+      list.push_back(strings_.add(std::move(item)));
+    return list;
+  };
+  const std::vector<const char*>&paths = read_list("weights"), &float32 = read_list("float32");
   return {.role = role,
           .graph = strings_.add(text(network, "graph")),
           .weights = paths.data(),
-          .weight_count = paths.size()};
+          .weight_count = paths.size(),
+          .float32 = float32.data(),
+          .float32_count = float32.size()};
 }
 
 // { library: Uint8Array, operators: string or undefined, shape, texts, tokens }
@@ -100,6 +107,8 @@ Text::Text(const Napi::Object& text, int64_t prompts) {
   } else {
     tokens_ = int32_argument(text.Get("tokens"), "tokens");
     view_.tokens = data_or_null(tokens_);
+    for (int32_t length : int32_argument(text.Get("lengths"), "lengths")) lengths_.push_back(length);
+    view_.lengths = data_or_null(lengths_);
     view_.clip_skip = integer(text, "clipSkip", 0);
     count = tokens_.size();
     row = static_cast<size_t>(prompts);
@@ -108,6 +117,11 @@ Text::Text(const Napi::Object& text, int64_t prompts) {
     throw misfit(text, std::to_string(count) + " tokens or embeddings do not fit " + std::to_string(prompts) +
                            " prompts");
   view_.tokens_per_prompt = static_cast<int64_t>(count / row);
+  if (!view_.tokens) return;
+  auto fits = [&](int64_t length) { return length >= 1 && length <= view_.tokens_per_prompt; };
+  if (lengths_.size() != static_cast<size_t>(prompts) || !std::ranges::all_of(lengths_, fits))
+    throw misfit(text, "lengths must have a number from 1 to " + std::to_string(view_.tokens_per_prompt) +
+                           " for each prompt");
 }
 
 Request::Request(const Napi::Object& request) {
@@ -164,7 +178,7 @@ AdaptationRequest::AdaptationRequest(const Napi::Object& adaptation) {
     updates_.push_back({.weight = add(update, "weight"),
                         .file = add(update, "file"),
                         .up = add(update, "up"),
-                        .down = add(update, "down"),
+                        .down = has(update, "down") ? add(update, "down") : nullptr,
                         .alpha = has(update, "alpha") ? add(update, "alpha") : nullptr,
                         .scale = number_argument(update.Get("scale"), "scale")});
   }

@@ -36,12 +36,12 @@ class PipelineOptions {
   torchreel_pipeline_options view_{};
   Strings strings_;
   std::vector<torchreel_network_files> networks_;
-  std::deque<std::vector<const char*>> weights_;  // paths, by network
+  std::deque<std::vector<const char*>> lists_;  // paths and names, by network
   std::vector<uint8_t> library_;
   std::vector<double> latent_scale_, latent_mean_;
 };
 
-// P prompts: { tokens: Int32Array, clipSkip } or { embeddings: Float32Array, size: D }.
+// P prompts: { tokens: Int32Array, lengths: Int32Array, clipSkip } or { embeddings: Float32Array, size: D }.
 class Text {
  public:
   Text(const Napi::Object& text, int64_t prompts);
@@ -53,6 +53,7 @@ class Text {
  private:
   torchreel_text view_{};
   std::vector<int32_t> tokens_;
+  std::vector<int64_t> lengths_;
   std::vector<float> embeddings_;
 };
 

@@ -10,7 +10,7 @@ namespace torchreel {
 struct Job {
   const torchreel_request& request;
   const torchreel_listener& listener;
-  at::ScalarType dtype;  // that the networks compute in
+  at::ScalarType dtype;  // that the denoiser computes in
   Program program;
   NoiseSource noise;
 };

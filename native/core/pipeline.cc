@@ -1,6 +1,7 @@
 #include "pipeline.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/from_blob.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
@@ -11,7 +12,6 @@
 
 #include "denoise_loop.h"
 #include "denoising/guidance.h"
-#include "families.h"
 #include "networks/compiled_denoiser.h"
 #include "networks/device_graph.h"
 #include "networks/recorded_denoiser.h"
@@ -58,7 +58,8 @@ Pipeline::Offload Pipeline::read_offload(const torchreel_pipeline_options& optio
 }
 
 Pipeline::Pipeline(const torchreel_pipeline_options& options)
-    : device_(device_named(options.device)),
+    : family_(family_named(options.family)),
+      device_(device_named(options.device)),
       dtype_(dtype_named(options.dtype)),
       offload_(read_offload(options, device_)),
       records_steps_(options.capture_graph),
@@ -66,10 +67,10 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
       text_network_(load_network(options, "text_encoder")),
       denoiser_network_(load_network(options, "denoiser")),
       vae_network_(load_network(options, "vae")),
-      text_encoder_(text_network_) {
-  const Family& family = family_named(options.family);
-  autoencoder_ = family.make_autoencoder(vae_network_, read_latent_scale(options));
-  denoiser_ = family.make_denoiser(denoiser_network_);
+      text_encoder_(family_.make_text_encoder(text_network_)),
+      embedder_(*text_encoder_, text_network_, dtype_) {
+  autoencoder_ = family_.make_autoencoder(vae_network_, read_latent_scale(options));
+  denoiser_ = family_.make_denoiser(denoiser_network_);
   // Loaded before the weights are placed, since it may not fit the model.
   if (options.compiled_denoiser.library) {
     denoiser_ = std::make_unique<CompiledDenoiser>(options.compiled_denoiser, std::move(denoiser_),
@@ -84,16 +85,21 @@ Network Pipeline::load_network(const torchreel_pipeline_options& options, std::s
   std::span networks(options.networks, options.network_count);
   auto files = std::ranges::find_if(networks, [&](const auto& network) { return network.role == role; });
   if (files == networks.end()) throw invalid_argument("the model has no " + std::string(role));
-  return {*files, device_, dtype_,
+  Precision precision = family_.precision(dtype_);
+  at::ScalarType dtype = role == "text_encoder" ? precision.text_encoder
+                         : role == "vae"        ? precision.vae
+                                                : precision.denoiser;
+  return {*files, device_, dtype,
           NetworkOptions{.max_header = static_cast<uint64_t>(options.max_header),
-                         .pinned = offload_ != Offload::none,
-                         .names = family_named(options.family).weight_names}};
+                         // Embeddings are kept, so the text encoder's weights move seldom.
+                         .pinned = offload_ != Offload::none && role != "text_encoder",
+                         .names = family_.weight_names}};
 }
 
 void Pipeline::hold_all_weights() {
   if (offload_ != Offload::none || !all_weights_.empty()) return;
   std::vector<WeightHold> holds;
-  holds.push_back(text_network_.place());
+  holds.push_back(text_encoder_->hold_weights());
   holds.push_back(denoiser_->hold_weights());
   holds.push_back(autoencoder_->hold_weights());
   all_weights_ = std::move(holds);
@@ -129,7 +135,8 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   check(request, program);
   stop_if_cancelled(listener);
   hold_all_weights();  // `adapt` may have had no memory for it
-  NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
+  NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos,
+                    family_.noise(dtype_));
   Job job{request, listener, dtype_, std::move(program), std::move(noise)};
 
   // With offload 'model', the weights of the network whose turn is next: they are copied while the device
@@ -140,7 +147,7 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   };
 
   listener.progress(listener.context, TORCHREEL_ENCODE, 0, count_encode_steps(request));
-  std::vector<at::Tensor> texts = embed(job, [&] {
+  std::vector<Texts> texts = embed(job, [&] {
     if (request.video)
       prefetch(*autoencoder_);
     else
@@ -167,7 +174,7 @@ void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_a
   denoiser_network_.check(of_denoiser);
   auto swap_adaptations = [&] {
     all_weights_.clear();
-    text_encoder_.clear_cache();
+    embedder_.clear_cache();
     text_network_.swap_adaptation(of_text_encoder);
     denoiser_network_.swap_adaptation(of_denoiser);
   };
@@ -181,15 +188,17 @@ void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_a
   }
 }
 
-at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
-  return text_encoder_.embed({{prompts, text}}, [] {}).front();
+at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text, const std::function<void()>& check) {
+  at::Tensor embeddings = embedder_.embed({{prompts, text}}, check, [] {}).front().embeddings;
+  // A family that skips padding has zeros there.
+  return at::constant_pad_nd(embeddings, {0, 0, 0, text.tokens_per_prompt - embeddings.size(1)});
 }
 
-std::vector<at::Tensor> Pipeline::embed(const Job& job, const std::function<void()>& queued) {
+std::vector<Texts> Pipeline::embed(const Job& job, const std::function<void()>& queued) {
   const torchreel_request& request = job.request;
-  std::vector<TextEncoder::Prompts> lists{{request.videos, request.prompts}};
+  std::vector<PromptEmbedder::Prompts> lists{{request.videos, request.prompts}};
   if (is_guided(request)) lists.push_back({request.videos, request.negative_prompts});
-  return text_encoder_.embed(lists, queued);
+  return embedder_.embed(lists, [&] { stop_if_cancelled(job.listener); }, queued);
 }
 
 at::Tensor Pipeline::start_latents(Job& job) {

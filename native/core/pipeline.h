@@ -8,10 +8,12 @@
 #include <string_view>
 #include <vector>
 
+#include "families.h"
 #include "job.h"
 #include "networks/autoencoder.h"
 #include "networks/denoiser.h"
 #include "networks/network.h"
+#include "networks/prompt_embedder.h"
 #include "networks/text_encoder.h"
 #include "torchreel_core.h"
 
@@ -26,8 +28,9 @@ class Pipeline {
   // Replaces the changes that adapters make to the text encoder and the denoiser; if it throws, in neither.
   void adapt(const torchreel_adaptation& text_encoder, const torchreel_adaptation& denoiser);
 
-  // (P, L, D) embeddings in the network's dtype, on the device
-  at::Tensor encode(int64_t prompts, const torchreel_text& text);
+  // Embeddings (P, L, D) in the denoiser's dtype, on the device. `check` is called between the text encoder's
+  // stages and may throw.
+  at::Tensor encode(int64_t prompts, const torchreel_text& text, const std::function<void()>& check);
 
   // May be called on any thread at any time.
   torchreel_memory memory() const;
@@ -52,9 +55,9 @@ class Pipeline {
   // Throws ERR_INVALID_ARGUMENT for a request that this pipeline cannot do.
   void check(const torchreel_request& request, const Program& program) const;
 
-  // The embeddings of the prompts and, for guidance, of the negative prompts. `queued` is called when the
-  // device has all of the work, but may not have done it.
-  std::vector<at::Tensor> embed(const Job& job, const std::function<void()>& queued);
+  // The prompts and, for guidance, the negative prompts. `queued` is called when the device has all of the
+  // work, but may not have done it.
+  std::vector<Texts> embed(const Job& job, const std::function<void()>& queued);
 
   // The latents that the program starts from: given ones, those of the request's video, or noise.
   // (B, C, f, h, w) float32, on the device.
@@ -64,13 +67,15 @@ class Pipeline {
   // Hands rgb24 frames to the listener.
   void decode(const Job& job, const at::Tensor& latents);
 
+  const Family& family_;
   at::Device device_;
-  at::ScalarType dtype_;
+  at::ScalarType dtype_;  // of the denoiser
   Offload offload_;
   bool records_steps_;
   int64_t latent_channels_;
   Network text_network_, denoiser_network_, vae_network_;
-  TextEncoder text_encoder_;
+  std::unique_ptr<TextEncoder> text_encoder_;
+  PromptEmbedder embedder_;
   std::unique_ptr<Denoiser> denoiser_;
   std::unique_ptr<Autoencoder> autoencoder_;
   // With offload 'none', of all networks. Last, since it must not outlive the networks.

@@ -80,10 +80,14 @@ int pipeline_generate(torchreel_pipeline* pipeline, const torchreel_request* req
 }
 
 int pipeline_encode(torchreel_pipeline* pipeline, int64_t prompts, const torchreel_text* text, void* context,
+                    int (*cancelled)(void* context),
                     void (*embeddings)(void* context, const float* data, const int64_t shape[3]),
                     torchreel_error* error) {
+  auto check = [&] {
+    if (cancelled(context)) throw Error("ABORTED", "the call was cancelled");
+  };
   return on_pipeline(pipeline, error, [&](Pipeline& one) {
-    at::Tensor host = one.encode(prompts, *text).to(at::kCPU, at::kFloat).contiguous();
+    at::Tensor host = one.encode(prompts, *text, check).to(at::kCPU, at::kFloat).contiguous();
     embeddings(context, host.const_data_ptr<float>(), host.sizes().data());
   });
 }

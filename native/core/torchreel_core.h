@@ -23,6 +23,8 @@ typedef struct torchreel_network_files {
   const char* graph;           // TorchScript archive without weights
   const char* const* weights;  // safetensors files, `weight_count` of them
   size_t weight_count;
+  const char* const* float32;  // weights that stay float32 in every dtype, `float32_count` of them
+  size_t float32_count;
 } torchreel_network_files;
 
 // The denoiser's step as machine code, for one shape (models/compile_denoiser.py).
@@ -35,7 +37,7 @@ typedef struct torchreel_compiled_denoiser {
 } torchreel_compiled_denoiser;
 
 typedef struct torchreel_pipeline_options {
-  const char* family;                       // of models: "modelscope"
+  const char* family;                       // of models: "modelscope", "wan"
   const torchreel_network_files* networks;  // one of each role
   size_t network_count;
   torchreel_compiled_denoiser compiled_denoiser;
@@ -53,12 +55,12 @@ typedef struct torchreel_pipeline_options {
 } torchreel_pipeline_options;
 
 // weight += scale · alpha / r · up · down, for a weight (out, in, kernel…): up (out, r, 1…) and down
-// (r, in, kernel…)
+// (r, in, kernel…). Without down: weight += scale · up, with as many numbers as the weight.
 typedef struct torchreel_update {
   const char* weight;  // its name in the network
   const char* file;    // the safetensors file of the tensors
   const char* up;
-  const char* down;
+  const char* down;   // or NULL
   const char* alpha;  // a tensor of one number, or NULL: r
   double scale;
 } torchreel_update;
@@ -82,6 +84,7 @@ typedef struct torchreel_adaptation {
 typedef struct torchreel_text {
   const int32_t* tokens;      // (P, L)
   int64_t tokens_per_prompt;  // L
+  const int64_t* lengths;     // (P) tokens before the padding; NULL: all L. For families that skip padding
   int64_t clip_skip;          // last layers of the text encoder to skip
   const float* embeddings;    // (P, L, D)
   int64_t embedding_size;     // D
@@ -169,8 +172,9 @@ typedef struct torchreel_core {
   int (*pipeline_generate)(torchreel_pipeline* pipeline, const torchreel_request* request,
                            const torchreel_listener* listener, torchreel_error* error);
   // Embeds P prompts given as tokens; `embeddings` takes (P, L, D) float32 on the thread of the call.
+  // `cancelled` is asked before each stage of the text encoder.
   int (*pipeline_encode)(torchreel_pipeline* pipeline, int64_t prompts, const torchreel_text* text,
-                         void* context,
+                         void* context, int (*cancelled)(void* context),
                          void (*embeddings)(void* context, const float* data, const int64_t shape[3]),
                          torchreel_error* error);
   int (*pipeline_memory)(const torchreel_pipeline* pipeline, torchreel_memory* memory,

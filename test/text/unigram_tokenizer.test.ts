@@ -88,9 +88,10 @@ describe('rows', () => {
   test('prompts of several lengths are padded', () => {
     const warnings: string[] = []
     const rows = tokenizer.encodeAll(['a panda', ''], 'prompt', warnings)
-    assert.equal(rows.length, 2 * 512)
-    assert.deepEqual(Array.from(rows.subarray(0, 6)), [4, 10, 36, 108, 1, 0])
-    assert.deepEqual(Array.from(rows.subarray(512, 514)), [1, 0])
+    assert.equal(rows.tokens.length, 2 * 512)
+    assert.deepEqual(Array.from(rows.tokens.subarray(0, 6)), [4, 10, 36, 108, 1, 0])
+    assert.deepEqual(Array.from(rows.tokens.subarray(512, 514)), [1, 0])
+    assert.deepEqual(Array.from(rows.lengths), [5, 1])
     assert.deepEqual(warnings, [])
   })
 

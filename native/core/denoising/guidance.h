@@ -16,10 +16,10 @@ namespace torchreel {
 
 class Guidance {
  public:
-  // texts: the embeddings (B, L, D) of the prompts and, for guidance, those of the negative prompts. scales:
-  // one for each call, ignored without guidance; they must outlive this. Prepares the contexts that the calls
-  // need.
-  Guidance(Denoiser& denoiser, const std::vector<at::Tensor>& texts, std::span<const double> scales);
+  // texts: B prompts and, for guidance, B negative prompts. scales: one for each call, ignored without
+  // guidance; they must outlive this. Prepares the contexts that the calls need. Throws ERR_INVALID_ARGUMENT
+  // for given embeddings of the two that have different numbers of tokens.
+  Guidance(Denoiser& denoiser, const std::vector<Texts>& texts, std::span<const double> scales);
 
   // What the denoiser gets in a call.
   const c10::IValue& context(int64_t call) const { return needs_pair(call) ? pair_ : alone_; }

@@ -11,14 +11,20 @@ namespace torchreel {
 
 at::Generator cpu_generator(uint64_t seed);
 
+// How a family's reference draws noise.
+struct NoiseLayout {
+  at::ScalarType dtype;
+  bool frame_by_frame;  // the noise of a step as (B·F, C, h, w) instead of (B, C, F, h, w)
+};
+
 // The noise of one job of B videos. One seed draws for all videos at once, B seeds for one video each.
 class NoiseSource {
  public:
-  NoiseSource(const std::vector<uint64_t>& seeds, int64_t videos, at::ScalarType dtype);
+  NoiseSource(const std::vector<uint64_t>& seeds, int64_t videos, const NoiseLayout& layout);
 
   // The initial latents (B, C, F, h, w), drawn in that layout. Float32 on the CPU.
   at::Tensor initial(int64_t channels, int64_t frames, int64_t height, int64_t width);
-  // The noise of one step (B, C, F, h, w), drawn frame by frame as (B·F, C, h, w). Float32 on the CPU.
+  // The noise of one step (B, C, F, h, w). Float32 on the CPU.
   at::Tensor step(int64_t channels, int64_t frames, int64_t height, int64_t width);
 
  private:
@@ -26,7 +32,7 @@ class NoiseSource {
 
   std::vector<at::Generator> generators_;
   int64_t videos_;
-  at::ScalarType dtype_;  // the network's: the reference draws in it
+  NoiseLayout layout_;
 };
 
 }  // namespace torchreel

@@ -5,9 +5,9 @@
 
 namespace torchreel::modelscope {
 
-c10::IValue UNet::prepare(const at::Tensor& text) {
+c10::IValue UNet::prepare(const Texts& texts) {
   WeightHold hold = network_.place(0);
-  return network_.call("prepare", {text});
+  return network_.call("prepare", {texts.embeddings});
 }
 
 at::Tensor UNet::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,

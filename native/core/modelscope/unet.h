@@ -11,7 +11,7 @@ class UNet : public Denoiser {
   explicit UNet(Network& network) : network_(network) {}
 
   WeightHold hold_weights() override { return network_.place(); }
-  c10::IValue prepare(const at::Tensor& text) override;
+  c10::IValue prepare(const Texts& texts) override;
   // Places the weights of each stage, and those of the next while the device computes it. Where they are held
   // already, that copies nothing.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,

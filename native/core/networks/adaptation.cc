@@ -32,6 +32,10 @@ double read_number(const char* path, const char* name) {
 
 void add_update(WeightChange& change, const torchreel_update& update) {
   at::Tensor up = find_tensor(update.file, update.up, change);
+  if (!update.down) {
+    change.differences.push_back({up, update.scale});
+    return;
+  }
   at::Tensor down = find_tensor(update.file, update.down, change);
   if (up.dim() < 2 || down.dim() < 2 || up.numel() != up.size(0) * down.size(0)) {
     throw Error("ERR_MODEL_INCOMPATIBLE", std::string(update.file) + ": " + update.up + " and " +
@@ -64,6 +68,8 @@ at::Tensor WeightChange::apply(const at::Tensor& base) const {
       weight.view(-1).add_(at::mm(up, down).view({weight.numel(), -1}).mean(1), update.scale);
     }
   }
+  for (const Difference& difference : differences)
+    weight.add_(here(difference.tensor).view_as(weight), difference.scale);
   if (!rows.empty()) {
     std::vector<at::Tensor> table{weight};
     for (const at::Tensor& more : rows) table.push_back(here(more));

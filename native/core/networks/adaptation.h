@@ -26,8 +26,15 @@ struct LowRankUpdate {
   bool fits(const at::Tensor& weight) const;
 };
 
+// W + scale · tensor, which has as many numbers as W. Mapped from its file.
+struct Difference {
+  at::Tensor tensor;
+  double scale;
+};
+
 struct WeightChange {
   std::vector<LowRankUpdate> updates;
+  std::vector<Difference> differences;
   std::vector<at::Tensor> rows;  // each (N, D)
   std::vector<std::shared_ptr<const SafetensorsFile>> files;
 

@@ -25,7 +25,7 @@ class CompiledDenoiser : public Denoiser {
 
   // Also binds the compiled step to the weights as they lie now. If that throws, it is bound to none.
   WeightHold hold_weights() override;
-  c10::IValue prepare(const at::Tensor& text) override { return eager_->prepare(text); }
+  c10::IValue prepare(const Texts& texts) override { return eager_->prepare(texts); }
   // While the weights are held. Throws ERR_INVALID_ARGUMENT for another shape than it was compiled for and
   // for any option, ERR_INTERNAL for everything that fails in the compiled code, refused memory included.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,

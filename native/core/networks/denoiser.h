@@ -8,6 +8,7 @@
 #include <array>
 #include <optional>
 
+#include "networks/text_encoder.h"
 #include "networks/weight_hold.h"
 
 namespace torchreel {
@@ -40,8 +41,8 @@ class Denoiser {
   // A denoiser whose weights are not held places those of each stage when it needs them, if it has stages.
   virtual WeightHold hold_weights() = 0;
 
-  // text: (G, L, D). Gives the context of `forward`, a list of tensors (G, …). Once per prompt.
-  virtual c10::IValue prepare(const at::Tensor& text) = 0;
+  // Gives the context of `forward` for G texts, a list of tensors (G, …). Once per prompt.
+  virtual c10::IValue prepare(const Texts& texts) = 0;
 
   // x: (B, C, F, h, w) in the network's dtype. time: scalar float32. context: of G = B or 2·B texts.
   // Gives (G, C, F, h, w).

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <optional>
 #include <sstream>
 
@@ -123,8 +124,9 @@ class Network::Placement {
       at::Tensor value = changed                   ? change->second.apply(weight.host.to(network.device_))
                          : weight.pinned.defined() ? weight.pinned
                                                    : weight.host;
-      bool there = value.device() == network.device_ && value.scalar_type() == dtype;
-      placed.push_back(there ? value : make_copy(value, network.device_, dtype));
+      at::ScalarType type = weight.float32 ? at::kFloat : dtype;
+      bool there = value.device() == network.device_ && value.scalar_type() == type;
+      placed.push_back(there ? value : make_copy(value, network.device_, type));
       if (placed.back().is_same(weight.host)) {
         from_pages = true;
       } else {
@@ -197,7 +199,11 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
   }
 
   Misfits missing("missing"), extra("unknown"), misfit("of another shape or type");
-  std::map<std::string, at::Tensor> found;
+  struct Found {
+    std::string name;  // in the file
+    at::Tensor tensor;
+  };
+  std::map<std::string, Found> found;
   for (size_t i = 0; i < files.weight_count; ++i) {
     auto file = SafetensorsFile::open(files.weights[i], options.max_header);
     files_.push_back(file);
@@ -205,10 +211,14 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
       if (options.names.is_bookkeeping(name)) continue;
       std::string slot_name = slots.contains(name) ? name : options.names.current_name(name);
       auto slot = slots.find(slot_name);
-      if (slot == slots.end() || found.contains(slot_name)) {
+      auto before = found.find(slot_name);
+      // A weight may be there by its name and by an older one; then the older one is not read.
+      bool twice = before != found.end() && (name == slot_name) == (before->second.name == slot_name);
+      if (slot == slots.end() || twice) {
         extra.add(name);
         continue;
       }
+      if (before != found.end() && name != slot_name) continue;
       at::IntArrayRef expected = slot->second.placeholder.sizes();
       bool fits = expected == at::IntArrayRef(entry.shape);
       if (!fits) {
@@ -216,7 +226,7 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
       } else if (!c10::isFloatingType(entry.dtype)) {
         misfit.add(name + " as " + c10::toString(entry.dtype));
       }
-      found.emplace(slot_name, fits ? mapped_tensor(file, name) : at::Tensor());
+      found.insert_or_assign(slot_name, Found{name, fits ? mapped_tensor(file, name) : at::Tensor()});
     }
   }
   for (const auto& [name, slot] : slots) {
@@ -232,10 +242,12 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
   }
   NamePrefixes prefixes = stage_prefixes(graph_);
   stages_.resize(prefixes.size());
+  std::set<std::string> float32(files.float32, files.float32 + files.float32_count);
   for (auto& [name, slot] : slots) {
-    const at::Tensor& host = found.at(name);
+    const at::Tensor& host = found.at(name).tensor;
     mapped_ += static_cast<int64_t>(host.nbytes());
-    stages_[find_stage(name, prefixes)].weights.push_back({slot.owner, slot.name, name, host, {}});
+    stages_[find_stage(name, prefixes)].weights.push_back(
+        {slot.owner, slot.name, name, host, {}, float32.contains(name)});
   }
 }
 
@@ -265,7 +277,7 @@ WeightHold Network::place_as(at::ScalarType dtype) {
 void Network::pin(Stage& stage) {
   for (Weight& weight : stage.weights) {
     if (weight.pinned.defined() || adaptation_.contains(weight.path)) continue;
-    weight.pinned = make_copy(weight.host, at::kCPU, dtype_).pin_memory();
+    weight.pinned = make_copy(weight.host, at::kCPU, weight.float32 ? at::kFloat : dtype_).pin_memory();
     pinned_ += static_cast<int64_t>(weight.pinned.nbytes());
   }
 }
@@ -288,7 +300,9 @@ void Network::check(const Adaptation& adaptation) const {
       continue;
     }
     const at::Tensor& weight = found->second->host;
-    bool fits = weight.dim() >= 2;
+    bool fits = weight.dim() >= 2 || (change.updates.empty() && change.rows.empty());
+    for (const Difference& difference : change.differences)
+      fits = fits && difference.tensor.numel() == weight.numel();
     for (const LowRankUpdate& update : change.updates) {
       fits = fits && update.fits(weight);
     }
@@ -325,6 +339,17 @@ std::unordered_map<std::string, at::Tensor> Network::placed() const {
       weights.emplace(weight.path, weight.owner.attr(weight.name).toTensor());
   }
   return weights;
+}
+
+at::Tensor Network::gather_rows(const std::string& table, const at::Tensor& rows) const {
+  for (const Stage& stage : stages_) {
+    auto weight = std::ranges::find(stage.weights, table, &Weight::path);
+    if (weight == stage.weights.end()) continue;
+    at::Tensor gathered = weight->host.index_select(0, rows).to(device_, dtype_);
+    check_files();
+    return gathered;
+  }
+  throw Error("ERR_INTERNAL", "the network has no table " + table);
 }
 
 void Network::drop_pages() const {

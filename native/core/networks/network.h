@@ -71,6 +71,11 @@ class Network {
   // The weights by their names, as they are placed now.
   std::unordered_map<std::string, at::Tensor> placed() const;
 
+  // Rows of a table (N, D) by their numbers (T), from the file's pages: (T, D) on the device and in the dtype
+  // that the network computes in. The rest of the table is not read. Throws ERR_MODEL_CORRUPT if a file was
+  // rewritten meanwhile.
+  at::Tensor gather_rows(const std::string& table, const at::Tensor& rows) const;
+
   // Takes the pages of the mapped weights out of memory. The next call reads them again.
   void drop_pages() const;
 
@@ -85,6 +90,7 @@ class Network {
     std::string path;          // its name in the network
     at::Tensor host;           // on the file's pages
     at::Tensor pinned;         // `host` in page-locked memory, or undefined
+    bool float32;              // whether it stays so in every dtype
   };
   struct Stage {
     std::vector<Weight> weights;

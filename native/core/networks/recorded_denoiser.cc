@@ -36,7 +36,9 @@ WeightHold RecordedDenoiser::hold_weights() { return std::make_shared<RecordingH
 at::Tensor RecordedDenoiser::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
                                      const StepOptions& options) {
   if (options.cache) throw invalid_argument("featureCache cannot be combined with captureGraph");
-  Kind kind{x.sizes().vec(), count_texts(context, x), options.freeu};
+  c10::List<at::Tensor> texts = context.toTensorList();
+  Kind kind{x.sizes().vec(), count_texts(context, x),
+            texts.empty() ? std::vector<int64_t>() : texts.get(0).sizes().vec(), options.freeu};
   auto recording = std::ranges::find(recordings_, kind, &Recording::kind);
   if (recording == recordings_.end()) {
     if (recordings_.size() == max_recordings) recordings_.pop_back();

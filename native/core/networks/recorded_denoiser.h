@@ -22,7 +22,7 @@ class RecordedDenoiser : public Denoiser {
 
   // Graphs have the addresses of the weights: they are dropped when the hold ends.
   WeightHold hold_weights() override;
-  c10::IValue prepare(const at::Tensor& text) override { return step_->prepare(text); }
+  c10::IValue prepare(const Texts& texts) override { return step_->prepare(texts); }
   // While the weights are held. The first call of each kind runs as usual, so that libraries initialise
   // themselves; the second is recorded, and later ones repeat the recording. Throws ERR_INTERNAL for a step
   // that cannot be recorded, ERR_INVALID_ARGUMENT with a feature cache.
@@ -35,6 +35,7 @@ class RecordedDenoiser : public Denoiser {
   struct Kind {
     std::vector<int64_t> sizes;  // of x
     int64_t texts;               // G
+    std::vector<int64_t> context;  // sizes of its first tensor
     FreeU freeu;
     bool operator==(const Kind&) const = default;
   };

@@ -1,49 +1,42 @@
-// Prompts to embeddings. The embeddings of the last lists of prompts are cached.
+// The network that embeds prompts, as a job sees it. Each family of models has its own, such as
+// modelscope/clip_text.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <deque>
+#include <cstdint>
 #include <functional>
 #include <vector>
 
-#include "networks/network.h"
-#include "torchreel_core.h"
+#include "networks/weight_hold.h"
 
 namespace torchreel {
 
+// P prompts as the denoiser takes them.
+struct Texts {
+  at::Tensor embeddings;             // (P, L, D), on the device
+  std::vector<int64_t> lengths = {}; // rows of each prompt that are real, L at most; the others are zeros
+  int64_t positions = 0;             // rows that the model was trained with: those past L are zeros too
+};
+
+// P prompts as token ids.
+struct TokenLists {
+  at::Tensor ids;                // (P, L) int64, on the host
+  std::vector<int64_t> lengths;  // tokens of each prompt before the padding
+  int64_t clip_skip;             // last layers to skip
+};
+
 class TextEncoder {
  public:
-  explicit TextEncoder(Network& network) : network_(network) {}
+  virtual ~TextEncoder() = default;
 
-  // A list of P prompts.
-  struct Prompts {
-    int64_t count;  // P
-    const torchreel_text& text;
-  };
-  // Embeddings (P, L, D) of each list, in the network's dtype on the device. All lists are given at once, so
-  // that the weights are placed once. `queued` is called when the device has all of the work, but may not be
-  // done. Throws ERR_NUMERIC.
-  std::vector<at::Tensor> embed(const std::vector<Prompts>& lists, const std::function<void()>& queued);
+  // Places all weights, or none where the encoder runs layer by layer and places each when it needs it.
+  virtual WeightHold hold_weights() = 0;
 
-  // To be called when the weights change.
-  void clear_cache() { cache_.clear(); }
-
- private:
-  struct CachedEmbeddings {
-    std::vector<int32_t> tokens;  // (P, L)
-    int64_t prompts, clip_skip;   // P
-    at::Tensor embeddings;
-  };
-
-  // The embeddings that the caller gave, those of the cache, or new ones.
-  at::Tensor embed_list(const Prompts& prompts);
-  // Null where the cache has none.
-  const at::Tensor* find_embeddings(const Prompts& prompts) const;
-  void cache_embeddings(const Prompts& prompts, const at::Tensor& embeddings);
-
-  Network& network_;
-  std::deque<CachedEmbeddings> cache_;  // the latest first
+  // Embeds several batches of prompts at once, so that each weight is placed once. `check` is called between
+  // two stages and may throw. The device may still be computing the result.
+  virtual std::vector<Texts> encode(const std::vector<TokenLists>& batches,
+                                    const std::function<void()>& check) = 0;
 };
 
 }  // namespace torchreel

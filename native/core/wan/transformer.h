@@ -1,0 +1,24 @@
+// Wan's transformer. It runs block by block, so that a device need not hold all of its weights at once.
+#pragma once
+
+#include "networks/denoiser.h"
+#include "networks/network.h"
+
+namespace torchreel::wan {
+
+class Transformer : public Denoiser {
+ public:
+  explicit Transformer(Network& network) : network_(network) {}
+
+  WeightHold hold_weights() override { return network_.place(); }
+  c10::IValue prepare(const Texts& texts) override;
+  // Places the weights of each block, and those of the next while the device computes it. Where they are held
+  // already, that copies nothing. Throws ERR_INVALID_ARGUMENT with FreeU or a feature cache.
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
+                     const StepOptions& options) override;
+
+ private:
+  Network& network_;
+};
+
+}  // namespace torchreel::wan

@@ -1,0 +1,140 @@
+// Wan, seed for seed the reference's videos: whole runs on a small checkpoint, against what the reference made of it.
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { after, describe, test } from 'node:test'
+import { type GenerateOptions, schedulerFrom, TextToVideoPipeline, type Video } from 'torchreel'
+import { relativeError, repository } from '../support/fixtures.js'
+import { float32, readSafetensors, uint8 } from '../support/safetensors_file.js'
+
+interface WanRun {
+  name: string
+  scheduler: string
+  config: Record<string, unknown>
+  seed: number
+  prompt: string | string[]
+  negative_prompt?: string
+  height: number
+  width: number
+  num_frames?: number
+  num_inference_steps: number
+  guidance_scale: number
+  strength?: number
+}
+
+const folder = `${repository}test/fixtures/wan/`
+const { tokens, pipelines } = JSON.parse(readFileSync(`${folder}expected.json`, 'utf8')) as {
+  tokens: { text: string; ids: number[] }[]
+  pipelines: WanRun[]
+}
+const tensors = readSafetensors(`${folder}expected.safetensors`)
+
+/** The nine frames that `v2v` starts from. */
+const sourceFrames = Array.from({ length: 9 }, (_, index) => ({
+  data: uint8(tensors, 'source.video').subarray(index * 32 * 48 * 3, (index + 1) * 32 * 48 * 3),
+  width: 48,
+  height: 32,
+}))
+
+const pipeline = await TextToVideoPipeline.fromPretrained(`${folder}checkpoint`)
+after(() => pipeline.dispose())
+
+function optionsOf(run: WanRun): GenerateOptions {
+  return {
+    scheduler: schedulerFrom(run.scheduler, { ...pipeline.scheduler.config, ...run.config }),
+    seed: run.seed,
+    steps: run.num_inference_steps,
+    height: run.height,
+    width: run.width,
+    guidanceScale: run.guidance_scale,
+    returnLatents: true,
+    ...(run.num_frames !== undefined && { frames: run.num_frames }),
+    ...(run.negative_prompt !== undefined && { negativePrompt: run.negative_prompt }),
+    ...(run.strength !== undefined && { strength: run.strength, video: sourceFrames }),
+  }
+}
+
+function assertEqualFrames(videos: readonly Video[], wanted: Uint8Array): void {
+  const frames = Buffer.concat(videos.map((video) => video.data))
+  assert.equal(frames.length, wanted.length)
+  const apart = frames.map((value, index) => Math.abs(value - (wanted[index] as number)))
+  assert.ok(Math.max(...apart) <= 1, 'a frame has a value more than 1 apart')
+  const different = apart.filter((value) => value > 0).length / wanted.length
+  assert.ok(different <= 0.005, `${different * 100}% of the values differ`)
+}
+
+describe('prompts', () => {
+  for (const index of [0, 1, 7]) {
+    test(`${JSON.stringify(tokens[index]?.text)}: embeddings within 1e-4 relative, zeros after the tokens`, async () => {
+      const { text, ids } = tokens[index] as (typeof tokens)[number]
+      const { data, shape } = await pipeline.encodePrompt(text)
+      assert.deepEqual(shape, [1, 512, 32])
+      const error = relativeError(data.subarray(0, 40 * 32), float32(tensors, `text.${index}`))
+      assert.ok(error < 1e-4, `embeddings are ${error} off`)
+      assert.ok(data.subarray(ids.length * 32).every((value) => value === 0))
+    })
+  }
+
+  test('several prompts at once have the embeddings that each has alone', async () => {
+    const texts = [tokens[0]?.text as string, tokens[7]?.text as string]
+    const together = await pipeline.encodePrompt(texts)
+    for (const [index, text] of texts.entries()) {
+      const alone = await pipeline.encodePrompt(text)
+      const row = together.data.subarray(index * alone.data.length, (index + 1) * alone.data.length)
+      assert.ok(relativeError(row, alone.data) < 1e-6)
+    }
+  })
+})
+
+for (const run of pipelines) {
+  test(`${run.name}: latents within 1e-3 relative, frames at most 1 apart and 99.5% equal`, async () => {
+    const prompts = [run.prompt].flat()
+    const videos = await pipeline.generate(prompts, optionsOf(run))
+    assert.equal(videos.length, prompts.length)
+    const latents = videos.flatMap((video) => Array.from(video.latents?.data ?? []))
+    const error = relativeError(latents, float32(tensors, `pipeline.${run.name}.latents`))
+    assert.ok(error < 1e-3, `latents are ${error} off`)
+    assertEqualFrames(videos, uint8(tensors, `pipeline.${run.name}.frames`))
+  })
+}
+
+describe('what a call is made of', () => {
+  const run = pipelines[0] as WanRun
+
+  test('the default scheduler is the checkpoint’s own', () => {
+    assert.equal(pipeline.scheduler.name, 'UniPCMultistepScheduler')
+    assert.equal(pipeline.scheduler.config.flow_shift, 3)
+    assert.equal(pipeline.scheduler.config.use_flow_sigmas, true)
+  })
+
+  test('embeddings in place of prompts give the same video', async () => {
+    const promptEmbeds = await pipeline.encodePrompt(run.prompt)
+    const negativePromptEmbeds = await pipeline.encodePrompt('')
+    const given = await pipeline.generate(undefined, {
+      ...optionsOf(run),
+      promptEmbeds,
+      negativePromptEmbeds,
+    })
+    assertEqualFrames(given, uint8(tensors, `pipeline.${run.name}.frames`))
+  })
+
+  test('two videos of prompts of other lengths are those of two calls', async () => {
+    const options = { steps: 2, frames: 5, height: 32, width: 32, returnLatents: true }
+    const prompts = ['a panda', 'a boat on the sea at night, and many more words']
+    const together = await pipeline.generate(prompts, { ...options, seed: [1, 2] })
+    for (const [index, prompt] of prompts.entries()) {
+      const alone = await pipeline.generate(prompt, { ...options, seed: index + 1 })
+      const latents = together[index]?.latents?.data as Float32Array
+      assert.ok(relativeError(latents, alone.latents?.data as Float32Array) < 1e-5)
+    }
+  })
+
+  test('a video of one tile is the video in one piece, one of several tiles is close to it', async () => {
+    const options = { steps: 2, frames: 9, height: 48, width: 64, seed: 3 }
+    const whole = await pipeline.generate('a panda', options)
+    const one = await pipeline.generate('a panda', { ...options, vaeTiling: { tileSize: 64 } })
+    assert.deepEqual(one.data, whole.data)
+    const tiled = await pipeline.generate('a panda', { ...options, vaeTiling: { tileSize: 32 } })
+    assert.equal(tiled.data.length, whole.data.length)
+    assert.notDeepEqual(tiled.data, whole.data)
+  })
+})
