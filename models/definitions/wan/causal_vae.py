@@ -191,7 +191,7 @@ class ResidualBlock(nn.Module):
         return y.add_(x)
 
     def forward(self, frames: list[Tensor], memory: list[Tensor], first: bool) -> list[Tensor]:
-        """frames: each (B, H, W, C), replaced in the list by their results one by one, so that few are held at a time."""
+        """frames: each (B, H, W, C), replaced in the list one by one, so that few are held at a time."""
         for index, frame in enumerate(frames):
             frames[index] = self.run(frame, memory)
         return frames
@@ -282,7 +282,7 @@ class UpBlock(nn.Module):
         self.upsamplers = nn.ModuleList([Upsample(out_channels, time, slots)] if upsample else [])
 
     def forward(self, frames: list[Tensor], memory: list[Tensor], first: bool) -> list[Tensor]:
-        """frames: each (B, H, W, C); each goes through all layers before the next one, so that few are held at a time."""
+        """frames: each (B, H, W, C); one goes through all layers before the next, so that few are held at a time."""
         result: list[Tensor] = []
         while len(frames) > 0:
             x = frames.pop(0)
