@@ -63,7 +63,7 @@ int main(int count, char** arguments) {
   if (name == "unet") {
     modelscope::UNet unet(network);
     WeightHold hold = unet.hold_weights();
-    c10::IValue context = unet.prepare(at::randn({2, 77, text_size}));
+    c10::IValue context = unet.prepare({at::randn({2, 77, text_size})});
     at::Tensor sample = at::randn({1, 4, 8, 32, 32}), time = at::scalar_tensor(500.0, at::kFloat);
     measure([&] { unet.forward(sample, time, context, {}); });
   } else {

@@ -107,6 +107,10 @@ function checkMultiple(name: string, size: number | undefined, multiple: number)
 /** Frames beside the first come in groups of `multiple`. */
 function checkFrames(frames: number | undefined, multiple: number): void {
   if (frames === undefined || (frames - 1) % multiple === 0) return
-  const nearest = Math.round((frames - 1) / multiple) * multiple + 1
-  throw invalidArgument('frames', `a multiple of ${multiple} and 1 more, such as ${nearest}`, frames)
+  const below = Math.floor((frames - 1) / multiple) * multiple + 1
+  throw invalidArgument(
+    'frames',
+    `a multiple of ${multiple} and 1 more, such as ${below} or ${below + multiple}`,
+    frames,
+  )
 }

@@ -32,7 +32,8 @@ export async function prepareFiles(
   { model, limits, output }: Preparation,
 ): Promise<PreparedCall> {
   const { video, ffmpeg, signal } = fitted
-  const how = { multiple: model.sizeMultiple, maxPixels: limits.pixels, ffmpeg, signal }
+  const { sizeMultiple: multiple, frameMultiple } = model
+  const how = { multiple, frameMultiple, maxPixels: limits.pixels, ffmpeg, signal }
   const source = video === undefined ? undefined : await readSourceVideo(video, fitted, how)
   const call = sized ?? sizeCall(fitted, model, limits, source)
   const plan = { fps: call.fps, frameCount: call.frames }

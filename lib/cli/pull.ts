@@ -37,10 +37,10 @@ export function pullCommand(interrupted: () => AbortSignal): Command {
       const pulled = await pullModel(model, {
         ...options,
         signal: interrupted(),
-        onDownload: ({ commit, license, bytes }) => {
+        onDownload: ({ commit, license, bytes, freeBytes }) => {
           const terms = license ?? 'no licence named in its model card'
           process.stderr.write(
-            `${model} ${commit.slice(0, 8)} · ${megabytes(bytes)} to get · licence: ${terms}\n`,
+            `${model} ${commit.slice(0, 8)} · ${megabytes(bytes)} to get, ${megabytes(freeBytes)} free · licence: ${terms}\n`,
           )
         },
         onProgress: (progress) => line.update(progress),

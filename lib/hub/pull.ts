@@ -17,7 +17,7 @@ export interface DownloadProgress {
   readonly file: string
   /** Bytes of all files that have arrived. */
   readonly bytes: number
-  /** Bytes of all files. Shards of weights are added when their index has arrived. */
+  /** Bytes of all files. */
   readonly totalBytes: number
 }
 
@@ -28,8 +28,10 @@ export interface DownloadStart {
   readonly commit: string
   /** The licence in the model card, such as `cc-by-nc-4.0`; undefined: it names none. */
   readonly license: string | undefined
-  /** Bytes to download. */
+  /** Bytes to download: all files, those of several shards among them. */
   readonly bytes: number
+  /** Bytes that are free on the cache's disk. */
+  readonly freeBytes: number
 }
 
 /** A model in the cache. */
@@ -127,18 +129,21 @@ class Pull {
     const family = requireFamily(repository.id, await readJson(path.join(snapshot, indexFile)))
     const { plain, weights, indexes } = selectFiles(family, repository.id, names, this.#variant)
 
-    const rest = plain.filter((name) => name !== indexFile)
-    const missing = missingIndex + (await this.#count(remote, [...rest, ...indexes, ...weights]))
-    if (missing > 0) {
-      this.#options.onDownload?.({ model: repository.id, commit, license, bytes: missing })
-      await this.#checkSpace(missing)
-    }
-    this.#hasTotal = true
-    await this.#getAll(remote, [...rest, ...indexes])
+    // The lists of shards come next, so that the size is known before the weights are downloaded.
+    const missingIndexes = missingIndex + (await this.#count(remote, indexes))
+    await this.#getAll(remote, indexes)
     const shards: string[] = []
     for (const index of indexes) shards.push(...listShards(index, await readJson(path.join(snapshot, index))))
-    await this.#checkSpace(await this.#count(remote, shards))
-    await this.#getAll(remote, [...shards, ...weights])
+    const rest = [...plain.filter((name) => name !== indexFile), ...shards, ...weights]
+    const missing = await this.#count(remote, rest)
+    if (missing + missingIndexes > 0) {
+      const free = await freeBytes(repository.folder)
+      const bytes = missing + missingIndexes
+      this.#options.onDownload?.({ model: repository.id, commit, license, bytes, freeBytes: free })
+      this.#checkSpace(missing, free)
+    }
+    this.#hasTotal = true
+    await this.#getAll(remote, rest)
     await repository.setCommit(this.#revision, commit)
     return { folder: snapshot, commit, license }
   }
@@ -174,7 +179,7 @@ class Pull {
   }
 
   /** Adds files to the total. Returns the number of bytes to download. */
-  async #count(remote: RemoteModel, names: string[]): Promise<number> {
+  async #count(remote: RemoteModel, names: readonly string[]): Promise<number> {
     let missing = 0
     for (const name of names) {
       const { size, hash } = this.#remoteFile(remote, name)
@@ -186,8 +191,7 @@ class Pull {
     return missing
   }
 
-  async #checkSpace(needed: number): Promise<void> {
-    const free = await freeBytes(this.#repository.folder)
+  #checkSpace(needed: number, free: number): void {
     if (needed <= free) return
     const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`
     throw new TorchreelError(
@@ -198,7 +202,7 @@ class Pull {
     )
   }
 
-  async #getAll(remote: RemoteModel, names: string[]): Promise<void> {
+  async #getAll(remote: RemoteModel, names: readonly string[]): Promise<void> {
     const { commit } = remote
     for (const name of names) {
       const { size, hash } = this.#remoteFile(remote, name)

@@ -190,8 +190,8 @@ void Pipeline::adapt(const torchreel_adaptation& text_encoder, const torchreel_a
 
 at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text, const std::function<void()>& check) {
   at::Tensor embeddings = embedder_.embed({{prompts, text}}, check, [] {}).front().embeddings;
-  // A family that skips padding has zeros there.
-  return at::constant_pad_nd(embeddings, {0, 0, 0, text.tokens_per_prompt - embeddings.size(1)});
+  int64_t padding = text.tokens_per_prompt - embeddings.size(1);  // zeros where a family skips it
+  return padding == 0 ? embeddings : at::constant_pad_nd(embeddings, {0, 0, 0, padding});
 }
 
 std::vector<Texts> Pipeline::embed(const Job& job, const std::function<void()>& queued) {

@@ -52,7 +52,7 @@ for (const [parameter, message, options] of [
   ],
   ['clipSkip', /^clipSkip cannot be used with folded/, { clipSkip: 1 }],
   ['width', /multiple of 16, such as 176/, { width: 168 }],
-  ['frames', /multiple of 4 and 1 more, such as 9/, { frames: 10 }],
+  ['frames', /multiple of 4 and 1 more, such as 9 or 13/, { frames: 10 }],
   ['vaeTiling.tileSize', /multiple of 8, such as 64/, { vaeTiling: { tileSize: 66 } }],
   ['guidanceScale', /list of 50 \(one per step\)/, { guidanceScale: [1, 2] }],
 ] as [string, RegExp, GenerateOptions][]) {

@@ -15,7 +15,13 @@ import { describe, test } from 'node:test'
 import { readCheckpoint } from '#dist/checkpoint/checkpoint.js'
 import { listModels } from '#dist/hub/cached_models.js'
 import { hubCacheFolder } from '#dist/hub/environment.js'
-import { cachedModel, type DownloadProgress, pullModel, resolveModel } from '#dist/hub/hub.js'
+import {
+  cachedModel,
+  type DownloadProgress,
+  type DownloadStart,
+  pullModel,
+  resolveModel,
+} from '#dist/hub/hub.js'
 import {
   base,
   blobOf,
@@ -53,11 +59,13 @@ describe('a pull', () => {
   })
 
   test('tells of the licence once, and of bytes that grow to their total', async () => {
-    const starts: object[] = []
+    const starts: DownloadStart[] = []
     const seen: DownloadProgress[] = []
     await pull({ onDownload: (start) => starts.push(start), onProgress: (progress) => seen.push(progress) })
     const bytes = server.asked.reduce((sum, name) => sum + (server.files.get(name) as Buffer).length, 0)
-    assert.deepEqual(starts, [{ model, commit: server.commit, license: 'cc-by-nc-4.0', bytes }])
+    const freeBytes = starts[0]?.freeBytes as number
+    assert.ok(freeBytes > bytes)
+    assert.deepEqual(starts, [{ model, commit: server.commit, license: 'cc-by-nc-4.0', bytes, freeBytes }])
     assert.deepEqual(seen.at(-1), { file: seen.at(-1)?.file, bytes, totalBytes: bytes })
     for (const [index, { bytes }] of seen.entries()) assert.ok(bytes >= (seen[index - 1]?.bytes ?? 0))
     await pull({ onDownload: () => assert.fail('nothing is missing') })
@@ -304,7 +312,10 @@ describe('the commands', () => {
   test('pull prints the folder, and the licence on stderr', async () => {
     const first = await run('pull', model).ended
     assert.deepEqual([first.code, first.stdout], [0, `${join(repository(), 'snapshots', server.commit)}\n`])
-    assert.match(first.stderr, /owner\/tiny cccccccc · 22 MB to get · licence: cc-by-nc-4\.0/)
+    assert.match(
+      first.stderr,
+      /owner\/tiny cccccccc · 22 MB to get, [\d.]+ [MG]B free · licence: cc-by-nc-4\.0/,
+    )
     const second = await run('pull', model, '--json').ended
     assert.equal(second.stderr, '')
     const folder = join(repository(), 'snapshots', server.commit)

@@ -163,7 +163,7 @@ void test_adapt(const std::string& fixtures) {
     weights[i] = fixtures + "/tiny/checkpoint/" + names[i] + "/" +
                  (i == 0 ? "model" : "diffusion_pytorch_model") + ".safetensors";
     files[i] = weights[i].c_str();
-    networks[i] = {roles[i], graphs[i].c_str(), &files[i], 1};
+    networks[i] = {roles[i], graphs[i].c_str(), &files[i], 1, nullptr, 0};
   }
   torchreel_pipeline_options options{};
   const double scale[] = {1, 1, 1, 1}, mean[] = {0, 0, 0, 0};
@@ -229,7 +229,7 @@ int main(int, char** arguments) {
   std::string graph = fixtures + "/../../models/graphs/tiny/unet.pt";
   std::string weights = fixtures + "/tiny/checkpoint/unet/diffusion_pytorch_model.safetensors";
   const char* file = weights.c_str();
-  const torchreel_network_files files{"denoiser", graph.c_str(), &file, 1};
+  const torchreel_network_files files{"denoiser", graph.c_str(), &file, 1, nullptr, 0};
   torchreel::Network whole(files, at::kCPU, at::kFloat);
   test_files(whole);
   test_weights(whole, at::kFloat);

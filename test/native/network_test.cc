@@ -33,7 +33,7 @@ struct Fixture {
     std::string graph = folder + "/../../models/graphs/tiny/" + component + ".pt";
     std::string file = folder + "/tiny/checkpoint/" + component + "/" + weights + ".safetensors";
     const char* files[] = {file.c_str()};
-    return {{component.c_str(), graph.c_str(), files, 1},
+    return {{component.c_str(), graph.c_str(), files, 1, nullptr, 0},
             at::kCPU,
             dtype,
             {.names = torchreel::modelscope::weight_names}};
@@ -107,7 +107,7 @@ void test_stages(const Fixture& fixture) {
     two = std::max(two, bytes[stage - 1] + bytes[stage]);
 
   torchreel::modelscope::UNet unet(network);
-  at::Tensor by_stages = unet.forward(sample.to(at::kDouble), time, unet.prepare(text.to(at::kDouble)), {});
+  at::Tensor by_stages = unet.forward(sample.to(at::kDouble), time, unet.prepare({text.to(at::kDouble)}), {});
   check(network.memory().peak_copied <= two, "at most two stages are copied at a time");
   check(network.memory().copied == 0, "nothing stays copied");
   check_close(by_stages, fixture["unet.0.output"], "the unet by stages");

@@ -24,7 +24,7 @@ struct Files {
     }
     for (const std::string& file : files) pointers.push_back(file.c_str());
     const char* roles[] = {"text_encoder", "denoiser", "vae"};
-    for (size_t i = 0; i < 3; ++i) list.push_back({roles[i], graphs[i].c_str(), &pointers[i], 1});
+    for (size_t i = 0; i < 3; ++i) list.push_back({roles[i], graphs[i].c_str(), &pointers[i], 1, nullptr, 0});
   }
   std::vector<std::string> graphs, files;
   std::vector<const char*> pointers;
@@ -48,7 +48,7 @@ void run(const torchreel_core& core, torchreel_pipeline* pipeline, const uint8_t
   const uint64_t seed = 1;
   torchreel_request request{};
   request.videos = 1;
-  request.prompts = request.negative_prompts = {tokens.data(), 77, 0, nullptr, 0};
+  request.prompts = request.negative_prompts = {tokens.data(), 77, nullptr, 0, nullptr, 0};
   request.frames = request.latent_frames = 2;
   request.latent_height = request.latent_width = 16;
   request.video = video;
@@ -146,7 +146,7 @@ void test_refusals(const Files& files) {
   const std::vector<int32_t> tokens(77, 1);
   torchreel_request request{};
   request.videos = 1;
-  request.prompts = {tokens.data(), 77, 0, nullptr, 0};
+  request.prompts = {tokens.data(), 77, nullptr, 0, nullptr, 0};
   request.program = program.data();
   request.program_length = program.size();
   request.frames = 5;
@@ -160,7 +160,7 @@ void test_encodings(const Files& files) {
   torchreel::Pipeline pipeline(options_of(files, "float32", "none"));
   std::vector<int32_t> tokens(2 * 77, 1);
   auto encode = [&](int64_t prompts, int64_t clip_skip) {
-    return pipeline.encode(prompts, {tokens.data(), 77 * 2 / prompts, clip_skip, nullptr, 0});
+    return pipeline.encode(prompts, {tokens.data(), 77 * 2 / prompts, nullptr, clip_skip, nullptr, 0}, [] {});
   };
   at::Tensor first = encode(2, 0);
   check(encode(2, 0).is_same(first), "the same tokens give the same tensor");

@@ -108,7 +108,7 @@ class Studio {
     const char* roles[] = {"text_encoder", "denoiser", "vae"};
     torchreel_network_files networks[3];
     for (size_t i = 0; i < 3; ++i)
-      networks[i] = {roles[i], checkpoint.graphs[i].c_str(), &checkpoint.pointers[i], 1};
+      networks[i] = {roles[i], checkpoint.graphs[i].c_str(), &checkpoint.pointers[i], 1, nullptr, 0};
     const double scale[] = {0.18215, 0.18215, 0.18215, 0.18215}, mean[] = {0, 0, 0, 0};
     options.family = "modelscope";
     options.networks = networks;
@@ -147,8 +147,8 @@ class Studio {
     const uint64_t seed = 1;
     torchreel_request request{};
     request.videos = 1;
-    request.prompts = {prompt.data(), 77, 0, nullptr, 0};
-    request.negative_prompts = {negative.data(), 77, 0, nullptr, 0};
+    request.prompts = {prompt.data(), 77, nullptr, 0, nullptr, 0};
+    request.negative_prompts = {negative.data(), 77, nullptr, 0, nullptr, 0};
     request.frames = request.latent_frames = call.frames;
     request.latent_height = request.latent_width = 8;
     request.program = program.data();

@@ -26,6 +26,8 @@ export interface SourceWishes {
 interface ReadingOptions {
   /** The video's own size is rounded to the nearest multiple of this many pixels. */
   readonly multiple: number
+  /** The video's own length is cut to 1 frame more than a multiple of this. */
+  readonly frameMultiple: number
   readonly maxPixels: number
   /** The ffmpeg to use, if the caller names one. */
   readonly ffmpeg: string | undefined
@@ -65,7 +67,8 @@ export const videoInput: Kind<VideoInput> = {
 }
 
 /**
- * Reads a video and resizes it. Without a wish for the size, its own size is rounded to the nearest multiple of `multiple`.
+ * Reads a video and resizes it. Without a wish for the size, its own size is rounded to the nearest multiple of `multiple`,
+ * and without one for the frames, those at the end that do not fit `frameMultiple` are left out.
  *
  * @throws TorchreelError `ERR_INVALID_ARGUMENT` for a file that cannot be read or has too few frames,
  * `ERR_LIMIT_EXCEEDED` for more pixels than `maxPixels`, `ERR_ENCODER_NOT_FOUND` for a file without an ffmpeg to read it;
@@ -74,7 +77,7 @@ export const videoInput: Kind<VideoInput> = {
 export async function readSourceVideo(
   input: VideoInput,
   wishes: SourceWishes,
-  { multiple, maxPixels, ffmpeg, signal }: ReadingOptions,
+  { multiple, frameMultiple, maxPixels, ffmpeg, signal }: ReadingOptions,
 ): Promise<SourceVideo> {
   const nearest = (side: number) => Math.max(multiple, Math.round(side / multiple) * multiple)
   const resized: Uint8Array[] = []
@@ -113,6 +116,14 @@ export async function readSourceVideo(
     warnings.push(
       `video was resized from ${source.width}×${source.height} to ${width}×${height}, multiples of ${multiple}`,
     )
+  }
+  const surplus = wishes.frames === undefined ? (resized.length - 1) % frameMultiple : 0
+  if (surplus > 0) {
+    warnings.push(
+      `the last ${surplus} of the ${resized.length} frames of video were left out: the model makes a multiple of ` +
+        `${frameMultiple} and 1 more`,
+    )
+    resized.length -= surplus
   }
   return {
     width,
