@@ -52,8 +52,11 @@ export interface Family {
   /** Names on Hugging Face of the model that a call uses that names none, if the cache holds it. */
   readonly publishedModels: readonly string[]
   readonly components: readonly Component[]
-  /** A checkpoint's files besides the weights, by path; true: required. */
-  readonly plainFiles: Readonly<Record<string, boolean>>
+  /**
+   * A checkpoint's files besides the weights, by path. true: required; false: optional; a path: this file, or the one at
+   * that path in its place.
+   */
+  readonly plainFiles: Readonly<Record<string, boolean | string>>
   readonly defaults: CallDefaults
   /** The type that networks compute in on a GPU, if the caller does not choose one. */
   readonly gpuDtype: 'float16' | 'bfloat16'
