@@ -22,11 +22,13 @@ export interface OneCallOptions extends PipelineOptions, GenerateOptions {
    * The checkpoint: a folder, owner/name on Hugging Face, or `shapes`, the small one in this package.
    * @defaultValue text-to-video-ms-1.7b if the cache holds it, else `shapes`; the video's `model` and `warnings` say which
    */
-  model?: string | undefined
+  model?: string | URL | undefined
   /** LoRA files to load, each alone or with its options. @defaultValue none */
-  loras?: readonly (string | (LoraOptions & { file: string }))[] | undefined
+  loras?: readonly (string | URL | (LoraOptions & { file: string | URL }))[] | undefined
   /** Files of textual inversions to load, each alone or with its options. @defaultValue none */
-  textualInversions?: readonly (string | (TextualInversionOptions & { file: string }))[] | undefined
+  textualInversions?:
+    | readonly (string | URL | (TextualInversionOptions & { file: string | URL }))[]
+    | undefined
 }
 
 /**
@@ -64,7 +66,7 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
   signal?.throwIfAborted()
   const { fps, frames } = checked.video === undefined ? checked : checked.wishes
   await checkRecording(checked, { fps, frameCount: frames })
-  await using pipeline = await TextToVideoPipeline.fromPretrained(model, {
+  const pipeline = await TextToVideoPipeline.fromPretrained(model, {
     revision,
     cacheDir,
     token,
@@ -83,7 +85,11 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
     verify,
     limits,
   })
-  for (const { file, ...options } of checkedLoras) await pipeline.loadLora(file, options)
-  for (const { file, ...options } of checkedInversions) await pipeline.loadTextualInversion(file, options)
-  return await pipeline.generate(prompt, call)
+  try {
+    for (const { file, ...options } of checkedLoras) await pipeline.loadLora(file, options)
+    for (const { file, ...options } of checkedInversions) await pipeline.loadTextualInversion(file, options)
+    return await pipeline.generate(prompt, call)
+  } finally {
+    await pipeline.dispose()
+  }
 }

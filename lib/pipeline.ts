@@ -33,7 +33,8 @@ import { abortSignal, integer, type Numbers, reader } from './checks/checks.js'
 import { TorchreelError } from './errors.js'
 import { verifyFiles } from './files/hashes.js'
 import { defaultModel } from './hub/default_model.js'
-import { resolveModel } from './hub/hub.js'
+import { modelName, resolveModel } from './hub/hub.js'
+import { chooseThreads } from './machine/threads.js'
 import {
   type CheckedGenerateOptions,
   checkGenerateOptions,
@@ -133,14 +134,17 @@ export class TextToVideoPipeline implements AsyncDisposable {
    * @throws TorchreelError for options, a missing, broken, untrusted or incompatible checkpoint, a download that fails, a
    * missing device, and whatever keeps libtorch from loading
    */
-  static async fromPretrained(name?: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
+  static async fromPretrained(
+    name?: string | URL,
+    options: PipelineOptions = {},
+  ): Promise<TextToVideoPipeline> {
     const checked = checkPipelineOptions(options)
     const { revision, variant, cacheDir, token, localFilesOnly, signal } = checked
     const compiledDenoiser =
       checked.compiledDenoiser === undefined
         ? undefined
         : await readCompiledDenoiser(checked.compiledDenoiser)
-    const { model, notice } = name === undefined ? await defaultModel(checked) : { model: name }
+    const { model, notice } = name === undefined ? await defaultModel(checked) : { model: modelName(name) }
     const clock = new ProgressClock(checked.onProgress)
     const stop = new AbortController() // when onProgress throws: its error is the reason
     const notices = notice === undefined ? [] : [notice]
@@ -190,7 +194,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
         offload: checked.offload,
         latentScale: [...checkpoint.model.latentScale],
         latentMean: [...checkpoint.model.latentMean],
-        threads: checked.threads,
+        threads: chooseThreads(checked.threads).threads,
         captureGraph: checked.captureGraph,
         maxHeader: limits.headerBytes,
       },
@@ -208,7 +212,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
         device,
         dtype,
         libtorch: libtorch.version,
-        warnings: [...notices, ...checkpoint.warnings],
+        warnings: [...notices, ...checkpoint.warnings, ...native.warnings],
       },
     )
   }
@@ -313,7 +317,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
    * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED` for a pickle,
    * `ERR_MODEL_INCOMPATIBLE` naming up to ten tensors that do not fit the model; then nothing has changed
    */
-  async loadLora(file: string, options: LoraOptions = {}): Promise<string> {
+  async loadLora(file: string | URL, options: LoraOptions = {}): Promise<string> {
     this.#assertUsable()
     return this.#adapters.loadLora(checkLora(file, options))
   }
@@ -338,7 +342,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
    * @returns the word
    * @throws TorchreelError as {@link loadLora}, and `ERR_INVALID_ARGUMENT` for a word that the tokenizer knows
    */
-  async loadTextualInversion(file: string, options: TextualInversionOptions = {}): Promise<string> {
+  async loadTextualInversion(file: string | URL, options: TextualInversionOptions = {}): Promise<string> {
     this.#assertUsable()
     return this.#adapters.loadTextualInversion(checkTextualInversion(file, options))
   }

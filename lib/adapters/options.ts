@@ -1,5 +1,6 @@
-import { type Check, number, reader, text } from '../checks/checks.js'
+import { type Check, filePath, number, reader, text } from '../checks/checks.js'
 import { invalidArgument } from '../errors.js'
+import { isUrl } from '../files/paths.js'
 
 /** How a LoRA is loaded. */
 export interface LoraOptions {
@@ -28,17 +29,17 @@ export interface CheckedTextualInversion {
 
 const scale = number(-100, 100)
 
-export function checkLora(file: string, options: LoraOptions): CheckedLora {
+export function checkLora(file: string | URL, options: LoraOptions): CheckedLora {
   const read = reader(options, ['name', 'scale'])
-  return { file: text('file', file), name: read('name', undefined, text), scale: read('scale', 1, scale) }
+  return { file: filePath('file', file), name: read('name', undefined, text), scale: read('scale', 1, scale) }
 }
 
 export function checkTextualInversion(
-  file: string,
+  file: string | URL,
   options: TextualInversionOptions,
 ): CheckedTextualInversion {
   const read = reader(options, ['token'])
-  return { file: text('file', file), token: read('token', undefined, text) }
+  return { file: filePath('file', file), token: read('token', undefined, text) }
 }
 
 /** Scales by name; a name with no scale has 1. */
@@ -53,16 +54,16 @@ export function checkScales(
 
 /** Files, each alone or with its options. */
 export const loraList: Check<CheckedLora[]> = listOf((name, value) => {
-  if (typeof value === 'string') return checkLora(value, {})
+  if (typeof value === 'string' || isUrl(value)) return checkLora(value, {})
   const { file, ...options } = objectOf(name, value)
-  return checkLora(text('file', file), options)
+  return checkLora(file as string, options)
 })
 
 /** Files, each alone or with its options. */
 export const textualInversionList: Check<CheckedTextualInversion[]> = listOf((name, value) => {
-  if (typeof value === 'string') return checkTextualInversion(value, {})
+  if (typeof value === 'string' || isUrl(value)) return checkTextualInversion(value, {})
   const { file, ...options } = objectOf(name, value)
-  return checkTextualInversion(text('file', file), options)
+  return checkTextualInversion(file as string, options)
 })
 
 function objectOf(name: string, value: unknown): Record<string, unknown> {

@@ -1,4 +1,6 @@
+import { types } from 'node:util'
 import { invalidArgument, TorchreelError } from '../errors.js'
+import { readPath } from '../files/paths.js'
 import { suggestion } from './suggestion.js'
 
 /** Gives the value of an option with its type, or throws `ERR_INVALID_ARGUMENT` with its name. */
@@ -64,6 +66,13 @@ export function oneOf<const T extends string>(...words: T[]): Check<T> {
   }
 }
 
+/** A file or folder, as a path or a file URL. */
+export const filePath: Check<string> = (name, value) => {
+  const path = readPath(value)
+  if (path !== undefined) return path
+  throw invalidArgument(name, 'a path or a file URL', value)
+}
+
 /** A width or height in pixels. */
 export function sideOf(scale: number): Check<number> {
   return (name, value) => {
@@ -76,7 +85,19 @@ export function sideOf(scale: number): Check<number> {
 
 export const abortSignal: Check<AbortSignal> = (name, value) => {
   if (value instanceof AbortSignal) return value
+  const { aborted, addEventListener } = (value ?? {}) as Partial<AbortSignal>
+  if (typeof aborted === 'boolean' && typeof addEventListener === 'function')
+    return followed(value as AbortSignal)
   throw invalidArgument(name, 'an AbortSignal', value)
+}
+
+/** A signal that aborts with one of another realm, or of a polyfill, which this realm's functions would refuse. */
+function followed(other: AbortSignal): AbortSignal {
+  const controller = new AbortController()
+  const abort = () => controller.abort(other.reason)
+  if (other.aborted) abort()
+  else other.addEventListener('abort', abort, { once: true })
+  return controller.signal
 }
 
 /** Numbers with a shape, such as latents and embeddings. */
@@ -91,7 +112,7 @@ export function numbersOf(shape: readonly (number | null)[]): Check<Numbers> {
   return (name, value) => {
     const { data, shape: given } = (value ?? {}) as Partial<Numbers>
     const fits =
-      data instanceof Float32Array &&
+      types.isFloat32Array(data) &&
       Array.isArray(given) &&
       given.length === shape.length &&
       given.every((size) => Number.isSafeInteger(size) && size > 0) &&

@@ -131,7 +131,7 @@ function commandLine(): Command {
       'encode and decode large frames in tiles, in less memory (default: off; tiles of 512 that share 0.25)',
       tiling,
     )
-    .option('--threads <n>', "CPU threads (default: libtorch's choice)", numeric)
+    .option('--threads <n>', 'CPU threads (default: as many as this process may keep busy)', numeric)
     .option('--libtorch <folder>', 'the libtorch to load')
     .optionsGroup('The file:')
     .option('--overwrite', 'replace the output file if it exists')

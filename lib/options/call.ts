@@ -4,6 +4,7 @@ import {
   type Check,
   callback,
   fileNamePart,
+  filePath,
   flag,
   integer,
   type Numbers,
@@ -90,11 +91,11 @@ export interface PipelineOptions
    * and runs with your rights: name only what you made yourself. Not with `offload: 'sequential'`. @defaultValue none: the
    * UNet's graph
    */
-  compiledDenoiser?: string | undefined
-  /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
+  compiledDenoiser?: string | URL | undefined
+  /** Threads that a CPU operation uses. @defaultValue `OMP_NUM_THREADS`, else as many as this process may keep busy: its processors, or its quota of them */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
-  libtorch?: string | undefined
+  libtorch?: string | URL | undefined
   /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
   trustGraph?: boolean | undefined
   /**
@@ -165,7 +166,7 @@ export interface GenerateOptions {
    */
   output?: string | URL | Output | undefined
   /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue see {@link findFfmpeg} */
-  ffmpeg?: string | undefined
+  ffmpeg?: string | URL | undefined
   /**
    * How much of the video to give up, above 0 to 1: of the steps, the last `steps · strength` are taken.
    * @defaultValue 0.6
@@ -270,7 +271,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
       "false with offload 'sequential', whose weights move in each step",
       true,
     )
-  const compiledDenoiser = read('compiledDenoiser', undefined, text)
+  const compiledDenoiser = read('compiledDenoiser', undefined, filePath)
   if (compiledDenoiser !== undefined && offload === 'sequential')
     throw invalidArgument(
       'compiledDenoiser',
@@ -279,7 +280,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
     )
   return {
     revision: read('revision', undefined, text),
-    cacheDir: read('cacheDir', undefined, text),
+    cacheDir: read('cacheDir', undefined, filePath),
     token: read('token', undefined, token),
     localFilesOnly: read('localFilesOnly', undefined, flag),
     device: read('device', 'auto', deviceName),
@@ -289,7 +290,7 @@ export function checkPipelineOptions(options: PipelineOptions) {
     captureGraph,
     compiledDenoiser,
     threads: read('threads', 0, integer(1, 1024)),
-    libtorch: read('libtorch', undefined, text),
+    libtorch: read('libtorch', undefined, filePath),
     trustGraph: read('trustGraph', false, flag),
     verify: read('verify', false, flag),
     limits: read('limits', standardLimits, limitsOf),
@@ -359,7 +360,7 @@ export function checkGenerateOptions(
     strength,
     timesteps,
     sigmas,
-    ffmpeg: read('ffmpeg', undefined, text),
+    ffmpeg: read('ffmpeg', undefined, filePath),
     output,
     vaeTiling: read('vaeTiling', undefined, tilingOf(model)),
     guidanceScale: read(

@@ -86,7 +86,10 @@ Network Pipeline::load_network(const torchreel_pipeline_options& options, std::s
   return {*files, type_.device, type_.dtype,
           NetworkOptions{.max_header = static_cast<uint64_t>(options.max_header),
                          .pinned = offload_ != Offload::none,
-                         .names = family_named(options.family).weight_names}};
+                         .names = family_named(options.family).weight_names,
+                         .warn = [&](const std::string& message) {
+                           if (options.warning) options.warning(options.context, message.c_str());
+                         }}};
 }
 
 void Pipeline::hold_all_weights() {

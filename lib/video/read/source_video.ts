@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { isUint8Array } from 'node:util/types'
 import { invalidArgument, TorchreelError } from '../../errors.js'
+import { isUrl, readPath } from '../../files/paths.js'
 import { Video } from '../video.js'
 import { type RgbImage, resizeImage } from './resize.js'
 import { type FileFrames, readVideoFile } from './video_file.js'
@@ -44,7 +44,7 @@ export interface SourceVideo {
 
 /** @throws TorchreelError `ERR_INVALID_ARGUMENT` for a value that is not a video */
 export function checkVideoInput(name: string, value: unknown): VideoInput {
-  if (value instanceof Video || (value instanceof URL && value.protocol === 'file:')) return value
+  if (value instanceof Video || (isUrl(value) && value.protocol === 'file:')) return value
   if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value
   const frames = Array.isArray(value) ? (value as Partial<RgbImage | null>[]) : []
   const [first] = frames
@@ -128,8 +128,9 @@ async function readFrames(
   take: (frame: RgbImage) => void,
   how: Pick<ReadingOptions, 'ffmpeg' | 'signal'>,
 ): Promise<FileFrames> {
-  if (typeof input === 'string' || input instanceof URL) {
-    const path = input instanceof URL ? fileURLToPath(input) : input
+  if (typeof input === 'string' || isUrl(input)) {
+    const path = readPath(input)
+    if (path === undefined) throw invalidArgument('video', 'an existing file', input)
     return readVideoFile(path, most, take, how)
   }
   await readMemory(input, most, take)

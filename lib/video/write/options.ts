@@ -1,4 +1,4 @@
-import { abortSignal, type Check, flag, reader, text } from '../../checks/checks.js'
+import { abortSignal, type Check, filePath, flag, reader } from '../../checks/checks.js'
 import { invalidArgument } from '../../errors.js'
 
 /** ffmpeg's codecs: h264 for mp4, the others for webm. */
@@ -42,7 +42,7 @@ export interface EncodeOptions extends EncodeSettings {
    */
   metadata?: boolean | undefined
   /** Path of the ffmpeg to use, or its name on `PATH`. Default: see {@link findFfmpeg}. */
-  ffmpeg?: string | undefined
+  ffmpeg?: string | URL | undefined
   /** Ends the encoding: ffmpeg is killed, nothing stays, and the call rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
 }
@@ -70,7 +70,7 @@ const checks: Readonly<Record<string, Check<unknown>>> = {
     throw invalidArgument(name, 'an array of strings', value)
   },
   metadata: flag,
-  ffmpeg: text,
+  ffmpeg: filePath,
   signal: abortSignal,
   overwrite: flag,
   sidecar: flag,

@@ -1,6 +1,8 @@
 import { Readable } from 'node:stream'
+import { types } from 'node:util'
 import type { Check } from '../../checks/checks.js'
 import { invalidArgument } from '../../errors.js'
+import { isUrl } from '../../files/paths.js'
 import type { VideoFacts } from '../facts.js'
 import { parseDestination } from './destination.js'
 import { checkFile, type EncodePlan, encodeToFile } from './encode.js'
@@ -17,7 +19,7 @@ const names = ['path', ...saveOptions.filter((name) => name !== 'ffmpeg' && name
 
 /** Checks a path, or options with one. {@link checkRecording} checks the options that depend on the format. */
 export const outputOf: Check<Output> = (name, value) => {
-  const output = typeof value === 'string' || value instanceof URL ? { path: value } : value
+  const output = typeof value === 'string' || isUrl(value) ? { path: value } : value
   if (typeof output !== 'object' || output === null) throw invalidArgument(name, 'a path, or { path }', value)
   checkOptions(output, names)
   const { path, ...how } = output as Output
@@ -29,7 +31,7 @@ export const outputOf: Check<Output> = (name, value) => {
 interface RecordedCall {
   readonly output?: Output | undefined
   /** The ffmpeg to use. */
-  readonly ffmpeg?: string | undefined
+  readonly ffmpeg?: string | URL | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -92,7 +94,7 @@ export class Recording {
 
   /** Stops the encoder. No file remains. */
   async discard(reason: unknown): Promise<void> {
-    this.#frames.destroy(reason instanceof Error ? reason : new Error('discarded', { cause: reason }))
+    this.#frames.destroy(types.isNativeError(reason) ? reason : new Error('discarded', { cause: reason }))
     await this.#written?.catch(() => {})
   }
 }

@@ -196,17 +196,21 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
     }
   }
 
-  Misfits missing("missing"), extra("unknown"), misfit("of another shape or type");
+  Misfits missing("missing"), twice("there twice"), misfit("of another shape or type");
+  Misfits unneeded("not needed");
   std::map<std::string, at::Tensor> found;
   for (size_t i = 0; i < files.weight_count; ++i) {
     auto file = SafetensorsFile::open(files.weights[i], options.max_header);
     files_.push_back(file);
+    if (!file->not_mapped().empty())
+      options.warn(std::string(files.weights[i]) + " cannot be mapped (" + file->not_mapped() +
+                   "), so it was read into memory; on another disk it would be mapped, which is faster");
     for (const auto& [name, entry] : file->entries()) {
       if (options.names.is_bookkeeping(name)) continue;
       std::string slot_name = slots.contains(name) ? name : options.names.current_name(name);
       auto slot = slots.find(slot_name);
       if (slot == slots.end() || found.contains(slot_name)) {
-        extra.add(name);
+        (slot == slots.end() ? unneeded : twice).add(name);
         continue;
       }
       at::IntArrayRef expected = slot->second.placeholder.sizes();
@@ -222,13 +226,21 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
   for (const auto& [name, slot] : slots) {
     if (!found.contains(name)) missing.add(name);
   }
-  if (missing.count() + extra.count() + misfit.count() > 0) {
+  if (missing.count() + twice.count() + misfit.count() > 0) {
     std::ostringstream message;
     message << "the weights of the " << network << " (" << files.weights[0] << ") do not fit its config.json";
     missing.print(message);
-    extra.print(message);
+    twice.print(message);
     misfit.print(message);
+    unneeded.print(message);
     throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
+  }
+  if (unneeded.count() > 0) {
+    std::ostringstream message;
+    message << "the weights of the " << network
+            << " have tensors that the network does not need, and that are ignored";
+    unneeded.print(message);
+    options.warn(message.str());
   }
   NamePrefixes prefixes = stage_prefixes(graph_);
   stages_.resize(prefixes.size());
