@@ -13,7 +13,8 @@ import { TorchreelError } from './errors.js'
 import type { ModelFacts } from './families/family.js'
 import { verifyFiles } from './files/hashes.js'
 import { defaultModel } from './hub/default_model.js'
-import { resolveModel } from './hub/hub.js'
+import { modelName, resolveModel } from './hub/hub.js'
+import { chooseThreads } from './machine/threads.js'
 import { type CheckedPipelineOptions, pipelineOptions } from './options/pipeline.js'
 import { refuseForFamily } from './options/refusals.js'
 import { ProgressClock } from './progress.js'
@@ -45,10 +46,10 @@ export interface LoadedModel {
  * @param name undefined: the default model
  */
 export async function loadModel(
-  name: string | undefined,
+  name: string | URL | undefined,
   options: CheckedPipelineOptions,
 ): Promise<LoadedModel> {
-  const { offload, threads = 0, captureGraph, limits, signal } = options
+  const { offload, captureGraph, limits, signal } = options
   const compiled =
     options.compiledDenoiser === undefined ? undefined : await readCompiledDenoiser(options.compiledDenoiser)
   const { model, folder, notices } = await findFolder(name, options)
@@ -77,6 +78,7 @@ export async function loadModel(
   }
   const compiledDenoiser = compiled && nativeCompiledDenoiser(compiled, latentChannels)
   const maxHeader = limits.headerBytes
+  const { threads } = chooseThreads(options.threads)
   const where = { device, dtype, offload, threads, captureGraph, maxHeader }
   const latents = { latentScale: [...facts.latentScale], latentMean: [...facts.latentMean] }
   const native = await NativePipeline.open(
@@ -94,18 +96,18 @@ export async function loadModel(
     device,
     dtype,
     libtorch,
-    warnings: [...notices, ...checkpoint.warnings],
+    warnings: [...notices, ...checkpoint.warnings, ...native.warnings],
   }
 }
 
 /** The folder of a model, downloaded if it has to be, and what to tell the caller about it. */
 async function findFolder(
-  name: string | undefined,
+  name: string | URL | undefined,
   options: CheckedPipelineOptions,
 ): Promise<{ model: string; folder: string; notices: readonly string[] }> {
   const { revision, variant, cacheDir, token, localFilesOnly, signal, onProgress } = options
   const { model, notice } =
-    name === undefined ? await defaultModel(options) : { model: name, notice: undefined }
+    name === undefined ? await defaultModel(options) : { model: modelName(name), notice: undefined }
   const notices = notice === undefined ? [] : [notice]
   const clock = new ProgressClock(onProgress)
   const stop = new AbortController() // when onProgress throws: its error is the reason

@@ -2,13 +2,13 @@ import {
   abortSignal,
   anyText,
   callback,
+  filePath,
   finite,
   flag,
   integer,
   list,
   number,
   oneOrEach,
-  text,
 } from '../checks/kinds.js'
 import type { TableOf } from '../checks/options.js'
 import { seed } from '../checks/seed.js'
@@ -59,7 +59,7 @@ export interface GenerateOptions {
    */
   output?: string | URL | Output | undefined
   /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue see {@link findFfmpeg} */
-  ffmpeg?: string | undefined
+  ffmpeg?: string | URL | undefined
   /**
    * How much of the video may change, above 0 to 1: only the last `steps · strength` steps run.
    * @defaultValue 0.6
@@ -181,7 +181,7 @@ export const callOptions = {
       'a name that ends in .mp4, .webm, .gif, .webp or .apng, or frame_%04d.png (default: torchreel.mp4)',
   },
   ffmpeg: {
-    kind: text,
+    kind: filePath,
     otherwise: 'found',
     group: video,
     says: 'the ffmpeg that reads a video from a file and writes the output',

@@ -2,6 +2,7 @@ import {
   abortSignal,
   callback,
   choice,
+  filePath,
   flag,
   integer,
   type JsonSchema,
@@ -44,11 +45,11 @@ export interface PipelineOptions
    * and runs with your rights: use only packages that you made yourself. Cannot be combined with `offload: 'sequential'`.
    * @defaultValue none: the denoiser's graph
    */
-  compiledDenoiser?: string | undefined
-  /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
+  compiledDenoiser?: string | URL | undefined
+  /** Threads that a CPU operation uses. @defaultValue `OMP_NUM_THREADS`, else as many as this process may keep busy: its processors, or its quota of them */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
-  libtorch?: string | undefined
+  libtorch?: string | URL | undefined
   /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
   trustGraph?: boolean | undefined
   /**
@@ -98,7 +99,7 @@ export const pipelineOptions = {
     flag: '--local-files-only',
   },
   cacheDir: {
-    kind: text,
+    kind: filePath,
     otherwise: "`HF_HUB_CACHE`, else Hugging Face's own",
     group: model,
     says: 'the cache of models',
@@ -155,7 +156,7 @@ export const pipelineOptions = {
     flag: '--capture-graph',
   },
   compiledDenoiser: {
-    kind: text,
+    kind: filePath,
     group: machine,
     says: 'the denoiser as machine code for one size, from models/export.py --compile: it is a program',
     flag: '--compiled-denoiser <file>',
@@ -163,13 +164,13 @@ export const pipelineOptions = {
   },
   threads: {
     kind: integer(1, 1024),
-    otherwise: "libtorch's choice",
+    otherwise: '`OMP_NUM_THREADS`, else as many as this process may keep busy',
     group: machine,
     says: 'CPU threads of an operation',
     flag: '--threads <n>',
   },
   libtorch: {
-    kind: text,
+    kind: filePath,
     otherwise: 'found',
     group: machine,
     says: 'the folder of libtorch',

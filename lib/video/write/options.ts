@@ -2,12 +2,12 @@ import {
   abortSignal,
   anyText,
   choice,
+  filePath,
   flag,
   integer,
   type Kind,
   list,
   number,
-  text,
 } from '../../checks/kinds.js'
 import type { TableOf } from '../../checks/options.js'
 
@@ -52,7 +52,7 @@ export interface EncodeOptions extends EncodeSettings {
    */
   metadata?: boolean | undefined
   /** Path of the ffmpeg to use, or its name on `PATH`. Default: see {@link findFfmpeg}. */
-  ffmpeg?: string | undefined
+  ffmpeg?: string | URL | undefined
   /** Ends the encoding: ffmpeg is killed, nothing stays, and the call rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
 }
@@ -131,7 +131,7 @@ export const encodeOptions = {
     flagSays: "do not write how the video was made into the file's comment",
   },
   ffmpeg: {
-    kind: text,
+    kind: filePath,
     group,
     otherwise: 'found',
     says: 'the ffmpeg to use',
