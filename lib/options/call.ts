@@ -207,7 +207,7 @@ export const callOptions = {
   },
   scheduler: {
     kind: scheduler,
-    otherwise: "the pipeline's: DPM-Solver++; Wan: the checkpoint's class",
+    otherwise: "the pipeline's scheduler: DPM-Solver++, or the checkpoint's class with Wan",
     group: denoising,
     says: "a scheduler or its name; the name checkpoint means the checkpoint's own class",
     flag: '--scheduler <name>',
@@ -266,8 +266,7 @@ export const callOptions = {
     kept: 'name',
     says: 'a file, a Video or frames to start from; the result keeps their number, size and rate unless you set others',
     flag: '--video <file>',
-    flagSays:
-      'a file to start from; the result keeps its frame count, size and rate unless you set others',
+    flagSays: 'a file to start from; the result keeps its frame count, size and rate unless you set others',
     see: ['video to video', 'video-to-video.md'],
   },
   strength: {
