@@ -26,7 +26,7 @@ export const loraOptions = {
     group,
     says: 'the name that setAdapters and unloadLora take',
   },
-  scale: { kind: number(-100, 100), default: 1, group, says: 'how strongly it works; 0: not at all' },
+  scale: { kind: number(-100, 100), default: 1, group, says: 'strength of the LoRA; 0 turns it off' },
 } as const satisfies TableOf<LoraOptions>
 
 /** The options of a textual inversion. */

@@ -19,11 +19,11 @@ import { tryLibtorch } from '../setup/try_libtorch.js'
 import { chooseVariant } from '../setup/variant.js'
 import { findFfmpeg } from '../video/ffmpeg.js'
 
-/** `torchreel doctor`: checks what torchreel needs, and says what to do. Exit code 1 when a check fails. */
+/** `torchreel doctor`: checks the installation and says how to fix problems. Exit code 1 if a check fails. */
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('check this machine for what torchreel needs, and say what to do about what is missing')
-    .option('--json', 'print it as JSON')
+    .description('check the installation and say how to fix problems')
+    .option('--json', 'print the checks as JSON')
     .exitOverride()
     .action(async ({ json }: { json?: boolean }) => {
       const checks = await examine()

@@ -10,7 +10,7 @@ import { commandOption } from './options.js'
 /** `torchreel models`: the text-to-video models in the Hugging Face cache, and which of them run. */
 export function modelsCommand(): Command {
   return new Command('models')
-    .description('list the text-to-video models in the Hugging Face cache, and whether they run')
+    .description('list the text-to-video models in the Hugging Face cache and say whether each can run')
     .addOption(commandOption(pipelineOptions.cacheDir))
     .option('--json', 'print the list as JSON')
     .exitOverride()

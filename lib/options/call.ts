@@ -21,28 +21,31 @@ import { type FreeU, freeU, interval, scheduler, side, vaeTiling, window } from 
 
 /** How a video is made. */
 export interface GenerateOptions {
-  /** Denoising steps, 1 to 1000. @defaultValue 25 */
+  /** Denoising steps, 1 to 1000. @defaultValue 25; Wan: 50 */
   steps?: number | undefined
-  /** Frames of the video. The published models were trained on 16. @defaultValue 16 */
+  /**
+   * Frames of the video. ModelScope models were trained on 16. Wan needs a multiple of 4 plus 1.
+   * @defaultValue 16; Wan: 81
+   */
   frames?: number | undefined
-  /** Pixels, a multiple of the VAE's scale (8). @defaultValue the model's own (256) */
+  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own (256; Wan: 832) */
   width?: number | undefined
-  /** Pixels, a multiple of the VAE's scale (8). @defaultValue the model's own (256) */
+  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own (256; Wan: 480) */
   height?: number | undefined
   /**
-   * How strongly the prompt guides, or how strongly in each step; where it is 1 or less the network runs on the prompt
-   * alone. @defaultValue the model's own (`shapes`: 3), else 9, and 15 with a video, as in the reference
+   * How closely the video follows the prompt: one number, or one for each step. At 1 or less the network runs on the prompt
+   * alone, without guidance. @defaultValue the model's own (`shapes`: 3; Wan: 5), else 9, or 15 with a video
    */
   guidanceScale?: number | readonly number[] | undefined
-  /** What the video must not show: one text for all prompts, or one each. @defaultValue '' */
+  /** Things that the video must not show: one text for all prompts, or one for each. @defaultValue '' */
   negativePrompt?: string | readonly string[] | undefined
-  /** 0 to 2^53 − 1: one that draws for all prompts, or one each. @defaultValue random; the result says which */
+  /** 0 to 2^53 − 1: one for all prompts, or one for each. @defaultValue random; `video.seed` says which */
   seed?: number | readonly number[] | undefined
   /** η of DDIM and γ of TCD, 0 to 1; other schedulers ignore it. @defaultValue 0 */
   eta?: number | undefined
   /** Take the text encoder's output this many layers before the last, for the prompt only. @defaultValue 0 */
   clipSkip?: number | undefined
-  /** Frames per second of the result. @defaultValue 8 */
+  /** Frames per second of the result. @defaultValue 8; Wan: 16 */
   fps?: number | undefined
   /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue `pipeline.scheduler` */
   scheduler?: Scheduler | string | undefined
@@ -61,8 +64,8 @@ export interface GenerateOptions {
   /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue see {@link findFfmpeg} */
   ffmpeg?: string | URL | undefined
   /**
-   * How much of the video may change, above 0 to 1: only the last `steps · strength` steps run.
-   * @defaultValue 0.6
+   * How much of the source video may change, above 0 to 1: only the last `steps · strength` steps run.
+   * @defaultValue 0.6; Wan: 0.8
    */
   strength?: number | undefined
   /** The timesteps to call the network at, see {@link ProgramOptions}; `steps` is their number. */
@@ -70,7 +73,7 @@ export interface GenerateOptions {
   /** σ of each step and of the end, see {@link ProgramOptions}; `steps` is one less. */
   sigmas?: readonly number[] | undefined
   /**
-   * The VAE works on tiles of `tileSize` pixels (by default the size it was trained on, 512) that share the fraction
+   * The VAE works on tiles of `tileSize` pixels (by default 512; Wan: 256) that share the fraction
    * `overlap` (0 to 0.5, by default 0.25) and are blended there. Large frames need less memory, and change slightly. The VAE
    * works on one frame at a time in any case. @defaultValue false
    */
@@ -130,9 +133,9 @@ const progress = 'Progress'
 export const callOptions = {
   frames: {
     kind: integer(1, 4096),
-    otherwise: '16',
+    otherwise: '16; Wan: 81',
     group: video,
-    says: 'frames of the video; the published models were trained on 16',
+    says: 'frames of the video; with Wan, a multiple of 4 plus 1',
     flag: '--frames <n>',
   },
   width: {
@@ -140,7 +143,7 @@ export const callOptions = {
     otherwise: "the model's own",
     unit: 'pixels',
     group: video,
-    says: 'width, a multiple of 8',
+    says: 'width, a multiple of 8; with Wan, of 16',
     flag: '--width <pixels>',
   },
   height: {
@@ -148,65 +151,65 @@ export const callOptions = {
     otherwise: "the model's own",
     unit: 'pixels',
     group: video,
-    says: 'height, a multiple of 8',
+    says: 'height, a multiple of 8; with Wan, of 16',
     flag: '--height <pixels>',
   },
   fps: {
     kind: number(0.1, 240),
-    otherwise: '8',
+    otherwise: '8; Wan: 16',
     group: video,
     says: 'frames per second',
     flag: '--fps <n>',
   },
   seed: {
     kind: oneOrEach(seed),
-    otherwise: 'random, and in the result',
+    otherwise: 'random; `video.seed` says which',
     group: video,
-    says: 'the same seed gives the same video; one for all prompts, or one each',
+    says: 'one seed for all prompts, or one for each; the same seed gives the same video',
     flag: '--seed <n>',
   },
   negativePrompt: {
     kind: oneOrEach(anyText),
     otherwise: "`''`",
     group: video,
-    says: 'what the video must not show; one text for all prompts, or one each',
+    says: 'things that the video must not show: one text for all prompts, or one for each',
     flag: '--negative-prompt <text>',
   },
   output: {
     kind: output,
     group: video,
-    says: 'a file that is written while frames are decoded: a path, or { path } with the options of the file',
+    says: 'the file to write while frames are decoded: a path, or { path } with the options of a file',
     flag: '-o, --output <file>',
     flagSays:
-      'a name that ends in .mp4, .webm, .gif, .webp or .apng, or frame_%04d.png (default: torchreel.mp4)',
+      'the file to write: .mp4, .mov, .mkv, .webm, .gif, .webp, .apng, .rgb or frame_%04d.png (default: torchreel.mp4)',
   },
   ffmpeg: {
     kind: filePath,
-    otherwise: 'found',
+    otherwise: 'found automatically',
     group: video,
-    says: 'the ffmpeg that reads a video from a file and writes the output',
+    says: 'the ffmpeg that reads the source video and writes the output',
     flag: '--ffmpeg <file>',
-    see: ['where it is looked for', 'libtorch-and-ffmpeg.md'],
+    see: ['where torchreel looks', 'libtorch-and-ffmpeg.md'],
   },
   steps: {
     kind: integer(1, maxSteps),
-    otherwise: '25',
+    otherwise: '25; Wan: 50',
     group: denoising,
     says: 'denoising steps',
     flag: '--steps <n>',
   },
   guidanceScale: {
     kind: oneOrEach(number(0, 1000), maxSteps),
-    otherwise: "the model's own (shapes: 3), else 9; 15 with a video",
+    otherwise: "the model's own (shapes: 3; Wan: 5), else 9, or 15 with a video",
     group: denoising,
-    says: 'how strongly the prompt guides, or how strongly in each step; up to 1 the network runs on the prompt alone',
+    says: 'how closely the video follows the prompt: one number, or one for each step; 1 or less turns guidance off',
     flag: '--guidance-scale <x[,x...]>',
   },
   scheduler: {
     kind: scheduler,
-    otherwise: "the pipeline's, DPM-Solver++",
+    otherwise: "the pipeline's scheduler: DPM-Solver++, or the checkpoint's class with Wan",
     group: denoising,
-    says: "a scheduler, the name of one, or checkpoint for the checkpoint's own class",
+    says: "a scheduler or its name; the name checkpoint means the checkpoint's own class",
     flag: '--scheduler <name>',
     flagSays: `checkpoint, or ${schedulerNames.join(', ')}`,
     see: ['schedulers', 'schedulers.md'],
@@ -216,7 +219,7 @@ export const callOptions = {
     otherwise: "the scheduler's",
     group: denoising,
     kept: 'value',
-    says: 'your own timesteps, one for each step, falling from 999',
+    says: 'your own timesteps, one for each step, from high to low',
     flag: '--timesteps <t,...>',
   },
   sigmas: {
@@ -232,7 +235,7 @@ export const callOptions = {
     default: 0,
     group: denoising,
     kept: 'value',
-    says: 'noise of DDIM and TCD',
+    says: 'amount of noise that DDIM and TCD add in each step',
     flag: '--eta <x>',
   },
   clipSkip: {
@@ -240,7 +243,7 @@ export const callOptions = {
     default: 0,
     group: denoising,
     kept: 'value',
-    says: 'last layers of the text encoder to skip',
+    says: 'number of layers to skip at the end of the text encoder',
     flag: '--clip-skip <n>',
   },
   freeU: {
@@ -255,22 +258,22 @@ export const callOptions = {
     kind: flag,
     default: false,
     group: denoising,
-    says: 'go on with NaN and infinity, which become black, instead of failing with ERR_NUMERIC',
+    says: 'continue after NaN or infinity, which become black, instead of failing with ERR_NUMERIC',
   },
   video: {
     kind: videoInput,
     group: source,
     kept: 'name',
-    says: 'a file, a Video or frames to start from; its frames, size and rate are kept unless others are given',
+    says: 'a file, a Video or frames to start from; the result keeps their number, size and rate unless you set others',
     flag: '--video <file>',
-    flagSays: 'a file to start from; its frames, size and rate are kept unless others are given',
+    flagSays: 'a file to start from; the result keeps its frame count, size and rate unless you set others',
     see: ['video to video', 'video-to-video.md'],
   },
   strength: {
     kind: number(0, 1),
-    otherwise: '0.6',
+    otherwise: '0.6; Wan: 0.8',
     group: source,
-    says: 'how much of that video may change',
+    says: 'how much of the source video may change',
     flag: '--strength <x>',
   },
   latents: {
@@ -297,25 +300,25 @@ export const callOptions = {
     default: 1,
     group: savings,
     kept: 'value',
-    says: 'compute the inner blocks of the network only on every n-th call: faster, with a slightly different video',
+    says: 'compute the inner blocks of the network only on every n-th call: faster, but the video changes slightly',
     flag: '--feature-cache <n>',
-    see: ['how near', 'performance.md#approximate-savings'],
+    see: ['measurements', 'performance.md#approximate-savings'],
   },
   guidanceInterval: {
     kind: interval,
     otherwise: '`[0, 1]`',
     group: savings,
     kept: 'value',
-    says: 'guide only between these fractions of the steps, such as 0.2, 0.8: faster, with a different video',
+    says: 'guide only between these fractions of the steps, such as 0.2 and 0.8: faster, but the video changes',
     flag: '--guidance-interval <from,to>',
   },
   vaeTiling: {
     kind: vaeTiling,
     default: false,
-    otherwise: 'false; tiles of 512 that share 0.25',
+    otherwise: 'false; tiles of 512 (Wan: 256) that share 0.25',
     group: savings,
     kept: 'value',
-    says: 'encode and decode large frames in tiles, in less memory',
+    says: 'encode and decode large frames in tiles, to save memory',
     flag: '--vae-tiling [pixels[:overlap]]',
   },
   window: {
@@ -324,13 +327,13 @@ export const callOptions = {
     unit: 'frames',
     group: savings,
     kept: 'value',
-    says: 'for long videos: how many frames the network sees at a time, in windows that overlap and are blended',
+    says: 'for long videos: the frames that the network processes at a time; windows overlap and are blended',
     flag: '--window <frames[:overlap]>',
   },
   signal: {
     kind: abortSignal,
     group: progress,
-    says: 'aborts within a step; the call rejects with signal.reason',
+    says: 'aborts the call within a step; it rejects with signal.reason',
   },
   onProgress: {
     kind: callback<OnProgress>(),
@@ -346,12 +349,12 @@ export const callOptions = {
     kind: integer(1, 1000),
     default: 5,
     group: progress,
-    says: 'calls of the network between previews',
+    says: 'network calls between two previews',
   },
   returnLatents: {
     kind: flag,
     default: false,
     group: progress,
-    says: 'return video.latents, { data, shape }',
+    says: 'also return video.latents, { data, shape }',
   },
 } as const satisfies TableOf<GenerateOptions>

@@ -38,9 +38,9 @@ export const ownOptions = {
       expected: "a checkpoint's folder, a model on Hugging Face (owner/name) or 'shapes'",
       read: (value): string | URL | undefined => (isUrl(value) ? value : text.read(value, 'model')),
     },
-    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else shapes, which comes with torchreel',
+    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else shapes',
     group: 'The model',
-    says: "a checkpoint's folder, owner/name on Hugging Face, or shapes",
+    says: 'the model to load; shapes is the small one that comes with torchreel',
     flag: '-m, --model <model>',
   },
   loras: {

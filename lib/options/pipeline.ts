@@ -19,9 +19,9 @@ import { defaultLimits, type Limits, limits } from './limits.js'
 /** Where a checkpoint comes from and how it is loaded. */
 export interface PipelineOptions
   extends Pick<HubOptions, 'revision' | 'cacheDir' | 'token' | 'localFilesOnly'> {
-  /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA where there is one, else the CPU */
+  /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA if there is a GPU, else the CPU */
   device?: string | undefined
-  /** The number type that the networks compute in. @defaultValue 'float16' on CUDA, 'float32' on the CPU */
+  /** The number type that the networks compute in. @defaultValue 'float32' on the CPU; on CUDA 'float16', with Wan 'bfloat16' */
   dtype?: 'float16' | 'bfloat16' | 'float32' | undefined
   /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue those without a variant, else fp16 */
   variant?: string | undefined
@@ -33,7 +33,7 @@ export interface PipelineOptions
    */
   offload?: 'none' | 'model' | 'sequential' | undefined
   /**
-   * Record a step of the denoiser as a CUDA graph and repeat it: for GPUs that finish kernels faster than the host can
+   * Record a step of the denoiser as a CUDA graph and replay it: for GPUs that finish kernels faster than the host can
    * launch them. The first step of each size runs normally, the second is recorded. A recording holds the memory of a step.
    * With `offload: 'model'` each call records again. Cannot be combined with `offload: 'sequential'` or `featureCache`.
    * @defaultValue false
@@ -79,7 +79,7 @@ const progress = 'Progress'
 export const pipelineOptions = {
   variant: {
     kind: matching(/^\w+$/, "a word such as 'fp16'"),
-    otherwise: 'none, else fp16',
+    otherwise: 'none; fp16 if the model has nothing else',
     group: model,
     says: 'the variant of the weight files, such as fp16',
     flag: '--variant <name>',
@@ -95,19 +95,19 @@ export const pipelineOptions = {
     kind: flag,
     otherwise: '`HF_HUB_OFFLINE`',
     group: model,
-    says: 'download nothing',
+    says: 'do not download anything',
     flag: '--local-files-only',
   },
   cacheDir: {
     kind: filePath,
-    otherwise: "`HF_HUB_CACHE`, else Hugging Face's own",
+    otherwise: "`HF_HUB_CACHE`, else Hugging Face's default",
     group: model,
-    says: 'the cache of models',
+    says: 'the folder of the model cache',
     flag: '--cache-dir <folder>',
   },
   token: {
     kind: token,
-    otherwise: '`HF_TOKEN`, else what `hf auth login` stored',
+    otherwise: '`HF_TOKEN`, else the token that `hf auth login` stored',
     group: model,
     says: 'a Hugging Face token, for gated and private models; false sends none',
     flag: '--token <token>',
@@ -123,7 +123,7 @@ export const pipelineOptions = {
     kind: flag,
     default: false,
     group: model,
-    says: "run the TorchScript graphs in the checkpoint's graphs/: they are programs",
+    says: "run the TorchScript graphs in the checkpoint's folder graphs/, which are programs",
     flag: '--trust-graph',
   },
   device: {
@@ -135,7 +135,7 @@ export const pipelineOptions = {
   },
   dtype: {
     kind: choice(['float16', 'bfloat16', 'float32']),
-    otherwise: "`'float32'` on the CPU, `'float16'` on CUDA",
+    otherwise: "`'float32'` on the CPU; on CUDA `'float16'`, with Wan `'bfloat16'`",
     group: machine,
     says: 'the number type that the networks compute in: float16, bfloat16 or float32',
     flag: '--dtype <name>',
@@ -144,7 +144,7 @@ export const pipelineOptions = {
     kind: choice(['none', 'model', 'sequential']),
     default: 'none',
     group: machine,
-    says: 'what is on the device: all weights (none), one network at a time (model), or two blocks at a time (sequential)',
+    says: 'weights to keep on the device: all (none), one network at a time (model), or two blocks at a time (sequential)',
     flag: '--offload <mode>',
     see: ['offload', 'gpus-and-memory.md#offload'],
   },
@@ -152,13 +152,13 @@ export const pipelineOptions = {
     kind: flag,
     default: false,
     group: machine,
-    says: 'record a step as a CUDA graph and repeat it',
+    says: 'record a denoising step as a CUDA graph and replay it',
     flag: '--capture-graph',
   },
   compiledDenoiser: {
     kind: filePath,
     group: machine,
-    says: 'the denoiser as machine code for one size, from models/export.py --compile: it is a program',
+    says: 'a denoiser that models/export.py --compile compiled for one size; the file is a program',
     flag: '--compiled-denoiser <file>',
     see: ['a compiled denoiser', 'performance.md#a-compiled-denoiser'],
   },
@@ -166,28 +166,28 @@ export const pipelineOptions = {
     kind: integer(1, 1024),
     otherwise: '`OMP_NUM_THREADS`, else as many as this process may keep busy',
     group: machine,
-    says: 'CPU threads of an operation',
+    says: 'CPU threads for each operation',
     flag: '--threads <n>',
   },
   libtorch: {
     kind: filePath,
-    otherwise: 'found',
+    otherwise: 'found automatically',
     group: machine,
     says: 'the folder of libtorch',
     flag: '--libtorch <folder>',
-    see: ['where it is looked for', 'libtorch-and-ffmpeg.md'],
+    see: ['where torchreel looks', 'libtorch-and-ffmpeg.md'],
   },
   limits: {
     kind: limits,
     default: defaultLimits,
     otherwise: 'see below',
     group: machine,
-    says: 'upper bounds of calls and files',
+    says: 'upper limits for calls and files',
   },
   signal: {
     kind: abortSignal,
     group: progress,
-    says: 'aborts a download and loading; the call rejects with signal.reason',
+    says: 'aborts a download or loading; the call rejects with signal.reason',
   },
   onProgress: {
     kind: callback<OnProgress>(),
