@@ -45,9 +45,10 @@ export async function resolveModel(model: string, options: HubOptions = {}): Pro
   }
   if (model === embeddedModel) return embeddedFolder
   if (await isFolder(model)) return path.resolve(model)
-  if (await isFile(model)) {
+  const kind = (await isFile(model)) && describeModelFile(model)
+  if (kind) {
     const file = path.resolve(model)
-    throw new TorchreelError('ERR_MODEL_INCOMPATIBLE', `${file} ${describeModelFile(file)}`, { path: file })
+    throw new TorchreelError('ERR_MODEL_INCOMPATIBLE', `${file} ${kind}`, { path: file })
   }
   if (!isModelId(model)) {
     throw new TorchreelError(
