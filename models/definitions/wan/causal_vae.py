@@ -191,7 +191,10 @@ class ResidualBlock(nn.Module):
         return y.add_(x)
 
     def forward(self, frames: list[Tensor], memory: list[Tensor], first: bool) -> list[Tensor]:
-        return [self.run(frame, memory) for frame in frames]
+        """frames: each (B, H, W, C), replaced in the list one by one, so that few are held at a time."""
+        for index, frame in enumerate(frames):
+            frames[index] = self.run(frame, memory)
+        return frames
 
 
 class AttentionBlock(nn.Module):
@@ -261,7 +264,8 @@ class Downsample(nn.Module):
         return convolve(F.pad(x, [0, 0, 0, 1, 0, 1]), self.resample["1"].weight, self.resample["1"].bias, 2, 0)
 
     def forward(self, frames: list[Tensor], memory: list[Tensor], first: bool) -> list[Tensor]:
-        frames = [self.reduce(frame) for frame in frames]
+        for index, frame in enumerate(frames):
+            frames[index] = self.reduce(frame)
         if self.time_conv is not None:
             frames = self.time_conv(frames, memory, first)
         return frames
@@ -278,11 +282,17 @@ class UpBlock(nn.Module):
         self.upsamplers = nn.ModuleList([Upsample(out_channels, time, slots)] if upsample else [])
 
     def forward(self, frames: list[Tensor], memory: list[Tensor], first: bool) -> list[Tensor]:
-        for resnet in self.resnets:
-            frames = resnet(frames, memory, first)
-        for upsampler in self.upsamplers:
-            frames = upsampler(frames, memory, first)
-        return frames
+        """frames: each (B, H, W, C); one goes through all layers before the next, so that few are held at a time."""
+        result: list[Tensor] = []
+        while len(frames) > 0:
+            x = frames.pop(0)
+            for resnet in self.resnets:
+                x = resnet.run(x, memory)
+            made = [x]
+            for upsampler in self.upsamplers:
+                made = upsampler(made, memory, first)
+            result.extend(made)
+        return result
 
 
 class Encoder(nn.Module):
