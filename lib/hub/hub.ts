@@ -60,7 +60,7 @@ export async function resolveModel(model: string, options: HubOptions = {}): Pro
   }
   const { repository, revision, variant } = findPlace(model, options)
   try {
-    return await repository.wholeSnapshot(revision, variant)
+    return await repository.wholeSnapshot(revision, variant, options.part)
   } catch (error) {
     const offline = isOffline()
     if (!(error instanceof TorchreelError)) throw error
