@@ -21,17 +21,21 @@ import { type FreeU, freeU, interval, scheduler, side, vaeTiling, window } from 
 
 /** How a video is made. */
 export interface GenerateOptions {
-  /** Denoising steps, 1 to 1000. @defaultValue 25 */
+  /** Denoising steps, 1 to 1000. @defaultValue 25; Wan: 50 */
   steps?: number | undefined
-  /** Frames of the video. The published models were trained on 16. @defaultValue 16 */
+  /**
+   * Frames of the video. ModelScope's model was trained on 16, Wan on 81. Wan makes 1 frame more than a multiple of 4.
+   * @defaultValue 16; Wan: 81
+   */
   frames?: number | undefined
-  /** Pixels, a multiple of the VAE's scale (8). @defaultValue the model's own (256) */
+  /** Pixels, a multiple of 8; of 16 for Wan. @defaultValue the model's own (256; Wan: 832) */
   width?: number | undefined
-  /** Pixels, a multiple of the VAE's scale (8). @defaultValue the model's own (256) */
+  /** Pixels, a multiple of 8; of 16 for Wan. @defaultValue the model's own (256; Wan: 480) */
   height?: number | undefined
   /**
    * How strongly the prompt guides, or how strongly in each step; where it is 1 or less the network runs on the prompt
-   * alone. @defaultValue the model's own (`shapes`: 3), else 9, and 15 with a video, as in the reference
+   * alone. @defaultValue the model's own (`shapes`: 3), else 9, and 15 with a video, as in the reference;
+   * Wan: 5
    */
   guidanceScale?: number | readonly number[] | undefined
   /** What the video must not show: one text for all prompts, or one each. @defaultValue '' */
@@ -40,16 +44,17 @@ export interface GenerateOptions {
   seed?: number | readonly number[] | undefined
   /** η of DDIM and γ of TCD, 0 to 1; other schedulers ignore it. @defaultValue 0 */
   eta?: number | undefined
-  /** Take the text encoder's output this many layers before the last, for the prompt only. @defaultValue 0 */
+  /** Take the text encoder's output this many layers before the last, for the prompt only; not for Wan. @defaultValue 0 */
   clipSkip?: number | undefined
-  /** Frames per second of the result. @defaultValue 8 */
+  /** Frames per second of the result. @defaultValue 8; Wan: 16 */
   fps?: number | undefined
   /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue `pipeline.scheduler` */
   scheduler?: Scheduler | string | undefined
   /**
    * Start from a video instead of noise, and change it as the prompt says: a file that ffmpeg reads, a {@link Video}, or
    * frames of rgb24. `frames`, `width`, `height` and `fps` default to the video's own. A size that is not a multiple of the
-   * VAE's scale becomes the nearest multiple, and `warnings` says so. Other sizes are reached by bicubic resizing. Several
+   * model's becomes the nearest multiple, and frames at the end that the model cannot make are left out; `warnings` says so.
+   * Other sizes are reached by bicubic resizing. Several
    * prompts start from the same video.
    */
   video?: VideoInput | undefined
@@ -62,7 +67,7 @@ export interface GenerateOptions {
   ffmpeg?: string | undefined
   /**
    * How much of the video may change, above 0 to 1: only the last `steps · strength` steps run.
-   * @defaultValue 0.6
+   * @defaultValue 0.6; Wan: 0.8
    */
   strength?: number | undefined
   /** The timesteps to call the network at, see {@link ProgramOptions}; `steps` is their number. */
@@ -70,29 +75,29 @@ export interface GenerateOptions {
   /** σ of each step and of the end, see {@link ProgramOptions}; `steps` is one less. */
   sigmas?: readonly number[] | undefined
   /**
-   * The VAE works on tiles of `tileSize` pixels (by default the size it was trained on, 512) that share the fraction
+   * The VAE works on tiles of `tileSize` pixels (by default the size it was trained on, 512; for Wan 256) that share the fraction
    * `overlap` (0 to 0.5, by default 0.25) and are blended there. Large frames need less memory, and change slightly. The VAE
-   * works on one frame at a time in any case. @defaultValue false
+   * works on one frame at a time in any case, Wan's on four; with tiles, Wan's frames come only when all are decoded. @defaultValue false
    */
   vaeTiling?: boolean | { readonly tileSize?: number; readonly overlap?: number } | undefined
-  /** Start from these instead of noise: (B, C, F, height / 8, width / 8), of unit variance. */
+  /** Start from these instead of noise: (B, C, F, height / 8, width / 8), of unit variance; F is (frames + 3) / 4 for Wan. */
   latents?: Tensor | undefined
   /** Instead of prompts: (B, L, D) as {@link TextToVideoPipeline.encodePrompt} gives them. */
   promptEmbeds?: Tensor | undefined
   /** Instead of negative prompts, in the shape of `promptEmbeds`. */
   negativePromptEmbeds?: Tensor | undefined
-  /** FreeU's four factors, 0 to 10. @defaultValue off */
+  /** FreeU's four factors, 0 to 10; not for Wan. @defaultValue off */
   freeU?: FreeU | undefined
   /**
    * For videos longer than the model was trained on: the network sees this many frames at a time, in windows that share
-   * `overlap` frames (by default half) and are blended there.
+   * `overlap` frames (by default half) and are blended there. Not for Wan.
    */
   window?: number | { readonly frames: number; readonly overlap?: number | undefined } | undefined
   /**
    * Faster, with a slightly different video: compute all blocks only on every n-th call of the network; between, recompute
    * the outermost and reuse the inner ones' output (DeepCache, Ma et al. 2023, https://arxiv.org/abs/2312.00858), 1 to
    * 1000. A second-order scheduler calls twice a step. The first call after guidance goes on or off computes all blocks.
-   * docs/performance.md says what it gains and costs. @defaultValue 1: every call computes all blocks
+   * docs/performance.md says what it gains and costs. Not for Wan. @defaultValue 1: every call computes all blocks
    */
   featureCache?: number | undefined
   /**
@@ -130,9 +135,9 @@ const progress = 'Progress'
 export const callOptions = {
   frames: {
     kind: integer(1, 4096),
-    otherwise: '16',
+    otherwise: '16; Wan: 81',
     group: video,
-    says: 'frames of the video; the published models were trained on 16',
+    says: 'frames of the video, as many as the model was trained on; for Wan 1 more than a multiple of 4',
     flag: '--frames <n>',
   },
   width: {
@@ -140,7 +145,7 @@ export const callOptions = {
     otherwise: "the model's own",
     unit: 'pixels',
     group: video,
-    says: 'width, a multiple of 8',
+    says: 'width, a multiple of 8; of 16 for Wan',
     flag: '--width <pixels>',
   },
   height: {
@@ -148,12 +153,12 @@ export const callOptions = {
     otherwise: "the model's own",
     unit: 'pixels',
     group: video,
-    says: 'height, a multiple of 8',
+    says: 'height, a multiple of 8; of 16 for Wan',
     flag: '--height <pixels>',
   },
   fps: {
     kind: number(0.1, 240),
-    otherwise: '8',
+    otherwise: '8; Wan: 16',
     group: video,
     says: 'frames per second',
     flag: '--fps <n>',
@@ -190,21 +195,21 @@ export const callOptions = {
   },
   steps: {
     kind: integer(1, maxSteps),
-    otherwise: '25',
+    otherwise: '25; Wan: 50',
     group: denoising,
     says: 'denoising steps',
     flag: '--steps <n>',
   },
   guidanceScale: {
     kind: oneOrEach(number(0, 1000), maxSteps),
-    otherwise: "the model's own (shapes: 3), else 9; 15 with a video",
+    otherwise: "the model's own (shapes: 3), else 9; 15 with a video; Wan: 5",
     group: denoising,
     says: 'how strongly the prompt guides, or how strongly in each step; up to 1 the network runs on the prompt alone',
     flag: '--guidance-scale <x[,x...]>',
   },
   scheduler: {
     kind: scheduler,
-    otherwise: "the pipeline's, DPM-Solver++",
+    otherwise: "the pipeline's: DPM-Solver++, for Wan the checkpoint's own",
     group: denoising,
     says: "a scheduler, the name of one, or checkpoint for the checkpoint's own class",
     flag: '--scheduler <name>',
@@ -240,7 +245,7 @@ export const callOptions = {
     default: 0,
     group: denoising,
     kept: 'value',
-    says: 'last layers of the text encoder to skip',
+    says: 'last layers of the text encoder to skip; not for Wan',
     flag: '--clip-skip <n>',
   },
   freeU: {
@@ -248,7 +253,7 @@ export const callOptions = {
     otherwise: 'off',
     group: denoising,
     kept: 'value',
-    says: "FreeU's four factors, such as 0.9, 0.2, 1.2, 1.4",
+    says: "FreeU's four factors, such as 0.9, 0.2, 1.2, 1.4; not for Wan",
     flag: '--free-u <s1,s2,b1,b2>',
   },
   allowNonFinite: {
@@ -268,7 +273,7 @@ export const callOptions = {
   },
   strength: {
     kind: number(0, 1),
-    otherwise: '0.6',
+    otherwise: '0.6; Wan: 0.8',
     group: source,
     says: 'how much of that video may change',
     flag: '--strength <x>',
@@ -297,7 +302,7 @@ export const callOptions = {
     default: 1,
     group: savings,
     kept: 'value',
-    says: 'compute the inner blocks of the network only on every n-th call: faster, with a slightly different video',
+    says: 'compute the inner blocks of the network only on every n-th call: faster, with a slightly different video; not for Wan',
     flag: '--feature-cache <n>',
     see: ['how near', 'performance.md#approximate-savings'],
   },
@@ -312,7 +317,7 @@ export const callOptions = {
   vaeTiling: {
     kind: vaeTiling,
     default: false,
-    otherwise: 'false; tiles of 512 that share 0.25',
+    otherwise: 'false; tiles of 512, for Wan 256, that share 0.25',
     group: savings,
     kept: 'value',
     says: 'encode and decode large frames in tiles, in less memory',
@@ -324,7 +329,7 @@ export const callOptions = {
     unit: 'frames',
     group: savings,
     kept: 'value',
-    says: 'for long videos: how many frames the network sees at a time, in windows that overlap and are blended',
+    says: 'for long videos: how many frames the network sees at a time, in windows that overlap and are blended; not for Wan',
     flag: '--window <frames[:overlap]>',
   },
   signal: {

@@ -20,7 +20,7 @@ export interface PipelineOptions
   extends Pick<HubOptions, 'revision' | 'cacheDir' | 'token' | 'localFilesOnly'> {
   /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA where there is one, else the CPU */
   device?: string | undefined
-  /** The number type that the networks compute in. @defaultValue 'float16' on CUDA, 'float32' on the CPU */
+  /** The number type that the networks compute in. @defaultValue 'float32' on the CPU; 'float16' on CUDA, for Wan 'bfloat16' */
   dtype?: 'float16' | 'bfloat16' | 'float32' | undefined
   /**
    * Use the text encoder of another model, a folder or owner/name, so that several models share one. It must have the
@@ -146,7 +146,7 @@ export const pipelineOptions = {
   },
   dtype: {
     kind: choice(['float16', 'bfloat16', 'float32']),
-    otherwise: "`'float32'` on the CPU, `'float16'` on CUDA",
+    otherwise: "`'float32'` on the CPU; `'float16'` on CUDA, for Wan `'bfloat16'`",
     group: machine,
     says: 'the number type that the networks compute in: float16, bfloat16 or float32',
     flag: '--dtype <name>',
