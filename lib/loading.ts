@@ -9,11 +9,14 @@ import {
   readCompiledDenoiser,
   requireCompiledFor,
 } from './checkpoint/compiled_denoiser.js'
+import { indexFile } from './checkpoint/selection.js'
 import { TorchreelError } from './errors.js'
+import { requireFamily } from './families/families.js'
 import type { ModelFacts } from './families/family.js'
 import { verifyFiles } from './files/hashes.js'
+import { readJson } from './files/json.js'
 import { defaultModel } from './hub/default_model.js'
-import { modelName, resolveModel } from './hub/hub.js'
+import { type HubOptions, modelName, resolveModel } from './hub/hub.js'
 import { chooseThreads } from './machine/threads.js'
 import { type CheckedPipelineOptions, pipelineOptions } from './options/pipeline.js'
 import { refuseForFamily } from './options/refusals.js'
@@ -53,7 +56,8 @@ export async function loadModel(
   const compiled =
     options.compiledDenoiser === undefined ? undefined : await readCompiledDenoiser(options.compiledDenoiser)
   const { model, folder, notices } = await findFolder(name, options)
-  const checkpoint = await readCheckpoint(folder, options)
+  const textEncoder = await findTextEncoder(folder, options, notices)
+  const checkpoint = await readCheckpoint(folder, { ...options, textEncoder })
   const { model: facts, files: networks, scheduler } = checkpoint
   const { family, latentChannels } = facts
   refuseForFamily(options, pipelineOptions, family)
@@ -73,8 +77,9 @@ export async function loadModel(
     requireCompiledFor(compiled, { graph, vaeScale: facts.vaeScale, libtorch, device, dtype })
   }
   if (options.verify) {
-    const weights = Object.values(networks).flatMap((network) => network.weights)
-    await verifyFiles(checkpoint.folder, weights, signal)
+    const { textEncoder, denoiser, vae } = networks
+    await verifyFiles(checkpoint.textEncoderFolder, textEncoder.weights, signal)
+    await verifyFiles(checkpoint.folder, [...denoiser.weights, ...vae.weights], signal)
   }
   const compiledDenoiser = compiled && nativeCompiledDenoiser(compiled, latentChannels)
   const maxHeader = limits.headerBytes
@@ -104,15 +109,39 @@ export async function loadModel(
 async function findFolder(
   name: string | URL | undefined,
   options: CheckedPipelineOptions,
-): Promise<{ model: string; folder: string; notices: readonly string[] }> {
-  const { revision, variant, cacheDir, token, localFilesOnly, signal, onProgress } = options
+): Promise<{ model: string; folder: string; notices: string[] }> {
+  const { revision, variant } = options
   const { model, notice } =
     name === undefined ? await defaultModel(options) : { model: modelName(name), notice: undefined }
   const notices = notice === undefined ? [] : [notice]
+  const part = options.textEncoder === undefined ? undefined : ({ without: 'textEncoder' } as const)
+  const folder = await resolve(model, { revision, variant, part }, options, notices)
+  return { model, folder, notices }
+}
+
+/** The folder of the model whose text encoder the caller wants, or undefined. */
+async function findTextEncoder(
+  folder: string,
+  options: CheckedPipelineOptions,
+  notices: string[],
+): Promise<string | undefined> {
+  const { textEncoder } = options
+  if (textEncoder === undefined) return undefined
+  const family = requireFamily(folder, await readJson(path.join(folder, indexFile)))
+  return resolve(textEncoder, { part: { textEncoderOf: family } }, options, notices)
+}
+
+/** Finds or downloads a model, and adds its licence to the notices where it is downloaded. */
+async function resolve(
+  model: string,
+  what: Pick<HubOptions, 'revision' | 'variant' | 'part'>,
+  { cacheDir, token, localFilesOnly, signal, onProgress }: CheckedPipelineOptions,
+  notices: string[],
+): Promise<string> {
   const clock = new ProgressClock(onProgress)
   const stop = new AbortController() // when onProgress throws: its error is the reason
-  const folder = await resolveModel(model, {
-    ...{ revision, variant, cacheDir, token, localFilesOnly },
+  return await resolveModel(model, {
+    ...{ ...what, cacheDir, token, localFilesOnly },
     signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
     onDownload: ({ license }) => {
       const terms = license ?? 'as its model card says: it names no licence'
@@ -122,5 +151,4 @@ async function findFolder(
       clock.tell('download', bytes, totalBytes).catch((error) => stop.abort(error))
     },
   })
-  return { model, folder, notices }
 }

@@ -11,11 +11,20 @@ import type { Scheduler } from '../schedulers/index.js'
 import { classNamed } from '../schedulers/names.js'
 import { findGraphs, type Graph, networkClass } from './graphs.js'
 import { describeModelFolder } from './other_layouts.js'
-import { checkHasIndex, indexFile, listShards, selectFiles } from './selection.js'
+import {
+  checkHasIndex,
+  type FamilyFiles,
+  filesOfPart,
+  indexFile,
+  listShards,
+  selectFiles,
+} from './selection.js'
 
 /** A checkpoint on disk in the published layout: complete, and with a graph for each of its networks. */
 export interface Checkpoint {
   readonly folder: string
+  /** The folder that the text encoder is in: `folder`, or another model's. */
+  readonly textEncoderFolder: string
   readonly model: ModelFacts
   readonly files: Readonly<Record<Role, NetworkFiles>>
   /** sha256 of the denoiser's graph. */
@@ -31,6 +40,8 @@ export interface Checkpoint {
 export interface CheckpointOptions {
   variant?: string | undefined
   trustGraph?: boolean | undefined
+  /** The folder of another model, whose text encoder is used. */
+  textEncoder?: string | undefined
 }
 
 /**
@@ -50,19 +61,25 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   if (describeModelFolder(present)) checkHasIndex(root, present)
   const index = await readJson(path.join(root, indexFile))
   const family = requireFamily(root, index)
-  const names = await listFiles(root, family)
+  const textEncoderRoot = path.resolve(options.textEncoder ?? root)
+  const apart = textEncoderRoot !== root
+  const names = await listFiles(root, filesOfPart(family, apart ? 'withoutTextEncoder' : 'whole'))
   await checkLinks(root, names)
 
   const { components } = family
+  const rootOf = (role: Role) => (role === 'textEncoder' ? textEncoderRoot : root)
   const networks = await Promise.all(
-    components.map(async ({ folder }) => {
-      const config = await readJson(path.join(root, folder, 'config.json'))
+    components.map(async ({ role, folder }) => {
+      const config = await readJson(path.join(rootOf(role), folder, 'config.json'))
       return { folder, class: networkClass(folder, index, config), config }
     }),
   )
   const graphs = await findGraphs(root, networks, options.trustGraph === true)
   const warnings: string[] = []
-  const weights = await findWeights(root, family, names, options.variant, warnings)
+  const { variant } = options
+  const weights = apart
+    ? await findWeightsApart(root, textEncoderRoot, family, names, variant, warnings)
+    : await findWeights(root, family, names, variant, warnings)
 
   const schedulerFile = path.join(root, 'scheduler/scheduler_config.json')
   const schedulerConfig = await readJson(schedulerFile)
@@ -85,6 +102,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   })
   return {
     folder: root,
+    textEncoderFolder: textEncoderRoot,
     model: family.readModel(index, Object.fromEntries(configs)),
     files: { textEncoder: files('textEncoder'), denoiser: files('denoiser'), vae: files('vae') },
     denoiserGraph: ofRole(graphs, 'denoiser').sha256,
@@ -112,7 +130,7 @@ function firstScheduler(family: Family, file: string, config: Config): Scheduler
 }
 
 /** The names of the files that a checkpoint may consist of, with their folders. */
-async function listFiles(root: string, { components, plainFiles }: Family): Promise<string[]> {
+async function listFiles(root: string, { components, plainFiles }: FamilyFiles): Promise<string[]> {
   const folders = [
     ...Object.keys(plainFiles).map((name) => name.slice(0, name.lastIndexOf('/') + 1)),
     ...components.map(({ folder }) => `${folder}/`),
@@ -126,10 +144,31 @@ async function listFiles(root: string, { components, plainFiles }: Family): Prom
   return names.filter((name) => /\.(json|txt|safetensors|pt|bin|ckpt|pth)$/.test(name))
 }
 
+/** As {@link findWeights}, with the text encoder's from another folder. Its files have no variant but fp16. */
+async function findWeightsApart(
+  root: string,
+  textEncoderRoot: string,
+  family: Family,
+  names: readonly string[],
+  variant: string | undefined,
+  warnings: string[],
+): Promise<string[][]> {
+  const [rest, alone] = [filesOfPart(family, 'withoutTextEncoder'), filesOfPart(family, 'textEncoder')]
+  const aloneNames = await listFiles(textEncoderRoot, alone)
+  await checkLinks(textEncoderRoot, aloneNames)
+  const [textEncoder] = await findWeights(textEncoderRoot, alone, aloneNames, undefined, warnings)
+  const others = await findWeights(root, rest, names, variant, warnings)
+  return family.components.map(({ role }) =>
+    role === 'textEncoder'
+      ? (textEncoder as string[])
+      : (others[rest.components.findIndex((one) => one.role === role)] as string[]),
+  )
+}
+
 /** The safetensors of each network, shards among them, in the order of the family's components. */
 async function findWeights(
   root: string,
-  family: Family,
+  family: FamilyFiles,
   names: readonly string[],
   variant: string | undefined,
   warnings: string[],

@@ -4,8 +4,9 @@ const wanted = 'torchreel reads a folder in the diffusers layout, with model_ind
 
 /**
  * What a file is that was given as a model, and what to use instead; the end of a sentence that begins with its name.
+ * Undefined: no model at all.
  */
-export function describeModelFile(file: string): string {
+export function describeModelFile(file: string): string | undefined {
   const kind = path.extname(file).toLowerCase()
   if (kind === '.gguf') {
     return `is a GGUF file: quantized weights, which torchreel does not read. ${wanted}: use the model's own repository`
@@ -19,7 +20,7 @@ export function describeModelFile(file: string): string {
   if (['.bin', '.ckpt', '.pt', '.pth'].includes(kind)) {
     return `is a pickle: a program, which torchreel does not run. ${wanted} and safetensors`
   }
-  return `is a file. ${wanted}`
+  return undefined
 }
 
 /**

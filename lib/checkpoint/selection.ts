@@ -32,6 +32,27 @@ export function checkHasIndex(model: string, names: readonly string[]): void {
   )
 }
 
+/** The files that a family's checkpoints have. */
+export type FamilyFiles = Pick<Family, 'plainFiles' | 'components'>
+
+/** A whole checkpoint, one whose text encoder comes from elsewhere, or a text encoder alone. */
+export type Part = 'whole' | 'withoutTextEncoder' | 'textEncoder'
+
+/** The files that a part of a family's checkpoint has. */
+export function filesOfPart({ plainFiles, components }: Family, part: Part): FamilyFiles {
+  if (part === 'whole') return { plainFiles, components }
+  const wanted = (role: Component['role']) => (role === 'textEncoder') === (part === 'textEncoder')
+  const kept = components.filter(({ role }) => wanted(role))
+  const folders = kept.map(({ folder }) => `${folder}/`)
+  const others = components.map(({ folder }) => `${folder}/`).filter((folder) => !folders.includes(folder))
+  const isKept = (name: string) =>
+    part === 'textEncoder'
+      ? folders.some((folder) => name.startsWith(folder))
+      : !others.some((folder) => name.startsWith(folder))
+  const plain = Object.entries(plainFiles).filter(([name]) => isKept(name))
+  return { plainFiles: Object.fromEntries(plain), components: kept }
+}
+
 /**
  * Chooses the files of a checkpoint from the names in a repository or folder: configs, tokenizer, and one set of
  * safetensors for each network. Without a variant that is the set without one, or fp16 if there is no other.
@@ -39,7 +60,7 @@ export function checkHasIndex(model: string, names: readonly string[]): void {
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_UNTRUSTED` (pickles only)
  */
 export function selectFiles(
-  { plainFiles, components }: Family,
+  { plainFiles, components }: FamilyFiles,
   model: string,
   names: readonly string[],
   variant?: string,

@@ -2,10 +2,18 @@ import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { checkHasIndex, indexFile, listShards, selectFiles } from '../checkpoint/selection.js'
+import {
+  checkHasIndex,
+  type FamilyFiles,
+  filesOfPart,
+  indexFile,
+  listShards,
+  selectFiles,
+} from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
 import { requireFamily } from '../families/families.js'
 import { readJson } from '../files/json.js'
+import type { WantedPart } from './pull.js'
 
 /** One repository's folder in the cache: `blobs/HASH`, `snapshots/COMMIT/NAME` → blob, `refs/REVISION` = commit. */
 export class CachedRepository {
@@ -82,7 +90,11 @@ export class CachedRepository {
    * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED`, `ERR_MODEL_INCOMPATIBLE`, with
    * what is missing
    */
-  async wholeSnapshot(revision: string, variant: string | undefined): Promise<string> {
+  async wholeSnapshot(
+    revision: string,
+    variant: string | undefined,
+    part?: WantedPart | undefined,
+  ): Promise<string> {
     const commit = await this.findCommit(revision)
     const snapshot = commit && this.snapshot(commit)
     if (!commit || !snapshot || !existsSync(snapshot)) {
@@ -92,17 +104,21 @@ export class CachedRepository {
         { path: this.folder },
       )
     }
-    await this.checkWhole(commit, variant)
+    await this.checkWhole(commit, variant, part)
     return snapshot
   }
 
   /** Throws, with what is missing, unless a snapshot has every file that a checkpoint needs. */
-  async checkWhole(commit: string, variant: string | undefined): Promise<void> {
+  async checkWhole(
+    commit: string,
+    variant: string | undefined,
+    part?: WantedPart | undefined,
+  ): Promise<void> {
     const snapshot = this.snapshot(commit)
     const names = await this.files(commit)
-    checkHasIndex(this.id, names)
-    const family = requireFamily(this.id, await readJson(path.join(snapshot, indexFile)))
-    const { indexes } = selectFiles(family, this.id, names, variant)
+    if (!part || 'without' in part) checkHasIndex(this.id, names)
+    const wanted = await readWantedFiles(this.id, snapshot, part)
+    const { indexes } = selectFiles(wanted, this.id, names, variant)
     for (const index of indexes) {
       const shards = listShards(index, await readJson(path.join(snapshot, index)))
       const missing = shards.filter((shard) => !names.includes(shard))
@@ -116,6 +132,21 @@ export class CachedRepository {
       )
     }
   }
+}
+
+/**
+ * The files that are wanted of a snapshot, whose index tells the family unless a text encoder is wanted alone.
+ *
+ * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE`
+ */
+export async function readWantedFiles(
+  model: string,
+  snapshot: string,
+  part: WantedPart | undefined,
+): Promise<FamilyFiles> {
+  if (part && 'textEncoderOf' in part) return filesOfPart(part.textEncoderOf, 'textEncoder')
+  const family = requireFamily(model, await readJson(path.join(snapshot, indexFile)))
+  return filesOfPart(family, part ? 'withoutTextEncoder' : 'whole')
 }
 
 /** 40 hex digits. */

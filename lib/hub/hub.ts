@@ -41,9 +41,10 @@ export async function resolveModel(model: string | URL, options: HubOptions = {}
   if (name !== model) return resolveModel(name, options)
   if (model === embeddedModel) return embeddedFolder
   if (await isFolder(model)) return path.resolve(model)
-  if (await isFile(model)) {
+  const kind = (await isFile(model)) && describeModelFile(model)
+  if (kind) {
     const file = path.resolve(model)
-    throw new TorchreelError('ERR_MODEL_INCOMPATIBLE', `${file} ${describeModelFile(file)}`, { path: file })
+    throw new TorchreelError('ERR_MODEL_INCOMPATIBLE', `${file} ${kind}`, { path: file })
   }
   if (!isModelId(model)) {
     throw new TorchreelError(
@@ -55,7 +56,7 @@ export async function resolveModel(model: string | URL, options: HubOptions = {}
   }
   const { repository, revision, variant } = findPlace(model, options)
   try {
-    return await repository.wholeSnapshot(revision, variant)
+    return await repository.wholeSnapshot(revision, variant, options.part)
   } catch (error) {
     const offline = isOffline()
     if (!(error instanceof TorchreelError)) throw error

@@ -2,11 +2,11 @@ import { stat } from 'node:fs/promises'
 import path from 'node:path'
 import { checkHasIndex, indexFile, listShards, selectFiles } from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
-import { requireFamily } from '../families/families.js'
+import type { Family } from '../families/family.js'
 import { readJson } from '../files/json.js'
 import { checkFileName } from '../files/safe_names.js'
 import { freeBytes } from '../machine/machine.js'
-import { type CachedRepository, isCommit } from './cache.js'
+import { type CachedRepository, isCommit, readWantedFiles } from './cache.js'
 import { download, isSystemError, type Patience, partialBytes, patience, persist } from './download.js'
 import { endpoint } from './environment.js'
 import { bodyOf, get, Interruption, Refusal } from './http.js'
@@ -52,8 +52,13 @@ export interface PullOptions {
   /** Called once before the weights are downloaded, with their licence. */
   onDownload?: ((start: DownloadStart) => void) | undefined
   /** @internal */
+  part?: WantedPart | undefined
+  /** @internal */
   patience?: Patience | undefined
 }
+
+/** What of a model is wanted: all but its text encoder, or that alone, as a family's checkpoints have it. */
+export type WantedPart = { readonly without: 'textEncoder' } | { readonly textEncoderOf: Family }
 
 /** Downloads the files of one revision that a checkpoint needs and the cache lacks, and records the revision in the cache. */
 export async function pullRevision(
@@ -121,13 +126,14 @@ class Pull {
     const repository = this.#repository
     const snapshot = repository.snapshot(commit)
     const names = [...remote.files.keys()]
-    checkHasIndex(repository.id, names)
-
     // The index comes first, on its own: it tells the family, and with it the files.
-    const missingIndex = await this.#count(remote, [indexFile])
-    await this.#getAll(remote, [indexFile])
-    const family = requireFamily(repository.id, await readJson(path.join(snapshot, indexFile)))
-    const { plain, weights, indexes } = selectFiles(family, repository.id, names, this.#variant)
+    const { part } = this.#options
+    const first = part && 'textEncoderOf' in part ? [] : [indexFile]
+    if (first.length > 0) checkHasIndex(repository.id, names)
+    const missingIndex = await this.#count(remote, first)
+    await this.#getAll(remote, first)
+    const wanted = await readWantedFiles(repository.id, snapshot, part)
+    const { plain, weights, indexes } = selectFiles(wanted, repository.id, names, this.#variant)
 
     // The lists of shards come next, so that the size is known before the weights are downloaded.
     const missingIndexes = missingIndex + (await this.#count(remote, indexes))

@@ -43,7 +43,7 @@ export interface GenerateOptions {
   seed?: number | readonly number[] | undefined
   /** η of DDIM and γ of TCD, 0 to 1; other schedulers ignore it. @defaultValue 0 */
   eta?: number | undefined
-  /** Take the text encoder's output this many layers before the last, for the prompt only. @defaultValue 0 */
+  /** Take the text encoder's output this many layers before the last, for the prompt only; not for Wan. @defaultValue 0 */
   clipSkip?: number | undefined
   /** Frames per second of the result. @defaultValue 8; Wan: 16 */
   fps?: number | undefined
@@ -52,7 +52,8 @@ export interface GenerateOptions {
   /**
    * Start from a video instead of noise, and change it as the prompt says: a file that ffmpeg reads, a {@link Video}, or
    * frames of rgb24. `frames`, `width`, `height` and `fps` default to the video's own. A size that is not a multiple of the
-   * VAE's scale becomes the nearest multiple, and `warnings` says so. Other sizes are reached by bicubic resizing. Several
+   * model's becomes the nearest multiple, and frames at the end that the model cannot make are left out; `warnings` says so.
+   * Other sizes are reached by bicubic resizing. Several
    * prompts start from the same video.
    */
   video?: VideoInput | undefined
@@ -75,27 +76,27 @@ export interface GenerateOptions {
   /**
    * The VAE works on tiles of `tileSize` pixels (by default 512; Wan: 256) that share the fraction
    * `overlap` (0 to 0.5, by default 0.25) and are blended there. Large frames need less memory, and change slightly. The VAE
-   * works on one frame at a time in any case. @defaultValue false
+   * works on one frame at a time in any case, Wan's on four; with tiles, Wan's frames come only when all are decoded. @defaultValue false
    */
   vaeTiling?: boolean | { readonly tileSize?: number; readonly overlap?: number } | undefined
-  /** Start from these instead of noise: (B, C, F, height / 8, width / 8), of unit variance. */
+  /** Start from these instead of noise: (B, C, F, height / 8, width / 8), of unit variance; F is (frames + 3) / 4 for Wan. */
   latents?: Tensor | undefined
   /** Instead of prompts: (B, L, D) as {@link TextToVideoPipeline.encodePrompt} gives them. */
   promptEmbeds?: Tensor | undefined
   /** Instead of negative prompts, in the shape of `promptEmbeds`. */
   negativePromptEmbeds?: Tensor | undefined
-  /** FreeU's four factors, 0 to 10. @defaultValue off */
+  /** FreeU's four factors, 0 to 10; not for Wan. @defaultValue off */
   freeU?: FreeU | undefined
   /**
    * For videos longer than the model was trained on: the network sees this many frames at a time, in windows that share
-   * `overlap` frames (by default half) and are blended there.
+   * `overlap` frames (by default half) and are blended there. Not for Wan.
    */
   window?: number | { readonly frames: number; readonly overlap?: number | undefined } | undefined
   /**
    * Faster, with a slightly different video: compute all blocks only on every n-th call of the network; between, recompute
    * the outermost and reuse the inner ones' output (DeepCache, Ma et al. 2023, https://arxiv.org/abs/2312.00858), 1 to
    * 1000. A second-order scheduler calls twice a step. The first call after guidance goes on or off computes all blocks.
-   * docs/performance.md says what it gains and costs. @defaultValue 1: every call computes all blocks
+   * docs/performance.md says what it gains and costs. Not for Wan. @defaultValue 1: every call computes all blocks
    */
   featureCache?: number | undefined
   /**
@@ -251,7 +252,7 @@ export const callOptions = {
     otherwise: 'off',
     group: denoising,
     kept: 'value',
-    says: "FreeU's four factors, such as 0.9, 0.2, 1.2, 1.4",
+    says: "FreeU's four factors, such as 0.9, 0.2, 1.2, 1.4; not for Wan",
     flag: '--free-u <s1,s2,b1,b2>',
   },
   allowNonFinite: {

@@ -23,6 +23,11 @@ export interface PipelineOptions
   device?: string | undefined
   /** The number type that the networks compute in. @defaultValue 'float32' on the CPU; on CUDA 'float16', with Wan 'bfloat16' */
   dtype?: 'float16' | 'bfloat16' | 'float32' | undefined
+  /**
+   * Use the text encoder of another model, a folder or owner/name, so that several models share one. It must have the
+   * architecture of this model's own, which then is neither needed nor downloaded. @defaultValue the model's own
+   */
+  textEncoder?: string | undefined
   /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue those without a variant, else fp16 */
   variant?: string | undefined
   /**
@@ -83,6 +88,13 @@ export const pipelineOptions = {
     group: model,
     says: 'the variant of the weight files, such as fp16',
     flag: '--variant <name>',
+  },
+  textEncoder: {
+    kind: text,
+    otherwise: "the model's own",
+    group: model,
+    says: 'another model whose text encoder is used: a folder or owner/name',
+    flag: '--text-encoder <model>',
   },
   revision: {
     kind: text,

@@ -124,7 +124,7 @@ describe('what is refused, and how', () => {
     [
       'another kind of pipeline',
       'ERR_MODEL_INCOMPATIBLE',
-      /is a StableDiffusionPipeline; torchreel runs TextToVideoSDPipeline, VideoToVideoSDPipeline$/,
+      /is a StableDiffusionPipeline; torchreel runs TextToVideoSDPipeline, VideoToVideoSDPipeline, WanPipeline.*, such as .*Wan2\.1-T2V/,
       () =>
         changed((file) =>
           writeFileSync(file('model_index.json'), '{"_class_name":"StableDiffusionPipeline"}'),
@@ -339,7 +339,7 @@ describe('what is taken', () => {
       await assert.rejects(pipeline.generate('a panda', { ...options, scheduler: 'checkpoint' }), {
         code: 'ERR_INVALID_ARGUMENT',
         parameter: 'scheduler',
-        message: /euler.*class names/,
+        message: /euler.*class name/,
       })
     }
     await using known = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)

@@ -13,6 +13,7 @@ import {
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import { readCheckpoint } from '#dist/checkpoint/checkpoint.js'
+import { modelscope } from '#dist/families/modelscope/family.js'
 import { listModels } from '#dist/hub/cached_models.js'
 import { hubCacheFolder } from '#dist/hub/environment.js'
 import {
@@ -187,6 +188,32 @@ describe('the choice of weights', () => {
     server.files.delete('model_index.json')
     await assert.rejects(pull(), { code: 'ERR_MODEL_INCOMPATIBLE', message: /model_index\.json/ })
     assert.deepEqual(server.asked, ['model_index.json'])
+  })
+})
+
+describe('a text encoder apart', () => {
+  const ofTextEncoder = (name: string) => name.startsWith('text_encoder/')
+
+  test('a model without its text encoder, which a whole pull adds', async () => {
+    const { folder } = await pull({ part: { without: 'textEncoder' } })
+    assert.ok(server.asked.length > 0 && !server.asked.some(ofTextEncoder))
+    await assert.rejects(resolveModel(model, { localFilesOnly: true }), { code: 'ERR_MODEL_NOT_FOUND' })
+    assert.equal(
+      await resolveModel(model, { localFilesOnly: true, part: { without: 'textEncoder' } }),
+      folder,
+    )
+    const before = server.asked.length
+    await pull()
+    assert.ok(server.asked.length > before && server.asked.slice(before).every(ofTextEncoder))
+    assert.equal(await resolveModel(model, { localFilesOnly: true }), folder)
+  })
+
+  test('a text encoder alone, of a repository of any kind', async () => {
+    server.files.delete('model_index.json')
+    const part = { textEncoderOf: modelscope }
+    const { folder } = await pull({ part })
+    assert.ok(server.asked.length > 0 && server.asked.every(ofTextEncoder))
+    assert.equal(await resolveModel(model, { localFilesOnly: true, part }), folder)
   })
 })
 

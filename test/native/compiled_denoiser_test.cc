@@ -197,7 +197,7 @@ void test_adapt(const std::string& fixtures) {
   const uint64_t seed = 1;
   torchreel_request request{};
   request.videos = 1;
-  request.prompts = {nullptr, 5, 0, embeddings.data(), 32};
+  request.prompts = {nullptr, 5, nullptr, 0, embeddings.data(), 32};
   request.frames = request.latent_frames = 2;
   request.latent_height = request.latent_width = 8;
   request.program = program.data();

@@ -34,9 +34,9 @@ struct Difference {
 
 struct WeightChange {
   std::vector<LowRankUpdate> updates;
-  std::vector<Difference> differences;
   std::vector<at::Tensor> rows;  // each (N, D)
   std::vector<std::shared_ptr<const SafetensorsFile>> files;
+  std::vector<Difference> differences = {};
 
   // The changed weight, float32 on the base's device, as a new tensor. Throws ERR_MODEL_CORRUPT if a file was
   // rewritten since it was mapped.
