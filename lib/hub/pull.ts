@@ -4,12 +4,12 @@ import { checkHasIndex, indexFile, listShards, selectFiles } from '../checkpoint
 import { TorchreelError } from '../errors.js'
 import { requireFamily } from '../families/families.js'
 import { readJson } from '../files/json.js'
-import { checkFileName } from '../files/safe_names.js'
 import { freeBytes } from '../machine/machine.js'
-import { type CachedRepository, isCommit } from './cache.js'
+import type { CachedRepository } from './cache.js'
 import { download, isSystemError, type Patience, partialBytes, patience, persist } from './download.js'
 import { endpoint } from './environment.js'
-import { bodyOf, get, Interruption, Refusal } from './http.js'
+import { bodyOf, get, head, Interruption, Refusal } from './http.js'
+import { RemoteModel, type Server } from './remote_model.js'
 
 /** The progress of a download. */
 export interface DownloadProgress {
@@ -73,18 +73,6 @@ export async function pullRevision(
   }
 }
 
-/** A file, as the server describes it. */
-interface RemoteFile {
-  readonly size: number
-  readonly hash: string
-}
-
-interface RemoteModel {
-  readonly commit: string
-  readonly license: string | undefined
-  readonly files: ReadonlyMap<string, RemoteFile>
-}
-
 class Pull {
   /** The model's web page. */
   readonly page: URL
@@ -118,7 +106,7 @@ class Pull {
     const { commit, license } = remote
     const repository = this.#repository
     const snapshot = repository.snapshot(commit)
-    const names = [...remote.files.keys()]
+    const { names } = remote
     checkHasIndex(repository.id, names)
 
     // The index comes first, on its own: it tells the family, and with it the files.
@@ -145,19 +133,27 @@ class Pull {
 
   /** Asks for the revision's commit and files. */
   async #describe(): Promise<RemoteModel> {
-    const { href } = endpoint()
-    const revision = encodeURIComponent(this.#revision)
-    const api = new URL(
-      `${href.replace(/\/$/, '')}/api/models/${this.#repository.id}/revision/${revision}?blobs=true`,
-    )
-    const { signal } = this.#options
-    const text = await persist(() => this.#text(api), this.#patience, signal)
-    try {
-      return readModelInfo(JSON.parse(text))
-    } catch (error) {
-      if (error instanceof TorchreelError) throw error
-      throw failure(api, `${api.origin} did not answer with a model's description`, error)
+    const api = new URL(`${endpoint().href.replace(/\/$/, '')}/api/models/${this.#repository.id}`)
+    const { signal, token } = this.#options
+    const { stallMs } = this.#patience
+    const server: Server = {
+      api: async (path) =>
+        JSON.parse(await persist(() => this.#text(new URL(api.href + path)), this.#patience, signal)),
+      head: (commit, name) =>
+        persist(() => head(this.#urlOf(commit, name), { token, signal, stallMs }), this.#patience, signal),
     }
+    try {
+      return await RemoteModel.ask(server, this.#revision)
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error
+      throw failure(api, `${api.origin} did not answer with a model's description: ${error.message}`, error)
+    }
+  }
+
+  #urlOf(commit: string, name: string): URL {
+    const path = name.split('/').map(encodeURIComponent).join('/')
+    return new URL(`${this.page.href}/resolve/${commit}/${path}`)
   }
 
   async #text(url: URL): Promise<string> {
@@ -175,9 +171,10 @@ class Pull {
 
   /** Adds files to the total. Returns the number of bytes to download. */
   async #count(remote: RemoteModel, names: string[]): Promise<number> {
+    const { id: repository } = this.#repository
     let missing = 0
     for (const name of names) {
-      const { size, hash } = this.#remoteFile(remote, name)
+      const { size, hash } = await remote.file(repository, name)
       this.#totalBytes += size
       if (await this.#isThere(remote, name)) continue
       if (await isWhole(this.#repository.blob(hash), size)) continue
@@ -200,13 +197,12 @@ class Pull {
 
   async #getAll(remote: RemoteModel, names: string[]): Promise<void> {
     const { commit } = remote
+    const { id: repository } = this.#repository
     for (const name of names) {
-      const { size, hash } = this.#remoteFile(remote, name)
+      const { size, hash } = await remote.file(repository, name)
       if (!(await this.#isThere(remote, name))) {
         await download({
-          url: new URL(
-            `${this.page.href}/resolve/${commit}/${name.split('/').map(encodeURIComponent).join('/')}`,
-          ),
+          url: this.#urlOf(commit, name),
           file: this.#repository.blob(hash),
           size,
           hash,
@@ -223,17 +219,8 @@ class Pull {
   }
 
   async #isThere(remote: RemoteModel, name: string): Promise<boolean> {
-    const { size } = this.#remoteFile(remote, name)
+    const { size } = await remote.file(this.#repository.id, name)
     return isWhole(path.join(this.#repository.snapshot(remote.commit), name), size)
-  }
-
-  #remoteFile({ files }: RemoteModel, name: string): RemoteFile {
-    const file = files.get(name)
-    if (file) return file
-    throw new TorchreelError(
-      'ERR_MODEL_CORRUPT',
-      `${this.#repository.id} lists ${name} as a shard, and has no such file`,
-    )
   }
 
   #report(file: string, bytes: number, always: boolean): void {
@@ -242,39 +229,6 @@ class Pull {
     this.#reported = now
     this.#options.onProgress?.({ file, bytes: this.#bytes + bytes, totalBytes: this.#totalBytes })
   }
-}
-
-/** Reads the answer to `GET /api/models/ID/revision/REVISION?blobs=true`. Throws any error if it is malformed. */
-function readModelInfo(info: {
-  sha: unknown
-  cardData?: { license?: unknown; license_name?: unknown }
-  tags?: unknown[]
-  siblings: {
-    rfilename: unknown
-    size: unknown
-    blobId: unknown
-    lfs?: { sha256?: unknown; oid?: unknown }
-  }[]
-}): RemoteModel {
-  if (typeof info.sha !== 'string' || !isCommit(info.sha)) throw new TypeError('it names no commit')
-  const files = new Map<string, RemoteFile>()
-  for (const { rfilename: name, size, blobId, lfs } of info.siblings) {
-    checkFileName(name)
-    // An LFS file is known by the sha256 of its content, any other by the hash of its git blob.
-    const hash = lfs ? (lfs.sha256 ?? lfs.oid) : blobId
-    if (!Number.isSafeInteger(size) || (size as number) < 0) throw new TypeError(`${name} has no size`)
-    if (typeof hash !== 'string' || !(lfs ? /^[0-9a-f]{64}$/ : /^[0-9a-f]{40}$/).test(hash)) {
-      throw new TypeError(`${name} has no hash`)
-    }
-    files.set(name, { size: size as number, hash })
-  }
-  const tag = info.tags?.find((one) => typeof one === 'string' && one.startsWith('license:')) as
-    | string
-    | undefined
-  const { license, license_name: licenseName } = info.cardData ?? {}
-  const named = license === 'other' && licenseName ? licenseName : (license ?? tag?.slice('license:'.length))
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a server's words are printed on a terminal
-  return { commit: info.sha, license: named?.toString().replace(/[\u0000-\u001f\u007f-\u009f]/g, ' '), files }
 }
 
 /** The error for a refusal, with what to do. */

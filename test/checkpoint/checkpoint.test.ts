@@ -32,7 +32,7 @@ describe('what is refused, and how', () => {
     [
       '33: a file instead of a folder',
       'ERR_MODEL_NOT_FOUND',
-      /no model folder/,
+      /is a file, not a model's folder/,
       () => `${tinyCheckpoint}/model_index.json`,
     ],
     ...['model_index.json', 'unet/config.json', 'tokenizer/vocab.json', 'tokenizer/merges.txt', unet].map(
@@ -130,15 +130,6 @@ describe('what is refused, and how', () => {
       'ERR_MODEL_INCOMPATIBLE',
       /1 missing: conv_in\.weight$/,
       () => changedWeights('unet', (tensors) => tensors.delete('conv_in.weight')),
-    ],
-    [
-      '43: a tensor too many',
-      'ERR_MODEL_INCOMPATIBLE',
-      /1 unknown: more$/,
-      () =>
-        changedWeights('unet', (tensors) =>
-          tensors.set('more', { dtype: 'F32', shape: [1], bytes: Buffer.alloc(4) }),
-        ),
     ],
     [
       '43: a tensor of another shape',
