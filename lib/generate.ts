@@ -24,13 +24,13 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
   checkTogether(checked, call)
   call.signal?.throwIfAborted()
   const { output, video: source, fps, frames = source === undefined ? severalFrames : undefined } = call
-  if (output) await checkOutputFile(output, { fps, frameCount: frames }, call)
+  const outputWarnings = output && (await checkOutputFile(output, { fps, frameCount: frames }, call))
 
   const pipeline = await TextToVideoPipeline.load(model, checked)
   try {
     for (const { file, ...how } of loras) await pipeline.loadLora(file, how)
     for (const { file, ...how } of textualInversions) await pipeline.loadTextualInversion(file, how)
-    const [made] = await pipeline.run(call, { outputChecked: true })
+    const [made] = await pipeline.run(call, { outputWarnings })
     return made as Video
   } finally {
     await pipeline.dispose()

@@ -254,11 +254,11 @@ export class TextToVideoPipeline implements AsyncDisposable {
   /**
    * @internal Runs a checked call: fits it to the model, plans its steps, prepares it in its turn, and runs its job.
    *
-   * @param beside `outputChecked`: the output file was checked already
+   * @param beside `outputWarnings`: the output file was checked already, with these warnings
    */
   async run(
     call: Call,
-    beside: { onFrame?: (frame: DecodedFrame) => void; outputChecked?: boolean } = {},
+    beside: { onFrame?: (frame: DecodedFrame) => void; outputWarnings?: readonly string[] | undefined } = {},
   ): Promise<Video[]> {
     const { limits } = this.#options
     const { facts } = this.#model
@@ -271,10 +271,15 @@ export class TextToVideoPipeline implements AsyncDisposable {
       return runJob(prepared, plan, this.#model, this.#adapters, beside.onFrame)
     }
 
-    const output = beside.outputChecked ? undefined : call.output
+    const warnings = beside.outputWarnings
+    const output = warnings ? undefined : call.output
     const sized = call.video === undefined ? sizeCall(fitted, facts, limits) : undefined
-    if (sized && !output) return this.#queue.run({ start: async () => start({ call: sized }), signal })
-    const prepare = () => prepareFiles(fitted, sized, { model: facts, limits, output })
+    if (sized && !output)
+      return this.#queue.run({ start: async () => start({ call: sized, warnings }), signal })
+    const prepare = async () => {
+      const prepared = await prepareFiles(fitted, sized, { model: facts, limits, output })
+      return warnings ? { ...prepared, warnings } : prepared
+    }
     return this.#queue.run({ prepare, start, signal })
   }
 

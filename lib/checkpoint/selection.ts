@@ -18,6 +18,9 @@ export interface Selection {
   readonly indexes: readonly string[]
 }
 
+/** A part of a model: all but its text encoder, or that alone, as a family's checkpoints have it. */
+export type WantedPart = { readonly without: 'textEncoder' } | { readonly textEncoderOf: Family }
+
 /**
  * Refuses a repository or folder without model_index.json, from its files' names.
  *

@@ -46,10 +46,12 @@ export interface DescribedOption<T = unknown> extends Option<T> {
 }
 
 /**
- * The table of a documented interface of options. TypeScript refuses a table that lacks one of the interface's names, or has
- * one more.
+ * The table of a documented interface of options. TypeScript refuses a table that lacks one of the interface's names, has one
+ * more, or has values of another type.
  */
-export type TableOf<Interface> = { readonly [K in keyof Interface]-?: DescribedOption }
+export type TableOf<Interface> = {
+  readonly [K in keyof Interface]-?: DescribedOption<Exclude<Interface[K], undefined>>
+}
 
 /** Any table of options. */
 export type Table = Readonly<Record<string, DescribedOption>>
@@ -81,7 +83,7 @@ export function option<T>(kind: Kind<T>, value: NoInfer<T>): { readonly kind: Ki
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`
  */
 export function checkOptions<O extends Options>(options: object, table: O, within = ''): Values<O> {
-  refuseUnknown(options, Object.keys(table))
+  refuseUnknown(options, Object.keys(table), within)
   const values: Record<string, unknown> = {}
   for (const [name, { kind, default: otherwise }] of Object.entries(table)) {
     const value = (options as Record<string, unknown>)[name]
@@ -90,16 +92,24 @@ export function checkOptions<O extends Options>(options: object, table: O, withi
   return values as Values<O>
 }
 
-/** @throws TorchreelError `ERR_INVALID_ARGUMENT` for what is no object, or has a name that is not known */
-export function refuseUnknown(options: object, known: readonly string[]): void {
+/**
+ * Refuses a value that is not an object, or has an unknown name.
+ *
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT`
+ */
+export function refuseUnknown(options: object, known: readonly string[], within = ''): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
-    throw invalidArgument('options', 'an object', options)
+    throw invalidArgument(within.replace(/\.$/, '') || 'options', 'an object', options)
   for (const name of Object.keys(options)) {
     if (known.includes(name)) continue
-    throw new TorchreelError('ERR_INVALID_ARGUMENT', `there is no option ${name}${suggestion(name, known)}`, {
-      parameter: name,
-      expected: known.join(', '),
-      received: name,
-    })
+    throw new TorchreelError(
+      'ERR_INVALID_ARGUMENT',
+      `there is no option ${within}${name}${suggestion(name, known)}`,
+      {
+        parameter: `${within}${name}`,
+        expected: known.join(', '),
+        received: name,
+      },
+    )
   }
 }

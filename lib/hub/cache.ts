@@ -9,11 +9,11 @@ import {
   indexFile,
   listShards,
   selectFiles,
+  type WantedPart,
 } from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
 import { requireFamily } from '../families/families.js'
 import { readJson } from '../files/json.js'
-import type { WantedPart } from './pull.js'
 
 /** One repository's folder in the cache: `blobs/HASH`, `snapshots/COMMIT/NAME` → blob, `refs/REVISION` = commit. */
 export class CachedRepository {

@@ -60,6 +60,29 @@ export async function get(start: URL, request: HttpRequest): Promise<http.Incomi
   throw new TorchreelError('ERR_DOWNLOAD_FAILED', `${start.host} redirects in circles`, { url: start.href })
 }
 
+/**
+ * The headers of the first answer to HEAD that has an ETag, or of the last one. Hugging Face tells a file's hash where it
+ * redirects to the storage.
+ *
+ * @throws as {@link get}
+ */
+export async function head(start: URL, request: HttpRequest): Promise<http.IncomingHttpHeaders> {
+  let url = start
+  for (let redirects = 0; redirects <= maxRedirects; redirects++) {
+    const token = url.origin === start.origin ? request.token : undefined
+    const response = await send(url, request, token, 'HEAD')
+    const status = response.statusCode as number
+    const { location, 'x-linked-etag': linked, 'x-error-code': code } = response.headers
+    response.resume()
+    if (status < 300 || linked !== undefined) return response.headers
+    if (status < 400 && location !== undefined) url = redirected(url, location)
+    else if (status === 408 || status === 429 || status >= 500)
+      throw new Interruption(`${url.host} answered ${status}`)
+    else throw new Refusal(url, status, code?.toString())
+  }
+  throw new TorchreelError('ERR_DOWNLOAD_FAILED', `${start.host} redirects in circles`, { url: start.href })
+}
+
 /** The target of a redirect: never from https to another protocol. */
 export function redirected(from: URL, location: string): URL {
   const to = URL.canParse(location, from.href) ? new URL(location, from) : undefined
@@ -77,9 +100,11 @@ async function send(
   url: URL,
   { headers, signal, stallMs }: HttpRequest,
   token: string | undefined,
+  method: 'GET' | 'HEAD' = 'GET',
 ): Promise<http.IncomingMessage> {
   signal?.throwIfAborted()
   const options: https.RequestOptions = {
+    method,
     // Ranges and lengths count stored bytes, so no content encoding.
     headers: { 'user-agent': 'torchreel', 'accept-encoding': 'identity', ...headers },
     timeout: stallMs,

@@ -1,15 +1,20 @@
 import { stat } from 'node:fs/promises'
 import path from 'node:path'
-import { checkHasIndex, indexFile, listShards, selectFiles } from '../checkpoint/selection.js'
+import {
+  checkHasIndex,
+  indexFile,
+  listShards,
+  selectFiles,
+  type WantedPart,
+} from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
-import type { Family } from '../families/family.js'
 import { readJson } from '../files/json.js'
-import { checkFileName } from '../files/safe_names.js'
 import { freeBytes } from '../machine/machine.js'
-import { type CachedRepository, isCommit, readWantedFiles } from './cache.js'
+import { type CachedRepository, readWantedFiles } from './cache.js'
 import { download, isSystemError, type Patience, partialBytes, patience, persist } from './download.js'
 import { endpoint } from './environment.js'
-import { bodyOf, get, Interruption, Refusal } from './http.js'
+import { bodyOf, get, head, Interruption, Refusal } from './http.js'
+import { RemoteModel, type Server } from './remote_model.js'
 
 /** The progress of a download. */
 export interface DownloadProgress {
@@ -57,9 +62,6 @@ export interface PullOptions {
   patience?: Patience | undefined
 }
 
-/** What of a model is wanted: all but its text encoder, or that alone, as a family's checkpoints have it. */
-export type WantedPart = { readonly without: 'textEncoder' } | { readonly textEncoderOf: Family }
-
 /** Downloads the files of one revision that a checkpoint needs and the cache lacks, and records the revision in the cache. */
 export async function pullRevision(
   repository: CachedRepository,
@@ -78,18 +80,6 @@ export async function pullRevision(
     }
     throw error
   }
-}
-
-/** A file, as the server describes it. */
-interface RemoteFile {
-  readonly size: number
-  readonly hash: string
-}
-
-interface RemoteModel {
-  readonly commit: string
-  readonly license: string | undefined
-  readonly files: ReadonlyMap<string, RemoteFile>
 }
 
 class Pull {
@@ -125,7 +115,7 @@ class Pull {
     const { commit, license } = remote
     const repository = this.#repository
     const snapshot = repository.snapshot(commit)
-    const names = [...remote.files.keys()]
+    const { names } = remote
     // The index comes first, on its own: it tells the family, and with it the files.
     const { part } = this.#options
     const first = part && 'textEncoderOf' in part ? [] : [indexFile]
@@ -156,19 +146,27 @@ class Pull {
 
   /** Asks for the revision's commit and files. */
   async #describe(): Promise<RemoteModel> {
-    const { href } = endpoint()
-    const revision = encodeURIComponent(this.#revision)
-    const api = new URL(
-      `${href.replace(/\/$/, '')}/api/models/${this.#repository.id}/revision/${revision}?blobs=true`,
-    )
-    const { signal } = this.#options
-    const text = await persist(() => this.#text(api), this.#patience, signal)
-    try {
-      return readModelInfo(JSON.parse(text))
-    } catch (error) {
-      if (error instanceof TorchreelError) throw error
-      throw failure(api, `${api.origin} did not answer with a model's description`, error)
+    const api = new URL(`${endpoint().href.replace(/\/$/, '')}/api/models/${this.#repository.id}`)
+    const { signal, token } = this.#options
+    const { stallMs } = this.#patience
+    const server: Server = {
+      api: async (path) =>
+        JSON.parse(await persist(() => this.#text(new URL(api.href + path)), this.#patience, signal)),
+      head: (commit, name) =>
+        persist(() => head(this.#urlOf(commit, name), { token, signal, stallMs }), this.#patience, signal),
     }
+    try {
+      return await RemoteModel.ask(server, this.#revision)
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (!(error instanceof TypeError || error instanceof SyntaxError)) throw error
+      throw failure(api, `${api.origin} did not answer with a model's description: ${error.message}`, error)
+    }
+  }
+
+  #urlOf(commit: string, name: string): URL {
+    const path = name.split('/').map(encodeURIComponent).join('/')
+    return new URL(`${this.page.href}/resolve/${commit}/${path}`)
   }
 
   async #text(url: URL): Promise<string> {
@@ -186,9 +184,10 @@ class Pull {
 
   /** Adds files to the total. Returns the number of bytes to download. */
   async #count(remote: RemoteModel, names: readonly string[]): Promise<number> {
+    const { id: repository } = this.#repository
     let missing = 0
     for (const name of names) {
-      const { size, hash } = this.#remoteFile(remote, name)
+      const { size, hash } = await remote.file(repository, name)
       this.#totalBytes += size
       if (await this.#isThere(remote, name)) continue
       if (await isWhole(this.#repository.blob(hash), size)) continue
@@ -210,13 +209,12 @@ class Pull {
 
   async #getAll(remote: RemoteModel, names: readonly string[]): Promise<void> {
     const { commit } = remote
+    const { id: repository } = this.#repository
     for (const name of names) {
-      const { size, hash } = this.#remoteFile(remote, name)
+      const { size, hash } = await remote.file(repository, name)
       if (!(await this.#isThere(remote, name))) {
         await download({
-          url: new URL(
-            `${this.page.href}/resolve/${commit}/${name.split('/').map(encodeURIComponent).join('/')}`,
-          ),
+          url: this.#urlOf(commit, name),
           file: this.#repository.blob(hash),
           size,
           hash,
@@ -233,17 +231,8 @@ class Pull {
   }
 
   async #isThere(remote: RemoteModel, name: string): Promise<boolean> {
-    const { size } = this.#remoteFile(remote, name)
+    const { size } = await remote.file(this.#repository.id, name)
     return isWhole(path.join(this.#repository.snapshot(remote.commit), name), size)
-  }
-
-  #remoteFile({ files }: RemoteModel, name: string): RemoteFile {
-    const file = files.get(name)
-    if (file) return file
-    throw new TorchreelError(
-      'ERR_MODEL_CORRUPT',
-      `${this.#repository.id} lists ${name} as a shard, and has no such file`,
-    )
   }
 
   #report(file: string, bytes: number, always: boolean): void {
@@ -252,39 +241,6 @@ class Pull {
     this.#reported = now
     this.#options.onProgress?.({ file, bytes: this.#bytes + bytes, totalBytes: this.#totalBytes })
   }
-}
-
-/** Reads the answer to `GET /api/models/ID/revision/REVISION?blobs=true`. Throws any error if it is malformed. */
-function readModelInfo(info: {
-  sha: unknown
-  cardData?: { license?: unknown; license_name?: unknown }
-  tags?: unknown[]
-  siblings: {
-    rfilename: unknown
-    size: unknown
-    blobId: unknown
-    lfs?: { sha256?: unknown; oid?: unknown }
-  }[]
-}): RemoteModel {
-  if (typeof info.sha !== 'string' || !isCommit(info.sha)) throw new TypeError('it names no commit')
-  const files = new Map<string, RemoteFile>()
-  for (const { rfilename: name, size, blobId, lfs } of info.siblings) {
-    checkFileName(name)
-    // An LFS file is known by the sha256 of its content, any other by the hash of its git blob.
-    const hash = lfs ? (lfs.sha256 ?? lfs.oid) : blobId
-    if (!Number.isSafeInteger(size) || (size as number) < 0) throw new TypeError(`${name} has no size`)
-    if (typeof hash !== 'string' || !(lfs ? /^[0-9a-f]{64}$/ : /^[0-9a-f]{40}$/).test(hash)) {
-      throw new TypeError(`${name} has no hash`)
-    }
-    files.set(name, { size: size as number, hash })
-  }
-  const tag = info.tags?.find((one) => typeof one === 'string' && one.startsWith('license:')) as
-    | string
-    | undefined
-  const { license, license_name: licenseName } = info.cardData ?? {}
-  const named = license === 'other' && licenseName ? licenseName : (license ?? tag?.slice('license:'.length))
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a server's words are printed on a terminal
-  return { commit: info.sha, license: named?.toString().replace(/[\u0000-\u001f\u007f-\u009f]/g, ' '), files }
 }
 
 /** The error for a refusal, with what to do. */

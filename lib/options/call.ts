@@ -78,7 +78,10 @@ export interface GenerateOptions {
    * `overlap` (0 to 0.5, by default 0.25) and are blended there. Large frames need less memory, and change slightly. The VAE
    * works on one frame at a time in any case, Wan's on four; with tiles, Wan's frames come only when all are decoded. @defaultValue false
    */
-  vaeTiling?: boolean | { readonly tileSize?: number; readonly overlap?: number } | undefined
+  vaeTiling?:
+    | boolean
+    | { readonly tileSize?: number | undefined; readonly overlap?: number | undefined }
+    | undefined
   /** Start from these instead of noise: (B, C, F, height / 8, width / 8), of unit variance; F is (frames + 3) / 4 for Wan. */
   latents?: Tensor | undefined
   /** Instead of prompts: (B, L, D) as {@link TextToVideoPipeline.encodePrompt} gives them. */

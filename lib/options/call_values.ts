@@ -51,7 +51,7 @@ export const freeU: Kind<FreeU> = {
   },
   read(value, name) {
     if (typeof value !== 'object' || value === null) return undefined
-    refuseUnknown(value, factors)
+    refuseUnknown(value, factors, `${name}.`)
     const { s1, s2, b1, b2 } = value as FreeU
     return {
       s1: checkValue(factor, `${name}.s1`, s1),

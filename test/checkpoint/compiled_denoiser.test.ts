@@ -218,7 +218,7 @@ describe('packages', async () => {
 
   test('that are none', async () => {
     await refused(path.join(folder, 'nothing.pt2'), 'ERR_MODEL_NOT_FOUND', /there is no file/)
-    await refused(folder, 'ERR_MODEL_NOT_FOUND', /there is no file/)
+    await refused(folder, 'ERR_MODEL_NOT_FOUND', /is a folder, not a file/)
     await refused(path.join(model, 'model_index.json'), 'ERR_MODEL_CORRUPT', /is not a package/)
     await refused(changed({ frames: 0 }), 'ERR_MODEL_CORRUPT', /does not say what it was compiled for/)
     await refused(packed({ [`${name}.so`]: library }), 'ERR_MODEL_CORRUPT', /is not a package/)

@@ -223,11 +223,14 @@ describe('[unsafe-names] unsafe names', () => {
     ...['a\\b', 'a\0b', 'a\nb', '.. /x', '... ', 'con', 'vae/NUL.safetensors', 'x/aux .txt', 5, null],
   ]
   for (const rfilename of names) {
-    test(`${JSON.stringify(rfilename)} in the list of files`, async () => {
-      server.siblings = [{ rfilename, size: 1, blobId: 'a'.repeat(40) }]
-      await assert.rejects(pull(), { code: 'ERR_UNSAFE_PATH' })
+    test(`${JSON.stringify(rfilename)} beside the files that are needed: it is not looked at`, async () => {
+      if (typeof rfilename === 'string') server.files.set(rfilename, Buffer.from('not needed'))
+      else server.description = { siblings: [{ rfilename }, ...namesOnly()] }
+      server.hasTree = true
+      await succeeds()
+      assert.equal(server.asked.length, 12)
       assert.deepEqual(readdirSync(base).includes('x'), false)
-      assert.deepEqual(inCache(), [])
+      assert.ok(!inCache().some((name) => name.includes('aux') || name.endsWith('/x')))
     })
   }
   for (const shard of [
@@ -256,6 +259,61 @@ describe('[unsafe-names] unsafe names', () => {
     assert.deepEqual(inCache(), [])
   })
 })
+
+/** The files as a mirror lists them that ignores `blobs=true`. */
+const namesOnly = () => [...server.files.keys()].map((rfilename) => ({ rfilename }))
+
+describe('a mirror that lists names only', () => {
+  test('is asked for the tree, once', async () => {
+    server.siblings = namesOnly()
+    server.hasTree = true
+    await readCheckpoint(await succeeds(), {})
+    assert.equal(server.requests.filter(({ path }) => path.includes('/tree/')).length, 1)
+  })
+
+  test('or for each file, where it has no tree', async () => {
+    server.files.set('aux.mp4', Buffer.from('not needed'))
+    server.siblings = namesOnly()
+    server.hasEtags = true
+    await readCheckpoint(await succeeds(), {})
+    assert.ok(!server.asked.includes('aux.mp4'))
+  })
+
+  test('one entry that is not needed and has no size harms nothing', async () => {
+    server.description = {
+      siblings: [{ rfilename: 'samples/a.gif' }, ...(await describedFiles())],
+    }
+    await succeeds()
+  })
+
+  test('what is told nowhere is named', async () => {
+    server.siblings = namesOnly()
+    await assert.rejects(pull(), {
+      code: 'ERR_DOWNLOAD_FAILED',
+      message: /tells no hash of model_index\.json: .*its ETag is none/,
+    })
+    assert.deepEqual(inCache(), [])
+  })
+
+  test('a wrong hash in an ETag is found', async () => {
+    server.siblings = namesOnly()
+    server.misbehave = (_request, response, { name, content }) => {
+      response.setHeader('etag', name === vae ? `"${'a'.repeat(64)}"` : `"${gitHash(content)}"`)
+      return false
+    }
+    await assert.rejects(pull(), { code: 'ERR_DOWNLOAD_FAILED' })
+    assert.ok(!existsSync(join(repository(), 'refs/main')))
+  })
+})
+
+function gitHash(content: Buffer): string {
+  return createHash('sha1').update(`blob ${content.length}\0`).update(content).digest('hex')
+}
+
+async function describedFiles(): Promise<object[]> {
+  const url = `http://127.0.0.1:${server.port}/api/models/${model}/revision/main`
+  return ((await (await fetch(url)).json()) as { siblings: object[] }).siblings
+}
 
 describe('resolveModel', () => {
   test('a folder is itself', async () => {

@@ -28,6 +28,10 @@ export class HubServer {
   description: Record<string, unknown> = { cardData: { license: 'cc-by-nc-4.0' } }
   /** Replaces the description of the files. */
   siblings: unknown[] | undefined
+  /** Whether it answers with the tree of a commit. */
+  hasTree = false
+  /** Whether it tells files' hashes as ETags. */
+  hasEtags = false
   /** Replaces the answer to a request for the model's description. */
   describe: ((response: http.ServerResponse) => void) | undefined
   misbehave: Misbehaviour = () => false
@@ -86,7 +90,9 @@ export class HubServer {
     const { range, authorization, host } = request.headers
     this.requests.push({ path, range, token: authorization?.replace('Bearer ', ''), host })
     if (path.startsWith('/api/')) {
-      if (this.describe) this.describe(response)
+      if (path.includes('/tree/')) {
+        response.writeHead(this.hasTree ? 200 : 404).end(JSON.stringify(this.#tree()))
+      } else if (this.describe) this.describe(response)
       else response.end(JSON.stringify(this.#description()))
       return
     }
@@ -96,22 +102,36 @@ export class HubServer {
       response.writeHead(404, { 'x-error-code': 'EntryNotFound' }).end()
       return
     }
+    if (this.hasEtags) response.setHeader('etag', `"${describeFile(name, content).hash}"`)
     const first = Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0)
     if (this.misbehave(request, response, { name, content, first })) return
     sendFile(response, content, first)
   }
 
+  #tree(): object[] {
+    return [...this.files].map(([path, content]) => {
+      const { blob, sha256, isLarge } = describeFile(path, content)
+      const lfs = isLarge && { lfs: { oid: sha256, size: content.length } }
+      return { type: 'file', path, size: content.length, oid: blob, ...lfs }
+    })
+  }
+
   #description(): object {
     const siblings = [...this.files].map(([rfilename, content]) => {
-      const blobId = createHash('sha1').update(`blob ${content.length}\0`).update(content).digest('hex')
-      const sha256 = createHash('sha256').update(content).digest('hex')
-      const lfs = rfilename.endsWith('.safetensors') && {
-        lfs: { sha256, size: content.length, pointerSize: 130 },
-      }
-      return { rfilename, size: content.length, blobId, ...lfs }
+      const { blob, sha256, isLarge } = describeFile(rfilename, content)
+      const lfs = isLarge && { lfs: { sha256, size: content.length, pointerSize: 130 } }
+      return { rfilename, size: content.length, blobId: blob, ...lfs }
     })
     return { id: this.model, sha: this.commit, siblings: this.siblings ?? siblings, ...this.description }
   }
+}
+
+/** What Hugging Face knows of a file. Weights are in LFS. */
+function describeFile(name: string, content: Buffer) {
+  const blob = createHash('sha1').update(`blob ${content.length}\0`).update(content).digest('hex')
+  const sha256 = createHash('sha256').update(content).digest('hex')
+  const isLarge = name.endsWith('.safetensors')
+  return { blob, sha256, isLarge, hash: isLarge ? sha256 : blob }
 }
 
 /** The correct answer, starting at a byte. */

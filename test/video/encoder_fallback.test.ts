@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { checkSave, TextToVideoPipeline } from 'torchreel'
+import { checkSave, generate, TextToVideoPipeline } from 'torchreel'
 import { tinyCheckpoint } from '../support/fixtures.js'
 import { decode, difference, emptyFolders, real, video } from '../support/video.js'
 
@@ -80,4 +80,13 @@ test('hardware that is listed but does not answer is passed over', async () => {
   await assert.rejects(video(32, 32, 2, 8).save(join(folder, 'a.mp4'), { ffmpeg }), {
     code: 'ERR_ENCODER_NOT_FOUND',
   })
+})
+
+test('generate says it, too, though it checks the file before it loads a model', async () => {
+  const { folder, tools } = folders()
+  const made = await generate('a', {
+    ...{ model: tinyCheckpoint, steps: 1, frames: 2, width: 32, height: 32, seed: 1 },
+    ...{ output: join(folder, 'a.mp4'), ffmpeg: withEncoders(tools, ['libopenh264']) },
+  })
+  assert.match(made.warnings.join('\n'), /has no libx264: encoded with libopenh264$/)
 })

@@ -236,7 +236,8 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
   for (const auto& [name, slot] : slots) {
     if (!found.contains(name)) missing.add(name);
   }
-  if (missing.count() + twice.count() + misfit.count() > 0) {
+  bool nothing_fits = found.empty();  // the weights are of another network
+  if (missing.count() + twice.count() + misfit.count() > 0 || nothing_fits) {
     std::ostringstream message;
     message << "the weights of the " << network << " (" << files.weights[0] << ") do not fit its config.json";
     missing.print(message);
