@@ -1,5 +1,18 @@
-/** `; did you mean "…"?` for a word that is close to a known one, else nothing. */
+/** diffusers' names of options that have another name here. */
+const referenceNames: Readonly<Record<string, string>> = {
+  num_inference_steps: 'steps',
+  num_frames: 'frames',
+  generator: 'seed',
+  callback_on_step_end: 'onProgress',
+  image: 'video',
+  torch_dtype: 'dtype',
+  cross_attention_kwargs: 'loras',
+}
+
+/** `; did you mean "…"?` for a word that is close to a known one, or diffusers' name for it; else nothing. */
 export function suggestion(word: string, known: readonly string[]): string {
+  const renamed = Object.hasOwn(referenceNames, word) ? referenceNames[word] : undefined
+  if (renamed !== undefined && known.includes(renamed)) return `; did you mean "${renamed}"?`
   let best: string | undefined
   let least = Math.max(2, Math.floor(word.length / 3)) + 1
   for (const candidate of known) {

@@ -55,6 +55,9 @@ function commandLine(): Command {
     .description('Make a video from a prompt, without Python.')
     .version(version)
     .argument('<prompt>', 'a description of the video')
+    .showHelpAfterError(
+      'Type for example: torchreel "a big red circle moving left" -o circle.mp4, or torchreel --help',
+    )
   for (const option of described) program.addOption(commandOption(option))
   program
     .optionsGroup('The file:')

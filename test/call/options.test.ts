@@ -101,6 +101,22 @@ describe('generate', () => {
       ))
   }
 
+  test('[unknown-option] the reference’s names are answered with the names here', async () => {
+    for (const [given, meant] of [
+      ['num_inference_steps', 'steps'],
+      ['num_frames', 'frames'],
+      ['guidance_scale', 'guidanceScale'],
+      ['negative_prompt', 'negativePrompt'],
+    ]) {
+      const options = { [given as string]: 3 } as GenerateOptions
+      await assertRefused(
+        () => pipeline.generate('a', options),
+        given as string,
+        new RegExp(`did you mean "${meant}"`),
+      )
+    }
+  })
+
   test('[unknown-option] mistakes fail before a call waits for its turn', async () => {
     await using narrow = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { limits: { queue: 1 } })
     const running = narrow.generate('a', { steps: 2, frames: 2 })
