@@ -30,6 +30,8 @@ export interface Checkpoint {
 export interface CheckpointOptions {
   variant?: string | undefined
   trustGraph?: boolean | undefined
+  /** Whether links may lead anywhere. */
+  trustLinks?: boolean | undefined
 }
 
 /**
@@ -44,11 +46,12 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   if (!(await isFolder(root))) {
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no model folder ${root}`, { path: root })
   }
-  await checkLinks(root, [indexFile])
+  const { trustLinks = false } = options
+  if (!trustLinks) await checkLinks(root, [indexFile])
   const index = await readJson(path.join(root, indexFile))
   const family = requireFamily(root, index)
   const names = await listFiles(root, family)
-  await checkLinks(root, names)
+  if (!trustLinks) await checkLinks(root, names)
 
   const { components } = family
   const networks = await Promise.all(
