@@ -19,8 +19,8 @@ async function refusal(model: string): Promise<string> {
 
 for (const [component, key, value, words] of [
   ['text_encoder', 'hidden_act', 'quick_gelu', 'hidden_act is "quick_gelu", not "gelu"'],
-  ['unet', 'norm_num_groups', '2', 'norm_num_groups is "2", not 2'],
-  ['vae', 'norm_num_groups', undefined, 'norm_num_groups is 32, not 2'],
+  ['unet', 'norm_num_groups', '2', 'norm_num_groups is "2", not 16'],
+  ['vae', 'norm_num_groups', undefined, 'norm_num_groups is 32, not 16'],
 ] as const) {
   test(`${component}: ${key} ${value}: both values are named`, async () => {
     const model = changedConfig(component, (config) => {
