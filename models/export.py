@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import sys
 import tempfile
 import warnings
@@ -25,8 +26,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+try:
+    import torch
+    from torch import nn
+except ModuleNotFoundError as error:
+    requirements = shlex.quote(str(Path(__file__).resolve().with_name("requirements.txt")))
+    sys.exit(f"{error.name} is not installed. Install it: {sys.executable} -m pip install -r {requirements}")
 
 from definitions.families import NETWORKS, find_family
 

@@ -42,6 +42,8 @@ export interface CheckpointOptions {
   trustGraph?: boolean | undefined
   /** The folder of another model, whose text encoder is used. */
   textEncoder?: string | undefined
+  /** Whether links may lead anywhere. */
+  trustLinks?: boolean | undefined
 }
 
 /**
@@ -56,7 +58,8 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   if (!(await isFolder(root))) {
     throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no model folder ${root}`, { path: root })
   }
-  await checkLinks(root, [indexFile])
+  const { trustLinks = false } = options
+  if (!trustLinks) await checkLinks(root, [indexFile])
   const present = await readdir(root)
   if (describeModelFolder(present)) checkHasIndex(root, present)
   const index = await readJson(path.join(root, indexFile))
@@ -64,7 +67,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   const textEncoderRoot = path.resolve(options.textEncoder ?? root)
   const apart = textEncoderRoot !== root
   const names = await listFiles(root, filesOfPart(family, apart ? 'withoutTextEncoder' : 'whole'))
-  await checkLinks(root, names)
+  if (!trustLinks) await checkLinks(root, names)
 
   const { components } = family
   const rootOf = (role: Role) => (role === 'textEncoder' ? textEncoderRoot : root)
@@ -78,7 +81,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   const warnings: string[] = []
   const { variant } = options
   const weights = apart
-    ? await findWeightsApart(root, textEncoderRoot, family, names, variant, warnings)
+    ? await findWeightsApart(root, textEncoderRoot, family, names, options, warnings)
     : await findWeights(root, family, names, variant, warnings)
 
   const schedulerFile = path.join(root, 'scheduler/scheduler_config.json')
@@ -150,12 +153,12 @@ async function findWeightsApart(
   textEncoderRoot: string,
   family: Family,
   names: readonly string[],
-  variant: string | undefined,
+  { variant, trustLinks }: CheckpointOptions,
   warnings: string[],
 ): Promise<string[][]> {
   const [rest, alone] = [filesOfPart(family, 'withoutTextEncoder'), filesOfPart(family, 'textEncoder')]
   const aloneNames = await listFiles(textEncoderRoot, alone)
-  await checkLinks(textEncoderRoot, aloneNames)
+  if (!trustLinks) await checkLinks(textEncoderRoot, aloneNames)
   const [textEncoder] = await findWeights(textEncoderRoot, alone, aloneNames, undefined, warnings)
   const others = await findWeights(root, rest, names, variant, warnings)
   return family.components.map(({ role }) =>

@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { show, TorchreelError } from '../errors.js'
 import type { Config } from '../families/family.js'
 import { readJson } from '../files/json.js'
+import { shellWord } from '../files/shell_word.js'
 import { packageFolder } from '../package.js'
 
 /** A TorchScript archive, and the values of all config keys that it was made from. */
@@ -75,16 +76,46 @@ export async function findGraphs(
         graph: manifest.graphs.find((graph) => fits(graph, network, manifest)),
       }))
       .find(({ graph }) => graph !== undefined)
-    if (!found?.graph) throw missingGraph(root, network, existsSync(own) && !trustGraph)
+    if (!found?.graph) {
+      const known = manifests.map(({ manifest }) => manifest)
+      throw missingGraph(root, network, known, existsSync(own) && !trustGraph)
+    }
     graphs.push(await checkGraph(found.folder, found.graph))
   }
   return graphs
 }
 
-function fits(graph: Graph, network: NetworkConfig, { defaults }: GraphManifest): boolean {
-  if (graph.class !== network.class) return false
-  const config = { ...defaults[graph.class], ...network.config }
-  return Object.entries(graph.architecture).every(([key, value]) => isDeepStrictEqual(config[key], value))
+function fits(graph: Graph, network: NetworkConfig, manifest: GraphManifest): boolean {
+  return graph.class === network.class && differences(graph, network, manifest).length === 0
+}
+
+/** The config keys in which a network differs from a graph of its class, with both values. */
+function differences(graph: Graph, { config }: NetworkConfig, { defaults }: GraphManifest): string[] {
+  const whole = { ...defaults[graph.class], ...config }
+  return Object.entries(graph.architecture).flatMap(([key, value]) =>
+    isDeepStrictEqual(whole[key], value) ? [] : [`${key} is ${inJson(whole[key])}, not ${inJson(value)}`],
+  )
+}
+
+function inJson(value: unknown): string {
+  const text = value === undefined ? 'missing' : JSON.stringify(value)
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text
+}
+
+const mostDifferences = 6
+
+/** How a network differs from the graph that it differs least from; undefined: there is no graph of its class. */
+function nearest(network: NetworkConfig, manifests: readonly GraphManifest[]): string | undefined {
+  const all = manifests.flatMap((manifest) =>
+    manifest.graphs
+      .filter((graph) => graph.class === network.class)
+      .map((graph) => ({ graph, keys: differences(graph, network, manifest) })),
+  )
+  const least = all.sort((one, other) => one.keys.length - other.keys.length)[0]
+  if (!least) return undefined
+  const { graph, keys } = least
+  const more = keys.length > mostDifferences ? `, and ${keys.length - mostDifferences} more` : ''
+  return `The nearest graph is ${graph.file}: ${keys.slice(0, mostDifferences).join('; ')}${more}`
 }
 
 async function readManifest(root: string, folder: string): Promise<GraphManifest> {
@@ -138,13 +169,17 @@ async function checkGraph(folder: string, graph: Graph): Promise<Graph> {
 
 function missingGraph(
   root: string,
-  { folder, class: name }: NetworkConfig,
+  network: NetworkConfig,
+  manifests: readonly GraphManifest[],
   untrusted: boolean,
 ): TorchreelError {
+  const { folder, class: name } = network
+  const near = nearest(network, manifests)
+  const differs = near === undefined ? '' : ` ${near}.`
   if (untrusted) {
     return new TorchreelError(
       'ERR_MODEL_UNTRUSTED',
-      `torchreel has no graph for the architecture of ${folder}. ${root}/graphs has graphs, but a TorchScript graph is a ` +
+      `torchreel has no graph for the architecture of ${folder}.${differs} ${root}/graphs has graphs, but a TorchScript graph is a ` +
         'program: pass trustGraph: true if you made them yourself',
       { path: path.join(root, 'graphs'), parameter: 'trustGraph' },
     )
@@ -152,12 +187,12 @@ function missingGraph(
   const config = path.join(root, folder, 'config.json')
   return new TorchreelError(
     'ERR_MODEL_INCOMPATIBLE',
-    `torchreel has no graph for the architecture in ${config} (${name ?? 'of no class'}). Export it once, with Python and ` +
-      `torch: ${exportCommand(root)}  Then pass trustGraph: true`,
+    `torchreel has no graph for the architecture in ${config} (${name ?? 'of no class'}).${differs} If the config is ` +
+      `right, export the graph once, with Python and torch: ${exportCommand(root)}  Then pass trustGraph: true`,
     { path: config },
   )
 }
 
 function exportCommand(root: string): string {
-  return `python3 ${path.join(packageFolder, 'models', 'export.py')} ${root}`
+  return `python3 ${shellWord(path.join(packageFolder, 'models', 'export.py'))} ${shellWord(root)}`
 }

@@ -26,27 +26,26 @@ export function unsafeName(name: unknown): TorchreelError {
   })
 }
 
+/** A file in a Hugging Face cache: `models--OWNER--NAME/blobs/HASH`, or in a snapshot where there are no links. */
+const inHubCache = /\/models--[^/]+\/(?:blobs\/[0-9a-f]{40,64}$|snapshots\/[0-9a-f]{40}\/)/
+
 /**
- * Refuses links that lead out of a checkpoint's folder, which may be a stranger's. Links from a snapshot in Hugging
- * Face's cache to the blobs beside it are fine.
+ * Refuses links that lead out of a checkpoint's folder, which may be a stranger's. Links into a Hugging Face cache are
+ * fine: a snapshot has them, and folders that `huggingface-cli download --local-dir` made.
  *
  * @param names relative to `root`; those that do not exist are ignored
  * @throws TorchreelError `ERR_UNSAFE_PATH`
  */
 export async function checkLinks(root: string, names: readonly string[]): Promise<void> {
   const real = await realpath(root)
-  const inside = [real]
-  if (path.basename(path.dirname(real)) === 'snapshots') {
-    const blobs = await realpath(path.join(real, '../../blobs')).catch(() => undefined)
-    if (blobs !== undefined) inside.push(blobs)
-  }
   for (const name of names) {
     const file = path.join(root, name)
     const target = await realpath(file).catch(() => undefined)
-    if (target === undefined || inside.some((folder) => target.startsWith(folder + path.sep))) continue
+    if (target === undefined || target.startsWith(real + path.sep) || inHubCache.test(target)) continue
     throw new TorchreelError(
       'ERR_UNSAFE_PATH',
-      `${file} is a link to ${target}, outside the model's folder: copy the file, or link the whole folder`,
+      `${file} is a link to ${target}, outside the model's folder and of Hugging Face's cache: copy the file, or link the ` +
+        'whole folder',
       { path: file, received: target },
     )
   }

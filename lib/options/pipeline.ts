@@ -58,6 +58,11 @@ export interface PipelineOptions
   /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
   trustGraph?: boolean | undefined
   /**
+   * Read the files that links in the model's folder lead to, wherever they are.
+   * @defaultValue false: only links into a Hugging Face cache
+   */
+  trustLinks?: boolean | undefined
+  /**
    * Before loading, compare the weights with their sha256 from `SHA256SUMS` in the model's folder or from Hugging Face's
    * cache. @defaultValue false: downloads were compared when they arrived
    */
@@ -137,6 +142,14 @@ export const pipelineOptions = {
     group: model,
     says: "run the TorchScript graphs in the checkpoint's folder graphs/, which are programs",
     flag: '--trust-graph',
+  },
+  trustLinks: {
+    kind: flag,
+    default: false,
+    otherwise: 'links into a Hugging Face cache only',
+    group: model,
+    says: "read the files that links in the model's folder lead to, wherever they are",
+    flag: '--trust-links',
   },
   device: {
     kind: matching(/^(auto|cpu|cuda(:\d+)?)$/, "'auto', 'cpu', 'cuda' or 'cuda:N'"),

@@ -61,7 +61,7 @@ test('what is no four factors from 0 to 10 is refused', async () => {
     ['freeU.b2', { s1: 0.9, s2: 0.2, b1: 1.2 }],
     ['freeU.s1', { ...freeU, s1: -1 }],
     ['freeU.b1', { ...freeU, b1: '1.2' }],
-    ['b3', { ...freeU, b3: 1 }],
+    ['freeU.b3', { ...freeU, b3: 1 }],
   ] as const) {
     await assert.rejects(pipeline.generate(prompt, { freeU: wrong as unknown as FreeU }), {
       code: 'ERR_INVALID_ARGUMENT',

@@ -7,6 +7,7 @@ import {
   copyFileSync,
   cpSync,
   existsSync,
+  mkdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -16,6 +17,7 @@ import {
 import path from 'node:path'
 import { describe, test } from 'node:test'
 import { TextToVideoPipeline, type TorchreelErrorCode } from 'torchreel'
+import { readCheckpoint } from '#dist/checkpoint/checkpoint.js'
 import { changed, changedConfig, folder, unet } from '../support/changed_checkpoint.js'
 import { startNode } from '../support/child.js'
 import { repository, tinyCheckpoint } from '../support/fixtures.js'
@@ -168,6 +170,28 @@ describe('names and links', () => {
       await assertRefused(model, 'ERR_UNSAFE_PATH')
       rmSync(path.join(folder, 'outside'), { recursive: true })
     }
+  })
+
+  test('[unsafe-links] links into a Hugging Face cache are fine, others where the caller trusts them', async () => {
+    const hash = 'a'.repeat(64)
+    for (const place of [`models--o--n/blobs/${hash}`, `models--o--n/snapshots/${'b'.repeat(40)}/unet/x`]) {
+      const target = path.join(folder, `cache-${place.length}`, place)
+      mkdirSync(path.dirname(target), { recursive: true })
+      const model = changed((file) => {
+        renameSync(file(unet), target)
+        symlinkSync(target, file(unet))
+      })
+      await readCheckpoint(model, {})
+    }
+    const model = changed((file) => {
+      renameSync(file(unet), path.join(folder, 'own.safetensors'))
+      symlinkSync(path.join(folder, 'own.safetensors'), file(unet))
+    })
+    await assert.rejects(readCheckpoint(model, {}), {
+      code: 'ERR_UNSAFE_PATH',
+      message: /copy the file, or link/,
+    })
+    await readCheckpoint(model, { trustLinks: true })
   })
 
   test('[unsafe-links] links within the folder, and a link to the folder, are fine', async () => {
