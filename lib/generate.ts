@@ -26,9 +26,13 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
   const { output, video: source, fps, frames = source === undefined ? severalFrames : undefined } = call
   if (output) await checkOutputFile(output, { fps, frameCount: frames }, call)
 
-  await using pipeline = await TextToVideoPipeline.load(model, checked)
-  for (const { file, ...how } of loras) await pipeline.loadLora(file, how)
-  for (const { file, ...how } of textualInversions) await pipeline.loadTextualInversion(file, how)
-  const [made] = await pipeline.run(call, { outputChecked: true })
-  return made as Video
+  const pipeline = await TextToVideoPipeline.load(model, checked)
+  try {
+    for (const { file, ...how } of loras) await pipeline.loadLora(file, how)
+    for (const { file, ...how } of textualInversions) await pipeline.loadTextualInversion(file, how)
+    const [made] = await pipeline.run(call, { outputChecked: true })
+    return made as Video
+  } finally {
+    await pipeline.dispose()
+  }
 }

@@ -16,7 +16,8 @@ import type { ModelFacts } from './families/family.js'
 import { verifyFiles } from './files/hashes.js'
 import { readJson } from './files/json.js'
 import { defaultModel } from './hub/default_model.js'
-import { type HubOptions, resolveModel } from './hub/hub.js'
+import { type HubOptions, modelName, resolveModel } from './hub/hub.js'
+import { chooseThreads } from './machine/threads.js'
 import { type CheckedPipelineOptions, pipelineOptions } from './options/pipeline.js'
 import { refuseForFamily } from './options/refusals.js'
 import { ProgressClock } from './progress.js'
@@ -48,10 +49,10 @@ export interface LoadedModel {
  * @param name undefined: the default model
  */
 export async function loadModel(
-  name: string | undefined,
+  name: string | URL | undefined,
   options: CheckedPipelineOptions,
 ): Promise<LoadedModel> {
-  const { offload, threads = 0, captureGraph, limits, signal } = options
+  const { offload, captureGraph, limits, signal } = options
   const compiled =
     options.compiledDenoiser === undefined ? undefined : await readCompiledDenoiser(options.compiledDenoiser)
   const { model, folder, notices } = await findFolder(name, options)
@@ -82,6 +83,7 @@ export async function loadModel(
   }
   const compiledDenoiser = compiled && nativeCompiledDenoiser(compiled, latentChannels)
   const maxHeader = limits.headerBytes
+  const { threads } = chooseThreads(options.threads)
   const where = { device, dtype, offload, threads, captureGraph, maxHeader }
   const latents = { latentScale: [...facts.latentScale], latentMean: [...facts.latentMean] }
   const native = await NativePipeline.open(
@@ -99,18 +101,18 @@ export async function loadModel(
     device,
     dtype,
     libtorch,
-    warnings: [...notices, ...checkpoint.warnings],
+    warnings: [...notices, ...checkpoint.warnings, ...native.warnings],
   }
 }
 
 /** The folder of a model, downloaded if it has to be, and what to tell the caller about it. */
 async function findFolder(
-  name: string | undefined,
+  name: string | URL | undefined,
   options: CheckedPipelineOptions,
 ): Promise<{ model: string; folder: string; notices: string[] }> {
   const { revision, variant } = options
   const { model, notice } =
-    name === undefined ? await defaultModel(options) : { model: name, notice: undefined }
+    name === undefined ? await defaultModel(options) : { model: modelName(name), notice: undefined }
   const notices = notice === undefined ? [] : [notice]
   const part = options.textEncoder === undefined ? undefined : ({ without: 'textEncoder' } as const)
   const folder = await resolve(model, { revision, variant, part }, options, notices)

@@ -68,12 +68,18 @@ export class TextToVideoPipeline implements AsyncDisposable {
    * @throws TorchreelError for options, a missing, broken, untrusted or incompatible checkpoint, a download that fails, a
    * missing device, and whatever keeps libtorch from loading
    */
-  static async fromPretrained(name?: string, options: PipelineOptions = {}): Promise<TextToVideoPipeline> {
+  static async fromPretrained(
+    name?: string | URL,
+    options: PipelineOptions = {},
+  ): Promise<TextToVideoPipeline> {
     return TextToVideoPipeline.load(name, checkPipelineOptions(options))
   }
 
   /** @internal `fromPretrained` with checked options. */
-  static async load(name: string | undefined, options: CheckedPipelineOptions): Promise<TextToVideoPipeline> {
+  static async load(
+    name: string | URL | undefined,
+    options: CheckedPipelineOptions,
+  ): Promise<TextToVideoPipeline> {
     return new TextToVideoPipeline(await loadModel(name, options), options)
   }
 
@@ -191,7 +197,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
    * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`, `ERR_MODEL_UNTRUSTED` for a pickle,
    * `ERR_MODEL_INCOMPATIBLE` naming up to ten tensors that do not fit the model; then nothing has changed
    */
-  async loadLora(file: string, options: LoraOptions = {}): Promise<string> {
+  async loadLora(file: string | URL, options: LoraOptions = {}): Promise<string> {
     this.#assertUsable()
     const lora = checkLora(file, options)
     return this.#queue.exclusive(() => this.#adapters.loadLora(lora))
@@ -218,7 +224,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
    * @returns the word
    * @throws TorchreelError as {@link loadLora}, and `ERR_INVALID_ARGUMENT` for a word that the tokenizer knows
    */
-  async loadTextualInversion(file: string, options: TextualInversionOptions = {}): Promise<string> {
+  async loadTextualInversion(file: string | URL, options: TextualInversionOptions = {}): Promise<string> {
     this.#assertUsable()
     const inversion = checkTextualInversion(file, options)
     return this.#queue.exclusive(() => this.#adapters.loadTextualInversion(inversion))

@@ -1,3 +1,4 @@
+import { isFloat32Array } from 'node:util/types'
 import type { Kind } from './checks/kinds.js'
 
 /** Numbers with a shape, such as latents and embeddings. */
@@ -14,7 +15,7 @@ export function tensor(shape: readonly (number | null)[]): Kind<Tensor> {
     read(value) {
       const { data, shape: given } = (value ?? {}) as Partial<Tensor>
       const fits =
-        data instanceof Float32Array &&
+        isFloat32Array(data) &&
         Array.isArray(given) &&
         given.length === shape.length &&
         given.every((size) => Number.isSafeInteger(size) && size > 0) &&

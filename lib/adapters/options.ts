@@ -1,5 +1,6 @@
-import { checkValue, type Kind, list, number, numberFromText, text } from '../checks/kinds.js'
+import { checkValue, filePath, type Kind, list, number, numberFromText, text } from '../checks/kinds.js'
 import { checkOptions, schemaOf, type Table, type TableOf, type Values } from '../checks/options.js'
+import { isUrl } from '../files/paths.js'
 
 /** How a LoRA is loaded. */
 export interface LoraOptions {
@@ -25,7 +26,7 @@ export const loraOptions = {
     group,
     says: 'the name that setAdapters and unloadLora take',
   },
-  scale: { kind: number(-100, 100), default: 1, group, says: 'how strongly it works; 0: not at all' },
+  scale: { kind: number(-100, 100), default: 1, group, says: 'strength of the LoRA; 0 turns it off' },
 } as const satisfies TableOf<LoraOptions>
 
 /** The options of a textual inversion. */
@@ -41,15 +42,15 @@ export const textualInversionOptions = {
 export type CheckedLora = Values<typeof loraOptions> & { readonly file: string }
 export type CheckedTextualInversion = Values<typeof textualInversionOptions> & { readonly file: string }
 
-export function checkLora(file: string, options: LoraOptions): CheckedLora {
-  return { file: checkValue(text, 'file', file), ...checkOptions(options, loraOptions) }
+export function checkLora(file: string | URL, options: LoraOptions): CheckedLora {
+  return { file: checkValue(filePath, 'file', file), ...checkOptions(options, loraOptions) }
 }
 
 export function checkTextualInversion(
-  file: string,
+  file: string | URL,
   options: TextualInversionOptions,
 ): CheckedTextualInversion {
-  return { file: checkValue(text, 'file', file), ...checkOptions(options, textualInversionOptions) }
+  return { file: checkValue(filePath, 'file', file), ...checkOptions(options, textualInversionOptions) }
 }
 
 /** Scales by name; a name with no scale has 1. */
@@ -71,18 +72,18 @@ const scaled: Kind<{ name: string; scale: number }> = {
 /** A file, alone or with its options. */
 function fileWith<T>(
   table: Table,
-  check: (file: string, options: object) => T,
+  check: (file: string | URL, options: object) => T,
   fromText: (words: string) => object,
 ): Kind<T> {
-  const all = { file: { kind: text, group, says: 'the safetensors file' }, ...table }
+  const all = { file: { kind: filePath, group, says: 'the safetensors file' }, ...table }
   return {
     expected: `a file, or { ${Object.keys(all).join(', ')} }`,
     schema: { anyOf: [text.schema, schemaOf(all, ['file'])] },
     fromText,
     read(value) {
-      if (typeof value === 'string') return check(value, {})
+      if (typeof value === 'string' || isUrl(value)) return check(value, {})
       if (typeof value !== 'object' || value === null) return undefined
-      const { file, ...options } = value as { file: string }
+      const { file, ...options } = value as { file: string | URL }
       return check(file, options)
     },
   }

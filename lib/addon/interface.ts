@@ -37,7 +37,6 @@ export interface NativePipelineOptions {
   /** Decoding takes latents / scale + mean of each channel, encoding gives (latents − mean) · scale; C numbers each. */
   latentScale: number[]
   latentMean: number[]
-  /** 0: libtorch's choice. */
   threads: number
   /** Record a step of the denoiser as a graph of the device and repeat it. */
   captureGraph: boolean
@@ -144,7 +143,12 @@ export interface Addon {
   leaveAtExit(): void
   checkDevice(device: string): void
   createPipeline(): PipelineHandle
-  openPipeline(pipeline: PipelineHandle, job: number, options: NativePipelineOptions): Promise<void>
+  openPipeline(
+    pipeline: PipelineHandle,
+    job: number,
+    options: NativePipelineOptions,
+    listener: (event: NativeEvent) => void,
+  ): Promise<void>
   generate(
     pipeline: PipelineHandle,
     job: number,

@@ -5,7 +5,8 @@ import type { NativeMemory } from './interface.js'
 export interface NetworkMemory {
   /**
    * Bytes of the checkpoint's files that are mapped. The system reads their pages when they are used, can take them back,
-   * and shares them with every process that maps the same files.
+   * and shares them with every process that maps the same files. Where the file system cannot map, files are read into
+   * memory, which a warning says; they count here and stay there.
    */
   readonly mappedBytes: number
   /** Bytes of weights that are copied now: to the device, or to another dtype than the file's. */

@@ -17,6 +17,8 @@ export class NativePipeline {
   readonly #addon: Addon
   readonly #pipeline: PipelineHandle
   readonly #device: string
+  /** What the files have that was not expected, and that was no reason to refuse them. */
+  readonly warnings: string[] = []
   #jobs = 0
   #closed: Promise<void> | undefined
 
@@ -31,8 +33,10 @@ export class NativePipeline {
     const pipeline = new NativePipeline(loadNative().addon, options.device)
     try {
       await pipeline.#run(
-        (job) => pipeline.#addon.openPipeline(pipeline.#pipeline, job, options),
-        () => {},
+        (job, tell) => pipeline.#addon.openPipeline(pipeline.#pipeline, job, options, tell),
+        (event) => {
+          if (event.type === 'warning') pipeline.warnings.push(event.message)
+        },
         signal,
       )
     } catch (error) {

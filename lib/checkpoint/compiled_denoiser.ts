@@ -49,11 +49,12 @@ const codeFile = /(?:^|\/)data\/aotinductor\/model\/([^/]+\.(?:so|json))$/
  */
 export async function readCompiledDenoiser(file: string): Promise<CompiledDenoiser> {
   const status = await stat(file).catch(() => undefined)
-  if (!status?.isFile())
-    throw new TorchreelError('ERR_MODEL_NOT_FOUND', `there is no file ${file} with a compiled denoiser`, {
-      path: file,
-      parameter: 'compiledDenoiser',
-    })
+  if (!status?.isFile()) {
+    const message = status?.isDirectory()
+      ? `compiledDenoiser: ${file} is a folder, not a file`
+      : `there is no file ${file} with a compiled denoiser`
+    throw new TorchreelError('ERR_MODEL_NOT_FOUND', message, { path: file, parameter: 'compiledDenoiser' })
+  }
   try {
     const { readEntries } = await import('../files/zip.js') // yauzl takes milliseconds to load, and few calls need it
     const entries = await readEntries(file, (name) => codeFile.exec(name)?.[1], maxBytes)

@@ -1,6 +1,8 @@
+import path from 'node:path'
 import { TorchreelError } from '../errors.js'
 import type { Component, Family } from '../families/family.js'
 import { checkFileName, unsafeName } from '../files/safe_names.js'
+import { shellWord } from '../files/shell_word.js'
 import { describeModelFolder } from './other_layouts.js'
 
 /** The file that names a checkpoint's pipeline class, and so its family. */
@@ -64,16 +66,7 @@ export function selectFiles(
   variant?: string,
 ): Selection {
   const present = new Set(names)
-  const missing = Object.keys(plainFiles).filter((name) => plainFiles[name] && !present.has(name))
-  if (missing.length > 0) {
-    throw new TorchreelError(
-      'ERR_MODEL_NOT_FOUND',
-      `${model} is incomplete: ${missing.join(', ')} is missing`,
-      {
-        expected: missing.join(', '),
-      },
-    )
-  }
+  const plain = selectPlain(plainFiles, model, present)
   const variants = variant === undefined ? ['', '.fp16'] : [`.${variant}`]
   const found = components.map((component) => {
     const base = `${component.folder}/${component.weights}`
@@ -84,10 +77,38 @@ export function selectFiles(
     return file
   })
   return {
-    plain: Object.keys(plainFiles).filter((name) => present.has(name)),
+    plain,
     weights: found.filter((name) => name.endsWith('.safetensors')),
     indexes: found.filter((name) => name.endsWith('.json')),
   }
+}
+
+function selectPlain(
+  plainFiles: Family['plainFiles'],
+  model: string,
+  present: ReadonlySet<string>,
+): string[] {
+  const plain = new Set<string>()
+  const missing: string[] = []
+  for (const [name, rule] of Object.entries(plainFiles)) {
+    if (present.has(name)) plain.add(name)
+    else if (typeof rule === 'string' && present.has(rule)) plain.add(rule)
+    else if (rule !== false) missing.push(typeof rule === 'string' ? `${name} (or ${rule})` : name)
+  }
+  if (missing.length === 0) return [...plain]
+  const expected = missing.join(', ')
+  throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${model} is incomplete: ${expected} is missing`, {
+    expected,
+  })
+}
+
+/** A command that writes a model's weights as safetensors into a folder in the working directory. */
+function conversion(model: string): string {
+  const folder = `${path.basename(model)}-safetensors`
+  const script =
+    'import sys; from diffusers import DiffusionPipeline; ' +
+    'DiffusionPipeline.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[2], safe_serialization=True)'
+  return `python3 -c '${script}' ${shellWord(model)} ${shellWord(folder)}`
 }
 
 function withoutWeights(
@@ -103,8 +124,7 @@ function withoutWeights(
     return new TorchreelError(
       'ERR_MODEL_UNTRUSTED',
       `${model} has the weights of ${folder} only as a pickle (${pickle}). A pickle is a program, which torchreel does ` +
-        'not run. Convert it once, in Python, and give the folder as the model: ' +
-        `DiffusionPipeline.from_pretrained('${model}').save_pretrained(folder, safe_serialization=True)`,
+        `not run. Convert the model once, with Python and diffusers: ${conversion(model)}  Then give the new folder as the model`,
       { received: pickle },
     )
   }

@@ -1,4 +1,5 @@
 import { invalidArgument } from '../errors.js'
+import { readPath } from '../files/paths.js'
 
 /** A JSON Schema (2020-12). */
 export type JsonSchema = { readonly [keyword: string]: unknown }
@@ -142,9 +143,30 @@ export function oneOrEach<T>(kind: Kind<T>, max = 1_000_000): Kind<T | readonly 
   }
 }
 
+/** A file or folder: a path, `~` for the home, or a file URL. */
+export const filePath: Kind<string> = {
+  expected: 'a path or a file URL',
+  schema: text.schema,
+  read: (value) => readPath(value),
+}
+
 export const abortSignal: Kind<AbortSignal> = {
   expected: 'an AbortSignal',
-  read: (value) => (value instanceof AbortSignal ? value : undefined),
+  read(value) {
+    if (value instanceof AbortSignal) return value
+    const { aborted, addEventListener } = (value ?? {}) as Partial<AbortSignal>
+    if (typeof aborted !== 'boolean' || typeof addEventListener !== 'function') return undefined
+    return followSignal(value as AbortSignal)
+  },
+}
+
+/** A signal that aborts with one of another realm, or of a polyfill, which this realm's functions would refuse. */
+function followSignal(other: AbortSignal): AbortSignal {
+  const controller = new AbortController()
+  const abort = () => controller.abort(other.reason)
+  if (other.aborted) abort()
+  else other.addEventListener('abort', abort, { once: true })
+  return controller.signal
 }
 
 /** A function. Which arguments it takes cannot be seen. */

@@ -1,9 +1,9 @@
 import { cpus, totalmem } from 'node:os'
 import { Command } from 'commander'
 import { listModels } from '../hub/cached_models.js'
-import { hubCacheFolder } from '../hub/environment.js'
+import { findHubCache } from '../hub/environment.js'
 import { addonFile, coreVersions } from '../machine/addon_files.js'
-import { cacheFolder } from '../machine/cache.js'
+import { cacheAdvice, findCacheFolder } from '../machine/cache.js'
 import { findLibtorch, libtorchAdvice, variantOf } from '../machine/libtorch.js'
 import {
   findNvidia,
@@ -13,16 +13,17 @@ import {
   type Nvidia,
   platformProblem,
 } from '../machine/machine.js'
+import { chooseThreads } from '../machine/threads.js'
 import { version } from '../package.js'
 import { tryLibtorch } from '../setup/try_libtorch.js'
 import { chooseVariant } from '../setup/variant.js'
 import { findFfmpeg } from '../video/ffmpeg.js'
 
-/** `torchreel doctor`: checks what torchreel needs, and says what to do. Exit code 1 when a check fails. */
+/** `torchreel doctor`: checks the installation and says how to fix problems. Exit code 1 if a check fails. */
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('check this machine for what torchreel needs, and say what to do about what is missing')
-    .option('--json', 'print it as JSON')
+    .description('check the installation and say how to fix problems')
+    .option('--json', 'print the checks as JSON')
     .exitOverride()
     .action(async ({ json }: { json?: boolean }) => {
       const checks = await examine()
@@ -59,6 +60,7 @@ async function examine(): Promise<Check[]> {
     nodeCheck(process.versions.node),
     platformCheck(),
     processorCheck(),
+    threadsCheck(),
     addonCheck(),
     await libtorchCheck(),
     await gpuCheck(nvidia),
@@ -98,6 +100,12 @@ function processorCheck(): Check {
     details: { count: cpus().length, model: first?.model, instructionSets: sets, memoryBytes: totalmem() },
     ...(!ok && { advice: 'Works, but slowly: libtorch’s fast kernels need AVX2' }),
   }
+}
+
+function threadsCheck(): Check {
+  const { threads, reason } = chooseThreads()
+  const found = `${threads} for an operation on the CPU: ${reason}`
+  return { name: 'threads', ok: true, found, details: { threads, reason } }
 }
 
 function addonCheck(): Check {
@@ -157,7 +165,8 @@ async function ffmpegCheck(): Promise<Check> {
 }
 
 async function modelsCheck(): Promise<Check> {
-  const folder = hubCacheFolder()
+  const folder = findHubCache()
+  if (folder === undefined) return withoutFolder('models', 'Set HOME or HF_HOME to a folder')
   const models = await listModels(folder)
   const broken = models.filter((model) => model.problem)
   const names = models.map(({ model, problem }) => `${model}${problem ? ' (does not load)' : ''}`)
@@ -171,7 +180,8 @@ async function modelsCheck(): Promise<Check> {
 }
 
 async function diskCheck(): Promise<Check> {
-  const folders = [cacheFolder(), hubCacheFolder()]
+  const folders = [findCacheFolder(), findHubCache()].filter((folder) => folder !== undefined)
+  if (folders.length === 0) return withoutFolder('disk', cacheAdvice)
   const free = await Promise.all(folders.map(freeBytes))
   const ok = Math.min(...free) > 8e9
   return {
@@ -185,6 +195,11 @@ async function diskCheck(): Promise<Check> {
         'folders with more',
     }),
   }
+}
+
+/** What has no folder in the cache, as this user has no home. */
+function withoutFolder(name: string, advice: string): Check {
+  return { name, ok: false, found: 'no cache: this user has no home folder', advice }
 }
 
 function failed(name: string, error: unknown): Check {

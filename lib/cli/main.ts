@@ -28,12 +28,12 @@ Examples:
   $ torchreel "a red circle" --model ./model --scheduler checkpoint --steps 50 --json -o circle.gif
   $ torchreel "a panda, sharp" --model ./zeroscope-xl --video panda.webm --strength 0.7 --width 1024 --height 576 --vae-tiling
   $ torchreel "a boat" --frames 48 --window 16:8 --free-u 0.9,0.2,1.2,1.4 --lora watercolour.safetensors:0.8
-  $ torchreel setup                                      get libtorch into the cache
-  $ torchreel pull damo-vilab/text-to-video-ms-1.7b      get a model into the cache
-  $ torchreel models                                     list the models in the cache
-  $ torchreel doctor                                     check this machine, and say what to fix
+  $ torchreel setup                                      install libtorch and ffmpeg
+  $ torchreel pull damo-vilab/text-to-video-ms-1.7b      download a model
+  $ torchreel models                                     list the downloaded models
+  $ torchreel doctor                                     check the installation
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (by SIGTERM 143, SIGHUP 129)`
+Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted (SIGTERM: 143, SIGHUP: 129)`
 
 /** What only the command line has, beside the options of `generate` and of the file. */
 interface CommandLineOptions {
@@ -52,16 +52,16 @@ const described = [{ model, output }, call, adapters, pipelineOptions, saveOptio
 
 function commandLine(): Command {
   const program = new Command('torchreel')
-    .description('Make a video of a text: the ModelScope text-to-video model, without Python.')
+    .description('Make a video from a prompt, without Python.')
     .version(version)
-    .argument('<prompt>', 'what the video shows')
+    .argument('<prompt>', 'a description of the video')
   for (const option of described) program.addOption(commandOption(option))
   program
     .optionsGroup('The file:')
-    .option('--contact-sheet <file>', 'write all frames as one .png, too')
-    .optionsGroup('What is printed:')
+    .option('--contact-sheet <file>', 'also write all frames into one .png')
+    .optionsGroup('Messages:')
     .option('--json', 'print the result as JSON')
-    .option('--quiet', 'no progress')
+    .option('--quiet', 'do not show progress')
     .addHelpText('after', examples)
     .showSuggestionAfterError()
     .enablePositionalOptions() // else this command takes the options of the others

@@ -1,7 +1,8 @@
 import path from 'node:path'
 import { Command } from 'commander'
+import { readPath } from '../files/paths.js'
 import { type CachedModel, listModels } from '../hub/cached_models.js'
-import { hubCacheFolder } from '../hub/environment.js'
+import { findHubCache } from '../hub/environment.js'
 import { pipelineOptions } from '../options/pipeline.js'
 import { megabytes } from './megabytes.js'
 import { commandOption } from './options.js'
@@ -9,15 +10,17 @@ import { commandOption } from './options.js'
 /** `torchreel models`: the text-to-video models in the Hugging Face cache, and which of them run. */
 export function modelsCommand(): Command {
   return new Command('models')
-    .description('list the text-to-video models in the Hugging Face cache, and whether they run')
+    .description('list the text-to-video models in the Hugging Face cache and say whether each can run')
     .addOption(commandOption(pipelineOptions.cacheDir))
     .option('--json', 'print the list as JSON')
     .exitOverride()
     .action(async ({ cacheDir, json }: { cacheDir?: string; json?: boolean }) => {
-      const folder = path.resolve(cacheDir ?? hubCacheFolder())
+      const given = readPath(cacheDir) ?? findHubCache()
+      const folder = given && path.resolve(given)
       const models = await listModels(folder)
+      const place = folder ?? 'the cache: this user has no home folder, set HOME or HF_HOME'
       if (json) process.stdout.write(`${JSON.stringify(models, null, 2)}\n`)
-      else if (models.length === 0) process.stderr.write(`torchreel: no text-to-video model in ${folder}\n`)
+      else if (models.length === 0) process.stderr.write(`torchreel: no text-to-video model in ${place}\n`)
       else process.stdout.write(table(models))
     })
 }

@@ -21,16 +21,14 @@ interface PullCommandOptions {
  */
 export function pullCommand(interrupted: () => AbortSignal): Command {
   return new Command('pull')
-    .description(
-      'download a model from Hugging Face into its cache, or bring it up to date; prints its folder',
-    )
+    .description('download or update a model from Hugging Face; print its folder in the cache')
     .argument('<model>', 'owner/name, such as ali-vilab/text-to-video-ms-1.7b')
     .addOption(commandOption(pipelineOptions.revision))
     .addOption(commandOption(pipelineOptions.variant))
     .addOption(commandOption(pipelineOptions.cacheDir))
     .addOption(commandOption(pipelineOptions.token))
     .option('--json', 'print the result as JSON')
-    .option('--quiet', 'no progress')
+    .option('--quiet', 'do not show progress')
     .exitOverride()
     .action(async (model: string, { json, quiet, ...options }: PullCommandOptions) => {
       const line = new TransferLine(process.stderr, quiet === true)

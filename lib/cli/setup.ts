@@ -19,15 +19,13 @@ interface SetupCommandOptions extends LibtorchOptions {
  */
 export function setupCommand(interrupted: () => AbortSignal): Command {
   return new Command('setup')
-    .description(
-      'get libtorch and ffmpeg into the cache, unless they are there; print the folder of libtorch',
-    )
-    .option('--variant <name>', `${variants.join(', ')} (default: what the GPU's driver supports, else cpu)`)
+    .description('install libtorch and ffmpeg if they are missing; print the folder of libtorch')
+    .option('--variant <name>', `${variants.join(', ')} (default: the one for the GPU's driver, else cpu)`)
     .option('--from <file>', 'use this zip of libtorch or wheel of torch')
-    .option('--use-python', 'use the torch of python3, without a copy')
-    .option('--no-ffmpeg', 'leave ffmpeg alone')
-    .option('--dry-run', 'print what would be fetched, from where and to where, and do nothing')
-    .option('--quiet', 'no progress')
+    .option('--use-python', 'use the torch of python3 where it is, without a copy')
+    .option('--no-ffmpeg', 'do not install ffmpeg')
+    .option('--dry-run', 'only list the downloads, with sources and target folders')
+    .option('--quiet', 'do not show progress')
     .exitOverride()
     .action(async ({ ffmpeg: withFfmpeg, dryRun, quiet, ...options }: SetupCommandOptions) => {
       const libtorch = await planLibtorch(options)

@@ -54,8 +54,11 @@ export interface Family {
   /** Names on Hugging Face of the model that a call uses that names none, if the cache holds it. */
   readonly publishedModels: readonly string[]
   readonly components: readonly Component[]
-  /** A checkpoint's files besides the weights, by path; true: required. */
-  readonly plainFiles: Readonly<Record<string, boolean>>
+  /**
+   * A checkpoint's files besides the weights, by path. true: required; false: optional; a path: this file, or the one at
+   * that path in its place.
+   */
+  readonly plainFiles: Readonly<Record<string, boolean | string>>
   readonly defaults: CallDefaults
   /** The denoiser predicts a flow (flow matching), so that only schedulers for flows fit; else it is a diffusion model. */
   readonly predictsFlow: boolean

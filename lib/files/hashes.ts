@@ -5,7 +5,7 @@ import path from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { TorchreelError } from '../errors.js'
 import { readText } from './json.js'
-import { cannotRead, openRegularFile } from './regular_file.js'
+import { readRegularFile } from './regular_file.js'
 
 /**
  * Reads each file completely and compares its sha256 with the expected one: from `SHA256SUMS` in the model's folder, as
@@ -50,12 +50,13 @@ async function findBlobHash(file: string): Promise<string | undefined> {
 
 async function hashFile(file: string, signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash('sha256')
-  await using handle = await openRegularFile(file)
   try {
-    await pipeline(handle.createReadStream(), hash, { signal })
+    await readRegularFile(file, (handle) =>
+      pipeline(handle.createReadStream({ autoClose: false }), hash, { signal }),
+    )
   } catch (error) {
     signal?.throwIfAborted()
-    throw cannotRead(file, error)
+    throw error
   }
   return hash.digest('hex')
 }

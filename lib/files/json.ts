@@ -1,5 +1,5 @@
 import { TorchreelError } from '../errors.js'
-import { cannotRead, openRegularFile } from './regular_file.js'
+import { readRegularFile } from './regular_file.js'
 
 /**
  * Reads a JSON object from a checkpoint. Files that Python saved may hold `NaN` and `Infinity`, which are not JSON:
@@ -46,19 +46,19 @@ function parse(text: string): unknown {
 const maxTextBytes = 2 ** 26 // the largest file of a published checkpoint, tokenizer.json, has 17 MB
 
 /**
- * Reads a text file of a checkpoint.
+ * Reads a text file of a checkpoint, with the line ends of any system and without a byte order mark.
  *
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT` for a file that is not regular, or too long
  */
 export async function readText(file: string): Promise<string> {
-  await using handle = await openRegularFile(file)
-  if ((await handle.stat()).size > maxTextBytes) {
-    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is longer than ${maxTextBytes} bytes`, {
-      path: file,
-    })
-  }
-  return handle.readFile('utf8').catch((error) => {
-    throw cannotRead(file, error)
+  return readRegularFile(file, async (handle) => {
+    if ((await handle.stat()).size > maxTextBytes) {
+      throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is longer than ${maxTextBytes} bytes`, {
+        path: file,
+      })
+    }
+    const text = await handle.readFile('utf8')
+    return text.replace(/^\ufeff/, '').replaceAll('\r\n', '\n')
   })
 }
 

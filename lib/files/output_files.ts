@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { link, lstat, mkdir, open, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { types } from 'node:util'
 import { TorchreelError } from '../errors.js'
+import { flush } from './flush.js'
 import { identityPattern, isDead, ownIdentity } from './process_identity.js'
 
 /** A file being written. The temporary file is in the target's folder. */
@@ -22,7 +24,7 @@ process.on('exit', () => {
  *
  * A temporary file is called `.torchreel-HOST-PID-START-RANDOM`. Those that dead processes left in the folder are removed.
  */
-export class OutputFiles implements AsyncDisposable {
+export class OutputFiles {
   readonly #overwrite: boolean
   readonly #pending: Pending[] = []
   readonly #swept = new Set<string>()
@@ -53,18 +55,25 @@ export class OutputFiles implements AsyncDisposable {
     const folder = dirname(target)
     if (!this.#swept.has(folder)) await sweep(folder)
     this.#swept.add(folder)
-    const temporary = join(folder, `${ownPrefix}-${randomBytes(6).toString('hex')}`)
+    const temporary = this.#register(folder)
     try {
       await (await open(temporary, 'wx')).close()
     } catch (error) {
+      temporaries.delete(temporary)
       throw cannotWrite(path, error)
     }
-    temporaries.add(temporary)
     this.#pending.push({ target, temporary })
     return temporary
   }
 
-  /** The file to replace: the target of `path` if it is a link. */
+  /** A new name for a temporary file, which is removed when the process exits. */
+  #register(folder: string): string {
+    const temporary = join(folder, `${ownPrefix}-${randomBytes(6).toString('hex')}`)
+    temporaries.add(temporary)
+    return temporary
+  }
+
+  /** The file to replace: where `path` leads, if it is a link. */
   async #check(path: string): Promise<string> {
     try {
       await lstat(path)
@@ -82,7 +91,34 @@ export class OutputFiles implements AsyncDisposable {
     return target
   }
 
-  /** Flushes every file and renames it. After a failure without `overwrite` none of them stays. */
+  /**
+   * Does with the empty files all that writing and `commit` will do: a byte, a flush, another name. Nothing of it stays.
+   *
+   * @throws TorchreelError `ERR_OUTPUT_WRITE`
+   */
+  async rehearse(): Promise<void> {
+    for (const { target, temporary } of this.#pending) {
+      const other = this.#register(dirname(temporary))
+      try {
+        const file = await open(temporary, 'r+')
+        try {
+          await file.writeFile('\0')
+          await flush(file)
+          await file.truncate()
+        } finally {
+          await file.close()
+        }
+        await (this.#overwrite ? rename(temporary, other) : placeNew(temporary, other))
+      } catch (error) {
+        throw cannotWrite(target, error)
+      } finally {
+        await rm(other, { force: true }).catch(() => {})
+        temporaries.delete(other)
+      }
+    }
+  }
+
+  /** Flushes every file and gives it its name. After a failure without `overwrite` none of them stays. */
   async commit(): Promise<void> {
     const placed: string[] = []
     let current = ''
@@ -90,7 +126,7 @@ export class OutputFiles implements AsyncDisposable {
       for (const { target, temporary } of this.#pending) {
         current = target
         const file = await open(temporary, 'r+')
-        await file.sync().finally(() => file.close())
+        await flush(file).finally(() => file.close())
       }
       for (const { target, temporary } of this.#pending) {
         current = target
@@ -104,7 +140,11 @@ export class OutputFiles implements AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /**
+   * Removes what `commit` has not placed. Call it in any case, in a `finally`: there is no `await using` in this package,
+   * since test runners on older Node have no `Symbol.asyncDispose`.
+   */
+  async close(): Promise<void> {
     for (const { temporary } of this.#pending) {
       await rm(temporary, { force: true }).catch(() => {})
       temporaries.delete(temporary)
@@ -158,7 +198,7 @@ export function cannotWrite(path: string, cause: unknown): TorchreelError {
   const reason =
     errorCode(cause) === 'ENOENT'
       ? `the folder ${dirname(path)} does not exist`
-      : cause instanceof Error
+      : types.isNativeError(cause)
         ? cause.message
         : String(cause)
   return new TorchreelError('ERR_OUTPUT_WRITE', `cannot write ${basename(path)}: ${reason}`, { path, cause })

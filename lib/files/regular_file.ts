@@ -17,27 +17,34 @@ export async function isFile(file: string): Promise<boolean> {
 }
 
 /**
- * Opens a regular file to read. A stranger's folder may hold pipes, which never end, and devices: neither is waited for.
+ * Opens a regular file, reads it and closes it. A stranger's folder may hold pipes, which never end, and devices: neither
+ * is waited for.
  *
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND` with the system's error as its cause, `ERR_MODEL_CORRUPT`
  */
-export async function openRegularFile(file: string): Promise<FileHandle> {
+export async function readRegularFile<T>(file: string, read: (handle: FileHandle) => Promise<T>): Promise<T> {
   let handle: FileHandle
   try {
     handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK)
   } catch (error) {
     throw cannotRead(file, error)
   }
-  if ((await handle.stat()).isFile()) return handle
-  await handle.close()
-  throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} is not a regular file`, { path: file })
+  // No `await using`: the handles of Yarn Plug'n'Play cannot be disposed of.
+  try {
+    const status = await handle.stat()
+    if (status.isFile()) return await read(handle)
+    const what = status.isDirectory() ? 'is a folder, not a file' : 'is not a regular file'
+    throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} ${what}`, { path: file })
+  } catch (error) {
+    throw error instanceof TorchreelError ? error : cannotRead(file, error)
+  } finally {
+    await handle.close()
+  }
 }
 
 /** An `ERR_MODEL_NOT_FOUND` for a file that is missing or cannot be read. */
-export function cannotRead(file: string, cause: unknown): TorchreelError {
-  const absent = (cause as NodeJS.ErrnoException).code === 'ENOENT'
-  return new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${absent ? 'is missing' : 'cannot be read'}`, {
-    path: file,
-    cause,
-  })
+function cannotRead(file: string, cause: unknown): TorchreelError {
+  const { code, message } = cause as NodeJS.ErrnoException
+  const what = code === 'ENOENT' ? 'is missing' : `cannot be read: ${message}`
+  return new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${what}`, { path: file, cause })
 }

@@ -1,7 +1,8 @@
 import type { FileHandle } from 'node:fs/promises'
 import path from 'node:path'
 import { TorchreelError } from '../errors.js'
-import { openRegularFile } from './regular_file.js'
+import { readRegularFile } from './regular_file.js'
+import { shellWord } from './shell_word.js'
 
 /** A tensor of a safetensors file, as the header describes it. */
 export interface TensorHeader {
@@ -27,18 +28,19 @@ export interface SafetensorsHeader {
 export async function readSafetensorsHeader(name: string, maxHeader: number): Promise<SafetensorsHeader> {
   const file = path.resolve(name)
   if (/\.(bin|pt|pth|ckpt)$/.test(file)) throw pickled(file)
-  await using handle = await openRegularFile(file)
-  try {
-    if (await isPickle(handle)) throw pickled(file)
-    return { file, ...parseHeader(JSON.parse(await readHeader(handle, maxHeader))) }
-  } catch (error) {
-    if (error instanceof TorchreelError) throw error
-    throw new TorchreelError(
-      'ERR_MODEL_CORRUPT',
-      `${file} is not a safetensors file: ${(error as Error).message}`,
-      { path: file, cause: error },
-    )
-  }
+  return readRegularFile(file, async (handle) => {
+    try {
+      if (await isPickle(handle)) throw pickled(file)
+      return { file, ...parseHeader(JSON.parse(await readHeader(handle, maxHeader))) }
+    } catch (error) {
+      if (error instanceof TorchreelError) throw error
+      throw new TorchreelError(
+        'ERR_MODEL_CORRUPT',
+        `${file} is not a safetensors file: ${(error as Error).message}`,
+        { path: file, cause: error },
+      )
+    }
+  })
 }
 
 /** Tells by the first bytes, not by the name: torch.save's archive, or a bare pickle of protocol 2 to 5. */
@@ -51,11 +53,18 @@ async function isPickle(handle: FileHandle): Promise<boolean> {
   )
 }
 
+/** Python that converts a pickle of tensors, or A1111's textual inversion, whose vectors lie in a dictionary of it. */
+const conversion =
+  'import sys, torch; from safetensors.torch import save_file; x = torch.load(sys.argv[1], "cpu", weights_only=True); ' +
+  'x = {"emb_params": next(iter(x["string_to_param"].values()))} if "string_to_param" in x else x; ' +
+  'save_file({name: tensor.detach().clone().contiguous() for name, tensor in x.items()}, sys.argv[2])'
+
 function pickled(file: string): TorchreelError {
+  const converted = `${file.replace(/\.(bin|pt|pth|ckpt)$/, '')}.safetensors`
   return new TorchreelError(
     'ERR_MODEL_UNTRUSTED',
-    `${file} is a pickle: a program, which torchreel does not run. Convert it once, in Python: ` +
-      'safetensors.torch.save_file(torch.load(file, weights_only=True), name)',
+    `${file} is a pickle: a program, which torchreel does not run. Convert it once, with Python, torch and safetensors: ` +
+      `python3 -c '${conversion}' ${shellWord(file)} ${shellWord(converted)}`,
     { path: file },
   )
 }

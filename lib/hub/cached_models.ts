@@ -5,8 +5,9 @@ import { findVariants, indexFile } from '../checkpoint/selection.js'
 import { TorchreelError, type TorchreelErrorCode } from '../errors.js'
 import { findFamily } from '../families/families.js'
 import { readJson } from '../files/json.js'
+import { readPath } from '../files/paths.js'
 import { CachedRepository } from './cache.js'
-import { hubCacheFolder } from './environment.js'
+import { findHubCache } from './environment.js'
 
 /** A text-to-video model in the Hugging Face cache. */
 export interface CachedModel {
@@ -28,14 +29,18 @@ export interface CachedModel {
  * Lists the text-to-video models in the cache, and whether torchreel can run them: files complete, weights in safetensors,
  * graphs known for the architecture.
  *
- * @param cacheDir as for `pullModel`
+ * @param cacheDir as for `pullModel`; without a cache there are no models
  */
-export async function listModels(cacheDir = hubCacheFolder()): Promise<CachedModel[]> {
+export async function listModels(
+  cacheDir: string | URL | undefined = findHubCache(),
+): Promise<CachedModel[]> {
   const models: CachedModel[] = []
-  for (const name of (await readdir(cacheDir).catch((): string[] => [])).sort()) {
+  const folder = readPath(cacheDir)
+  if (folder === undefined) return models
+  for (const name of (await readdir(folder).catch((): string[] => [])).sort()) {
     const id = /^models--(.+?)--(.+)$/.exec(name)
     if (!id) continue
-    const repository = new CachedRepository(`${id[1]}/${id[2]}`, path.resolve(cacheDir))
+    const repository = new CachedRepository(`${id[1]}/${id[2]}`, path.resolve(folder))
     for (const commit of (await readdir(repository.snapshot('')).catch((): string[] => [])).sort()) {
       const found = await inspect(repository, commit)
       if (found) models.push(found)

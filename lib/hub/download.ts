@@ -3,7 +3,9 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs
 import type { IncomingMessage } from 'node:http'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { types } from 'node:util'
 import { TorchreelError } from '../errors.js'
+import { flush } from '../files/flush.js'
 import { identityPattern, isDead, ownIdentity } from '../files/process_identity.js'
 import { bodyOf, get, type HttpRequest, Interruption } from './http.js'
 
@@ -216,7 +218,7 @@ class Filling {
     )
     if (hash !== undefined && this.#hash.digest('hex') !== hash) return false
     await this.#handle.truncate(size)
-    await this.#handle.sync()
+    await flush(this.#handle)
     return true
   }
 
@@ -301,8 +303,8 @@ async function fileSize(file: string): Promise<number | undefined> {
   )
 }
 
-function isSystemError(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && 'syscall' in error
+export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return types.isNativeError(error) && 'syscall' in error
 }
 
 function failed({ url, file }: Download, reason: string, cause?: unknown): TorchreelError {

@@ -1,11 +1,12 @@
 import path from 'node:path'
 import { describeModelFile } from '../checkpoint/other_layouts.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
+import { readPath } from '../files/paths.js'
 import { isFile, isFolder } from '../files/regular_file.js'
 import { checkFileName } from '../files/safe_names.js'
 import { packageFolder } from '../package.js'
 import { CachedRepository } from './cache.js'
-import { endpoint, findToken, hubCacheFolder, isOffline } from './environment.js'
+import { endpoint, findHubCache, findToken, hubCacheFolder, isOffline } from './environment.js'
 import type { PulledModel, PullOptions } from './pull.js'
 
 export type { DownloadProgress, DownloadStart, PulledModel } from './pull.js'
@@ -17,7 +18,7 @@ export interface HubOptions extends Omit<PullOptions, 'token'> {
   /** The weight files: 'fp16' chooses `*.fp16.safetensors`. @defaultValue files without a variant, else fp16 */
   variant?: string | undefined
   /** The cache, shared with Python. @defaultValue `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub` */
-  cacheDir?: string | undefined
+  cacheDir?: string | URL | undefined
   /** For gated and private models; false sends none. @defaultValue `HF_TOKEN`, else the token that `hf auth login` stored */
   token?: string | false | undefined
   /** Use the cache only, download nothing. @defaultValue `HF_HUB_OFFLINE` */
@@ -35,14 +36,9 @@ const embeddedFolder = path.join(packageFolder, 'models', 'shapes')
  *
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`, `ERR_MODEL_NOT_FOUND`, and the errors of {@link pullModel}
  */
-export async function resolveModel(model: string, options: HubOptions = {}): Promise<string> {
-  if (typeof model !== 'string' || model === '' || model.includes('\0')) {
-    throw invalidArgument(
-      'model',
-      "a checkpoint's folder, a model on Hugging Face (owner/name) or 'shapes'",
-      model,
-    )
-  }
+export async function resolveModel(model: string | URL, options: HubOptions = {}): Promise<string> {
+  const name = modelName(model)
+  if (name !== model) return resolveModel(name, options)
   if (model === embeddedModel) return embeddedFolder
   if (await isFolder(model)) return path.resolve(model)
   const kind = (await isFile(model)) && describeModelFile(model)
@@ -78,6 +74,7 @@ export async function cachedModel(
   model: string,
   options: Pick<HubOptions, 'revision' | 'variant' | 'cacheDir'> = {},
 ): Promise<string | undefined> {
+  if (options.cacheDir === undefined && findHubCache() === undefined) return undefined
   const { repository, revision, variant } = findPlace(checkModelId(model), options)
   return repository.wholeSnapshot(revision, variant).catch((error) => {
     if (error instanceof TorchreelError) return undefined
@@ -105,6 +102,21 @@ export async function pullModel(model: string, options: HubOptions = {}): Promis
   return pullRevision(repository, revision, variant, { ...options, token: await findToken(options.token) })
 }
 
+/**
+ * A model as its name or path: file URLs and `~` are resolved.
+ *
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT`
+ */
+export function modelName(model: string | URL): string {
+  const name = readPath(model)
+  if (name !== undefined) return name
+  throw invalidArgument(
+    'model',
+    "a checkpoint's folder, a model on Hugging Face (owner/name) or 'shapes'",
+    model,
+  )
+}
+
 // ---- names and options ----------------------------------------------------------------------------------------------
 
 function isModelId(model: string): boolean {
@@ -123,13 +135,9 @@ function findPlace(model: string, { revision = 'main', variant, cacheDir }: HubO
   }
   if (variant !== undefined && !/^\w+$/.test(variant))
     throw invalidArgument('variant', "a word such as 'fp16'", variant)
-  if (
-    cacheDir !== undefined &&
-    (typeof cacheDir !== 'string' || cacheDir === '' || cacheDir.includes('\0'))
-  ) {
-    throw invalidArgument('cacheDir', 'a folder', cacheDir)
-  }
-  const folder = cacheDir === undefined ? hubCacheFolder() : path.resolve(cacheDir)
+  const given = cacheDir === undefined ? hubCacheFolder() : readPath(cacheDir)
+  if (given === undefined) throw invalidArgument('cacheDir', 'a folder', cacheDir)
+  const folder = path.resolve(given)
   return { repository: new CachedRepository(model, folder), revision, variant }
 }
 

@@ -7,7 +7,7 @@ import { readJson } from '../files/json.js'
 import { checkFileName } from '../files/safe_names.js'
 import { freeBytes } from '../machine/machine.js'
 import { type CachedRepository, isCommit, readWantedFiles } from './cache.js'
-import { download, type Patience, partialBytes, patience, persist } from './download.js'
+import { download, isSystemError, type Patience, partialBytes, patience, persist } from './download.js'
 import { endpoint } from './environment.js'
 import { bodyOf, get, Interruption, Refusal } from './http.js'
 
@@ -73,7 +73,7 @@ export async function pullRevision(
   } catch (error) {
     options.signal?.throwIfAborted()
     if (error instanceof Refusal) throw refused(repository.id, revision, error, options.token !== undefined)
-    if (error instanceof Interruption || (error instanceof Error && 'syscall' in error)) {
+    if (error instanceof Interruption || isSystemError(error)) {
       throw failure(pull.page, `could not download ${repository.id}: ${error.message}`, error)
     }
     throw error

@@ -80,6 +80,8 @@ export function loadError(cause: Error, libtorch: Libtorch, files: string[]): To
   const reason = cause.message
   let advice = libtorchAdvice[source]
   if (/already loaded/.test(reason)) advice = 'A process can load only one libtorch.'
+  else if ((cause as NodeJS.ErrnoException).code === 'ERR_DLOPEN_DISABLED')
+    advice = 'Node’s permission model refuses addons: start node with --allow-addons'
   else if (/not built together/.test(reason))
     advice = 'Type: npm install torchreel, or in a clone: npm run build'
   else if (/version `GLIBC(XX)?_/.test(reason))

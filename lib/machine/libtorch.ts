@@ -1,7 +1,8 @@
 import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { TorchreelError } from '../errors.js'
-import { cacheFolder } from './cache.js'
+import { expandHome } from '../files/paths.js'
+import { cacheAdvice, cacheFolder, findCacheFolder } from './cache.js'
 
 /** The libtorch that `torchreel setup` gets, and the one this package is tested with. */
 export const libtorchVersion = '2.13.0'
@@ -47,26 +48,26 @@ export function findLibtorch(option?: string): Libtorch {
   ] as const
   for (const [source, parameter, folder] of named) {
     if (folder === undefined) continue
-    const found = libtorchIn(folder)
+    const found = libtorchIn(expandHome(folder))
     if (found) return { ...found, source }
     const expected = 'a folder with lib/libtorch_cpu.so'
     throw new TorchreelError(
       'ERR_INVALID_ARGUMENT',
-      `${parameter} must be ${expected}, got ${folder}: ${whyNot(folder)}. ${libtorchAdvice[source]}`,
+      `${parameter} must be ${expected}, got ${folder}: ${whyNot(expandHome(folder))}. ${libtorchAdvice[source]}`,
       { parameter, expected, received: folder, path: folder },
     )
   }
-  const folder = cachedLibtorchFolder()
-  const found = libtorchIn(folder)
+  const folder = findCacheFolder() && cachedLibtorchFolder()
+  const found = folder && libtorchIn(folder)
   if (found) return { ...found, source: 'cache' }
   throw new TorchreelError(
     'ERR_LIBTORCH_NOT_FOUND',
     'libtorch was not found. Tried:\n' +
       '  - option libtorch: not given\n' +
       '  - TORCHREEL_LIBTORCH: not set\n' +
-      `  - ${folder}: ${whyNot(folder)}\n` +
-      'Get it with: npx torchreel setup',
-    { path: folder },
+      (folder ? `  - ${folder}: ${whyNot(folder)}\n` : '  - the cache: this user has no home folder\n') +
+      (folder ? 'Get it with: npx torchreel setup' : `${cacheAdvice}, and type: npx torchreel setup`),
+    { ...(folder && { path: folder }) },
   )
 }
 

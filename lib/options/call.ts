@@ -2,13 +2,13 @@ import {
   abortSignal,
   anyText,
   callback,
+  filePath,
   finite,
   flag,
   integer,
   list,
   number,
   oneOrEach,
-  text,
 } from '../checks/kinds.js'
 import type { TableOf } from '../checks/options.js'
 import { seed } from '../checks/seed.js'
@@ -24,23 +24,22 @@ export interface GenerateOptions {
   /** Denoising steps, 1 to 1000. @defaultValue 25; Wan: 50 */
   steps?: number | undefined
   /**
-   * Frames of the video. ModelScope's model was trained on 16, Wan on 81. Wan makes 1 frame more than a multiple of 4.
+   * Frames of the video. ModelScope models were trained on 16. Wan needs a multiple of 4 plus 1.
    * @defaultValue 16; Wan: 81
    */
   frames?: number | undefined
-  /** Pixels, a multiple of 8; of 16 for Wan. @defaultValue the model's own (256; Wan: 832) */
+  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own (256; Wan: 832) */
   width?: number | undefined
-  /** Pixels, a multiple of 8; of 16 for Wan. @defaultValue the model's own (256; Wan: 480) */
+  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own (256; Wan: 480) */
   height?: number | undefined
   /**
-   * How strongly the prompt guides, or how strongly in each step; where it is 1 or less the network runs on the prompt
-   * alone. @defaultValue the model's own (`shapes`: 3), else 9, and 15 with a video, as in the reference;
-   * Wan: 5
+   * How closely the video follows the prompt: one number, or one for each step. At 1 or less the network runs on the prompt
+   * alone, without guidance. @defaultValue the model's own (`shapes`: 3; Wan: 5), else 9, or 15 with a video
    */
   guidanceScale?: number | readonly number[] | undefined
-  /** What the video must not show: one text for all prompts, or one each. @defaultValue '' */
+  /** Things that the video must not show: one text for all prompts, or one for each. @defaultValue '' */
   negativePrompt?: string | readonly string[] | undefined
-  /** 0 to 2^53 − 1: one that draws for all prompts, or one each. @defaultValue random; the result says which */
+  /** 0 to 2^53 − 1: one for all prompts, or one for each. @defaultValue random; `video.seed` says which */
   seed?: number | readonly number[] | undefined
   /** η of DDIM and γ of TCD, 0 to 1; other schedulers ignore it. @defaultValue 0 */
   eta?: number | undefined
@@ -64,9 +63,9 @@ export interface GenerateOptions {
    */
   output?: string | URL | Output | undefined
   /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue see {@link findFfmpeg} */
-  ffmpeg?: string | undefined
+  ffmpeg?: string | URL | undefined
   /**
-   * How much of the video may change, above 0 to 1: only the last `steps · strength` steps run.
+   * How much of the source video may change, above 0 to 1: only the last `steps · strength` steps run.
    * @defaultValue 0.6; Wan: 0.8
    */
   strength?: number | undefined
@@ -75,7 +74,7 @@ export interface GenerateOptions {
   /** σ of each step and of the end, see {@link ProgramOptions}; `steps` is one less. */
   sigmas?: readonly number[] | undefined
   /**
-   * The VAE works on tiles of `tileSize` pixels (by default the size it was trained on, 512; for Wan 256) that share the fraction
+   * The VAE works on tiles of `tileSize` pixels (by default 512; Wan: 256) that share the fraction
    * `overlap` (0 to 0.5, by default 0.25) and are blended there. Large frames need less memory, and change slightly. The VAE
    * works on one frame at a time in any case, Wan's on four; with tiles, Wan's frames come only when all are decoded. @defaultValue false
    */
@@ -137,7 +136,7 @@ export const callOptions = {
     kind: integer(1, 4096),
     otherwise: '16; Wan: 81',
     group: video,
-    says: 'frames of the video, as many as the model was trained on; for Wan 1 more than a multiple of 4',
+    says: 'frames of the video; with Wan, a multiple of 4 plus 1',
     flag: '--frames <n>',
   },
   width: {
@@ -145,7 +144,7 @@ export const callOptions = {
     otherwise: "the model's own",
     unit: 'pixels',
     group: video,
-    says: 'width, a multiple of 8; of 16 for Wan',
+    says: 'width, a multiple of 8; with Wan, of 16',
     flag: '--width <pixels>',
   },
   height: {
@@ -153,7 +152,7 @@ export const callOptions = {
     otherwise: "the model's own",
     unit: 'pixels',
     group: video,
-    says: 'height, a multiple of 8; of 16 for Wan',
+    says: 'height, a multiple of 8; with Wan, of 16',
     flag: '--height <pixels>',
   },
   fps: {
@@ -165,33 +164,33 @@ export const callOptions = {
   },
   seed: {
     kind: oneOrEach(seed),
-    otherwise: 'random, and in the result',
+    otherwise: 'random; `video.seed` says which',
     group: video,
-    says: 'the same seed gives the same video; one for all prompts, or one each',
+    says: 'one seed for all prompts, or one for each; the same seed gives the same video',
     flag: '--seed <n>',
   },
   negativePrompt: {
     kind: oneOrEach(anyText),
     otherwise: "`''`",
     group: video,
-    says: 'what the video must not show; one text for all prompts, or one each',
+    says: 'things that the video must not show: one text for all prompts, or one for each',
     flag: '--negative-prompt <text>',
   },
   output: {
     kind: output,
     group: video,
-    says: 'a file that is written while frames are decoded: a path, or { path } with the options of the file',
+    says: 'the file to write while frames are decoded: a path, or { path } with the options of a file',
     flag: '-o, --output <file>',
     flagSays:
-      'a name that ends in .mp4, .webm, .gif, .webp or .apng, or frame_%04d.png (default: torchreel.mp4)',
+      'the file to write: .mp4, .mov, .mkv, .webm, .gif, .webp, .apng, .rgb or frame_%04d.png (default: torchreel.mp4)',
   },
   ffmpeg: {
-    kind: text,
-    otherwise: 'found',
+    kind: filePath,
+    otherwise: 'found automatically',
     group: video,
-    says: 'the ffmpeg that reads a video from a file and writes the output',
+    says: 'the ffmpeg that reads the source video and writes the output',
     flag: '--ffmpeg <file>',
-    see: ['where it is looked for', 'libtorch-and-ffmpeg.md'],
+    see: ['where torchreel looks', 'libtorch-and-ffmpeg.md'],
   },
   steps: {
     kind: integer(1, maxSteps),
@@ -202,16 +201,16 @@ export const callOptions = {
   },
   guidanceScale: {
     kind: oneOrEach(number(0, 1000), maxSteps),
-    otherwise: "the model's own (shapes: 3), else 9; 15 with a video; Wan: 5",
+    otherwise: "the model's own (shapes: 3; Wan: 5), else 9, or 15 with a video",
     group: denoising,
-    says: 'how strongly the prompt guides, or how strongly in each step; up to 1 the network runs on the prompt alone',
+    says: 'how closely the video follows the prompt: one number, or one for each step; 1 or less turns guidance off',
     flag: '--guidance-scale <x[,x...]>',
   },
   scheduler: {
     kind: scheduler,
-    otherwise: "the pipeline's: DPM-Solver++, for Wan the checkpoint's own",
+    otherwise: "the pipeline's scheduler: DPM-Solver++, or the checkpoint's class with Wan",
     group: denoising,
-    says: "a scheduler, the name of one, or checkpoint for the checkpoint's own class",
+    says: "a scheduler or its name; the name checkpoint means the checkpoint's own class",
     flag: '--scheduler <name>',
     flagSays: `checkpoint, or ${schedulerNames.join(', ')}`,
     see: ['schedulers', 'schedulers.md'],
@@ -221,7 +220,7 @@ export const callOptions = {
     otherwise: "the scheduler's",
     group: denoising,
     kept: 'value',
-    says: 'your own timesteps, one for each step, falling from 999',
+    says: 'your own timesteps, one for each step, from high to low',
     flag: '--timesteps <t,...>',
   },
   sigmas: {
@@ -237,7 +236,7 @@ export const callOptions = {
     default: 0,
     group: denoising,
     kept: 'value',
-    says: 'noise of DDIM and TCD',
+    says: 'amount of noise that DDIM and TCD add in each step',
     flag: '--eta <x>',
   },
   clipSkip: {
@@ -245,7 +244,7 @@ export const callOptions = {
     default: 0,
     group: denoising,
     kept: 'value',
-    says: 'last layers of the text encoder to skip; not for Wan',
+    says: 'number of layers to skip at the end of the text encoder',
     flag: '--clip-skip <n>',
   },
   freeU: {
@@ -260,22 +259,22 @@ export const callOptions = {
     kind: flag,
     default: false,
     group: denoising,
-    says: 'go on with NaN and infinity, which become black, instead of failing with ERR_NUMERIC',
+    says: 'continue after NaN or infinity, which become black, instead of failing with ERR_NUMERIC',
   },
   video: {
     kind: videoInput,
     group: source,
     kept: 'name',
-    says: 'a file, a Video or frames to start from; its frames, size and rate are kept unless others are given',
+    says: 'a file, a Video or frames to start from; the result keeps their number, size and rate unless you set others',
     flag: '--video <file>',
-    flagSays: 'a file to start from; its frames, size and rate are kept unless others are given',
+    flagSays: 'a file to start from; the result keeps its frame count, size and rate unless you set others',
     see: ['video to video', 'video-to-video.md'],
   },
   strength: {
     kind: number(0, 1),
     otherwise: '0.6; Wan: 0.8',
     group: source,
-    says: 'how much of that video may change',
+    says: 'how much of the source video may change',
     flag: '--strength <x>',
   },
   latents: {
@@ -302,25 +301,25 @@ export const callOptions = {
     default: 1,
     group: savings,
     kept: 'value',
-    says: 'compute the inner blocks of the network only on every n-th call: faster, with a slightly different video; not for Wan',
+    says: 'compute the inner blocks of the network only on every n-th call: faster, but the video changes slightly',
     flag: '--feature-cache <n>',
-    see: ['how near', 'performance.md#approximate-savings'],
+    see: ['measurements', 'performance.md#approximate-savings'],
   },
   guidanceInterval: {
     kind: interval,
     otherwise: '`[0, 1]`',
     group: savings,
     kept: 'value',
-    says: 'guide only between these fractions of the steps, such as 0.2, 0.8: faster, with a different video',
+    says: 'guide only between these fractions of the steps, such as 0.2 and 0.8: faster, but the video changes',
     flag: '--guidance-interval <from,to>',
   },
   vaeTiling: {
     kind: vaeTiling,
     default: false,
-    otherwise: 'false; tiles of 512, for Wan 256, that share 0.25',
+    otherwise: 'false; tiles of 512 (Wan: 256) that share 0.25',
     group: savings,
     kept: 'value',
-    says: 'encode and decode large frames in tiles, in less memory',
+    says: 'encode and decode large frames in tiles, to save memory',
     flag: '--vae-tiling [pixels[:overlap]]',
   },
   window: {
@@ -329,13 +328,13 @@ export const callOptions = {
     unit: 'frames',
     group: savings,
     kept: 'value',
-    says: 'for long videos: how many frames the network sees at a time, in windows that overlap and are blended; not for Wan',
+    says: 'for long videos: the frames that the network processes at a time; windows overlap and are blended',
     flag: '--window <frames[:overlap]>',
   },
   signal: {
     kind: abortSignal,
     group: progress,
-    says: 'aborts within a step; the call rejects with signal.reason',
+    says: 'aborts the call within a step; it rejects with signal.reason',
   },
   onProgress: {
     kind: callback<OnProgress>(),
@@ -351,12 +350,12 @@ export const callOptions = {
     kind: integer(1, 1000),
     default: 5,
     group: progress,
-    says: 'calls of the network between previews',
+    says: 'network calls between two previews',
   },
   returnLatents: {
     kind: flag,
     default: false,
     group: progress,
-    says: 'return video.latents, { data, shape }',
+    says: 'also return video.latents, { data, shape }',
   },
 } as const satisfies TableOf<GenerateOptions>

@@ -2,15 +2,15 @@ import { integer, type Kind } from '../checks/kinds.js'
 import { checkOptions, schemaOf, type TableOf } from '../checks/options.js'
 import { TorchreelError } from '../errors.js'
 
-/** How much one pipeline may be asked for: what is more is `ERR_LIMIT_EXCEEDED`, `ERR_QUEUE_FULL` or `ERR_MODEL_CORRUPT`. */
+/** Upper limits of a pipeline. More is an error: `ERR_LIMIT_EXCEEDED`, `ERR_QUEUE_FULL` or `ERR_MODEL_CORRUPT`. */
 export interface Limits {
-  /** Frames × height × width of all videos of a call. @defaultValue 2^28: 16 of 1024 × 576 and more, yet no typing error's terabyte */
+  /** Frames × height × width of all videos of a call. @defaultValue 2^28, such as 455 frames of 1024 × 576 */
   readonly pixels: number
   /** Characters of a prompt. @defaultValue 20 000; the models read 77 tokens */
   readonly promptLength: number
   /** Prompts of a call. @defaultValue 1024 */
   readonly prompts: number
-  /** Calls that may wait or run; more is a caller that does not wait for its results: `ERR_QUEUE_FULL`. @defaultValue 256 */
+  /** Calls that may run or wait at the same time: `ERR_QUEUE_FULL`. @defaultValue 256 */
   readonly queue: number
   /** Bytes of a safetensors file's header: `ERR_MODEL_CORRUPT`. @defaultValue 100 000 000, the format's own limit */
   readonly headerBytes: number
@@ -24,7 +24,7 @@ export const limitOptions = {
   pixels: { kind, default: 2 ** 28, group, says: 'frames · height · width of all videos of a call' },
   promptLength: { kind, default: 20_000, group, unit: 'characters', says: 'length of a prompt' },
   prompts: { kind, default: 1024, group, says: 'prompts of a call' },
-  queue: { kind, default: 256, group, says: 'calls that may wait or run' },
+  queue: { kind, default: 256, group, says: 'calls that may run or wait at the same time' },
   headerBytes: {
     kind,
     default: 100_000_000,

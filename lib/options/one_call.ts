@@ -6,6 +6,7 @@ import {
 } from '../adapters/options.js'
 import { type Kind, list, text } from '../checks/kinds.js'
 import { checkOptions, refuseUnknown, type Table, type TableOf } from '../checks/options.js'
+import { isUrl } from '../files/paths.js'
 import { callOptions, type GenerateOptions } from './call.js'
 import { type PipelineOptions, pipelineOptions } from './pipeline.js'
 
@@ -15,11 +16,13 @@ export interface OneCallOptions extends PipelineOptions, GenerateOptions {
    * The checkpoint: a folder, owner/name on Hugging Face, or `shapes`, the small one in this package.
    * @defaultValue text-to-video-ms-1.7b if the cache holds it, else `shapes`; the video's `model` and `warnings` say which
    */
-  model?: string | undefined
+  model?: string | URL | undefined
   /** LoRA files to load, each alone or with its options. @defaultValue none */
-  loras?: readonly (string | (LoraOptions & { file: string }))[] | undefined
+  loras?: readonly (string | URL | (LoraOptions & { file: string | URL }))[] | undefined
   /** Files of textual inversions to load, each alone or with its options. @defaultValue none */
-  textualInversions?: readonly (string | (TextualInversionOptions & { file: string }))[] | undefined
+  textualInversions?:
+    | readonly (string | URL | (TextualInversionOptions & { file: string | URL }))[]
+    | undefined
 }
 
 /** Files, each alone or with its options; a command line writes one at a time. */
@@ -33,10 +36,11 @@ export const ownOptions = {
     kind: {
       ...text,
       expected: "a checkpoint's folder, a model on Hugging Face (owner/name) or 'shapes'",
+      read: (value): string | URL | undefined => (isUrl(value) ? value : text.read(value, 'model')),
     },
-    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else shapes, which comes with torchreel',
+    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else shapes',
     group: 'The model',
-    says: "a checkpoint's folder, owner/name on Hugging Face, or shapes",
+    says: 'the model to load; shapes is the small one that comes with torchreel',
     flag: '-m, --model <model>',
   },
   loras: {

@@ -2,6 +2,7 @@ import {
   abortSignal,
   callback,
   choice,
+  filePath,
   flag,
   integer,
   type JsonSchema,
@@ -18,9 +19,9 @@ import { defaultLimits, type Limits, limits } from './limits.js'
 /** Where a checkpoint comes from and how it is loaded. */
 export interface PipelineOptions
   extends Pick<HubOptions, 'revision' | 'cacheDir' | 'token' | 'localFilesOnly'> {
-  /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA where there is one, else the CPU */
+  /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA if there is a GPU, else the CPU */
   device?: string | undefined
-  /** The number type that the networks compute in. @defaultValue 'float32' on the CPU; 'float16' on CUDA, for Wan 'bfloat16' */
+  /** The number type that the networks compute in. @defaultValue 'float32' on the CPU; on CUDA 'float16', with Wan 'bfloat16' */
   dtype?: 'float16' | 'bfloat16' | 'float32' | undefined
   /**
    * Use the text encoder of another model, a folder or owner/name, so that several models share one. It must have the
@@ -37,7 +38,7 @@ export interface PipelineOptions
    */
   offload?: 'none' | 'model' | 'sequential' | undefined
   /**
-   * Record a step of the denoiser as a CUDA graph and repeat it: for GPUs that finish kernels faster than the host can
+   * Record a step of the denoiser as a CUDA graph and replay it: for GPUs that finish kernels faster than the host can
    * launch them. The first step of each size runs normally, the second is recorded. A recording holds the memory of a step.
    * With `offload: 'model'` each call records again. Cannot be combined with `offload: 'sequential'` or `featureCache`.
    * @defaultValue false
@@ -49,11 +50,11 @@ export interface PipelineOptions
    * and runs with your rights: use only packages that you made yourself. Cannot be combined with `offload: 'sequential'`.
    * @defaultValue none: the denoiser's graph
    */
-  compiledDenoiser?: string | undefined
-  /** Threads that a CPU operation uses. @defaultValue libtorch's choice */
+  compiledDenoiser?: string | URL | undefined
+  /** Threads that a CPU operation uses. @defaultValue `OMP_NUM_THREADS`, else as many as this process may keep busy: its processors, or its quota of them */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
-  libtorch?: string | undefined
+  libtorch?: string | URL | undefined
   /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
   trustGraph?: boolean | undefined
   /**
@@ -83,7 +84,7 @@ const progress = 'Progress'
 export const pipelineOptions = {
   variant: {
     kind: matching(/^\w+$/, "a word such as 'fp16'"),
-    otherwise: 'none, else fp16',
+    otherwise: 'none; fp16 if the model has nothing else',
     group: model,
     says: 'the variant of the weight files, such as fp16',
     flag: '--variant <name>',
@@ -106,19 +107,19 @@ export const pipelineOptions = {
     kind: flag,
     otherwise: '`HF_HUB_OFFLINE`',
     group: model,
-    says: 'download nothing',
+    says: 'do not download anything',
     flag: '--local-files-only',
   },
   cacheDir: {
-    kind: text,
-    otherwise: "`HF_HUB_CACHE`, else Hugging Face's own",
+    kind: filePath,
+    otherwise: "`HF_HUB_CACHE`, else Hugging Face's default",
     group: model,
-    says: 'the cache of models',
+    says: 'the folder of the model cache',
     flag: '--cache-dir <folder>',
   },
   token: {
     kind: token,
-    otherwise: '`HF_TOKEN`, else what `hf auth login` stored',
+    otherwise: '`HF_TOKEN`, else the token that `hf auth login` stored',
     group: model,
     says: 'a Hugging Face token, for gated and private models; false sends none',
     flag: '--token <token>',
@@ -134,7 +135,7 @@ export const pipelineOptions = {
     kind: flag,
     default: false,
     group: model,
-    says: "run the TorchScript graphs in the checkpoint's graphs/: they are programs",
+    says: "run the TorchScript graphs in the checkpoint's folder graphs/, which are programs",
     flag: '--trust-graph',
   },
   device: {
@@ -146,7 +147,7 @@ export const pipelineOptions = {
   },
   dtype: {
     kind: choice(['float16', 'bfloat16', 'float32']),
-    otherwise: "`'float32'` on the CPU; `'float16'` on CUDA, for Wan `'bfloat16'`",
+    otherwise: "`'float32'` on the CPU; on CUDA `'float16'`, with Wan `'bfloat16'`",
     group: machine,
     says: 'the number type that the networks compute in: float16, bfloat16 or float32',
     flag: '--dtype <name>',
@@ -155,7 +156,7 @@ export const pipelineOptions = {
     kind: choice(['none', 'model', 'sequential']),
     default: 'none',
     group: machine,
-    says: 'what is on the device: all weights (none), one network at a time (model), or two blocks at a time (sequential)',
+    says: 'weights to keep on the device: all (none), one network at a time (model), or two blocks at a time (sequential)',
     flag: '--offload <mode>',
     see: ['offload', 'gpus-and-memory.md#offload'],
   },
@@ -163,42 +164,42 @@ export const pipelineOptions = {
     kind: flag,
     default: false,
     group: machine,
-    says: 'record a step as a CUDA graph and repeat it',
+    says: 'record a denoising step as a CUDA graph and replay it',
     flag: '--capture-graph',
   },
   compiledDenoiser: {
-    kind: text,
+    kind: filePath,
     group: machine,
-    says: 'the denoiser as machine code for one size, from models/export.py --compile: it is a program',
+    says: 'a denoiser that models/export.py --compile compiled for one size; the file is a program',
     flag: '--compiled-denoiser <file>',
     see: ['a compiled denoiser', 'performance.md#a-compiled-denoiser'],
   },
   threads: {
     kind: integer(1, 1024),
-    otherwise: "libtorch's choice",
+    otherwise: '`OMP_NUM_THREADS`, else as many as this process may keep busy',
     group: machine,
-    says: 'CPU threads of an operation',
+    says: 'CPU threads for each operation',
     flag: '--threads <n>',
   },
   libtorch: {
-    kind: text,
-    otherwise: 'found',
+    kind: filePath,
+    otherwise: 'found automatically',
     group: machine,
     says: 'the folder of libtorch',
     flag: '--libtorch <folder>',
-    see: ['where it is looked for', 'libtorch-and-ffmpeg.md'],
+    see: ['where torchreel looks', 'libtorch-and-ffmpeg.md'],
   },
   limits: {
     kind: limits,
     default: defaultLimits,
     otherwise: 'see below',
     group: machine,
-    says: 'upper bounds of calls and files',
+    says: 'upper limits for calls and files',
   },
   signal: {
     kind: abortSignal,
     group: progress,
-    says: 'aborts a download and loading; the call rejects with signal.reason',
+    says: 'aborts a download or loading; the call rejects with signal.reason',
   },
   onProgress: {
     kind: callback<OnProgress>(),

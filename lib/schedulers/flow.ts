@@ -1,5 +1,4 @@
-import { invalidArgument, TorchreelError } from '../errors.js'
-import type { Run } from './scheduler.js'
+import { requires, TorchreelError } from '../errors.js'
 
 /** The schedulers that can run a model which predicts a flow, by their short names. */
 const flowSchedulers = {
@@ -49,10 +48,10 @@ interface ShiftConfig {
 export function runShift(
   { use_dynamic_shifting, time_shift_type }: ShiftConfig,
   shift: number,
-  { mu }: Run,
+  { mu }: { readonly mu: number | undefined },
 ): number {
   if (!use_dynamic_shifting) return shift
-  if (mu === undefined) throw invalidArgument('mu', 'given, since the config sets use_dynamic_shifting', mu)
+  if (mu === undefined) throw requires('a config with use_dynamic_shifting', 'mu', mu, 'mu')
   return time_shift_type === 'linear' ? mu : Math.exp(mu)
 }
 

@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { invalidArgument, requires } from '../errors.js'
 import { type DenoisingProgram, decodeProgram, OUTPUT, SAMPLE } from './program.js'
 
@@ -98,7 +99,7 @@ function threshold(values: Float32Array, ratio: number, maximum: number): void {
 }
 
 function exactly(size: number, parameter: string, values: Float32Array): Float32Array {
-  if (!(values instanceof Float32Array) || values.length !== size) {
+  if (!types.isFloat32Array(values) || values.length !== size) {
     throw invalidArgument(
       parameter,
       `a function or source that returns a Float32Array of ${size} values`,

@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { invalidArgument, TorchreelError } from '../errors.js'
 
 /**
@@ -110,7 +111,7 @@ const maxRegisters = 64
  */
 export function decodeProgram(program: DenoisingProgram): Step[] {
   const { code, registers, timesteps } = program ?? {}
-  if (!(code instanceof Float64Array && timesteps instanceof Float64Array)) {
+  if (!types.isFloat64Array(code) || !types.isFloat64Array(timesteps)) {
     throw invalidArgument('program', 'one whose code and timesteps are Float64Arrays', program)
   }
   let position = 0

@@ -21,7 +21,7 @@ export interface FfmpegPlan {
   readonly present: Ffmpeg | undefined
   /** Tried one after the other. None: what is present stays. */
   readonly sources: readonly Source[]
-  /** The folder in the cache. */
+  /** The folder in the cache, or that of the ffmpeg that is there. */
   readonly target: string
 }
 
@@ -32,12 +32,12 @@ export interface FfmpegPlan {
  * used before any other
  */
 export async function planFfmpeg(packages = ffmpegPackages): Promise<FfmpegPlan> {
-  const target = ffmpegFolder()
   try {
-    return { present: await findFfmpeg(), sources: [], target }
+    const present = await findFfmpeg()
+    return { present, sources: [], target: path.dirname(present.path) }
   } catch (error) {
     if (process.env.FFMPEG_PATH || process.env.FFMPEG_BIN) throw error
-    return { present: undefined, sources: packages.map(packageSource), target }
+    return { present: undefined, sources: packages.map(packageSource), target: ffmpegFolder() }
   }
 }
 

@@ -31,7 +31,7 @@ export interface LibtorchPlan {
   readonly reason: string
   /** Tried one after the other. None: what is present stays. */
   readonly sources: readonly Source[]
-  /** The folder in the cache. */
+  /** The folder in the cache, or the one that is there. */
   readonly target: string
   readonly freeBytes: number
   /** What is there now and works. */
@@ -51,13 +51,14 @@ export async function planLibtorch({ variant, from, usePython }: LibtorchOptions
   if (from !== undefined && !(await stat(from).catch(() => undefined))?.isFile())
     throw invalidArgument('from', 'a zip of libtorch or a wheel of torch', from)
 
-  const target = cachedLibtorchFolder()
-  const common = { target, freeBytes: await freeBytes(target) }
   if (process.env.TORCHREEL_LIBTORCH && !wanted && !from && !usePython) {
     const present = findLibtorch()
     const reason = 'set by TORCHREEL_LIBTORCH'
-    return { ...common, nvidia: undefined, variant: variantOf(present), reason, sources: [], present }
+    const place = { target: present.folder, freeBytes: await freeBytes(present.folder) }
+    return { ...place, nvidia: undefined, variant: variantOf(present), reason, sources: [], present }
   }
+  const target = cachedLibtorchFolder()
+  const common = { target, freeBytes: await freeBytes(target) }
   const present = await presentIn(target)
   const nvidia = await findNvidia()
   if (from !== undefined || usePython) {

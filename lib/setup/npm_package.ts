@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import path from 'node:path'
 import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { unpackTar } from 'modern-tar/fs'
+import { expandHome, homeFolder } from '../files/paths.js'
 import { download, patience } from '../hub/download.js'
 import { bodyOf, get } from '../hub/http.js'
 import { cacheFolder } from '../machine/cache.js'
@@ -87,8 +87,10 @@ async function fetchTarball(wanted: NpmPackage, { onProgress, signal }: Reportin
 /** `registry` of npm's configuration: in the environment, else in the user's .npmrc. */
 async function findRegistry(): Promise<URL> {
   const { npm_config_registry, npm_config_userconfig } = process.env
-  const file = npm_config_userconfig || path.join(homedir(), '.npmrc')
-  const configured = /^\s*registry\s*=\s*(\S+)/m.exec(await readFile(file, 'utf8').catch(() => ''))?.[1]
+  const home = homeFolder()
+  const file = npm_config_userconfig ? expandHome(npm_config_userconfig) : home && path.join(home, '.npmrc')
+  const text = file ? await readFile(file, 'utf8').catch(() => '') : ''
+  const configured = /^\s*registry\s*=\s*(\S+)/m.exec(text)?.[1]
   const registry = npm_config_registry || configured
   if (registry && URL.canParse(registry)) return new URL(registry.replace(/\/*$/, '/'))
   throw new Error('npm was not found. Put npm on PATH, or set npm_config_registry')

@@ -1,7 +1,7 @@
 import path from 'node:path'
 import { show, TorchreelError } from '../errors.js'
-import { readJson, readText } from '../files/json.js'
 import { BytePairEncoding } from './byte_pair_encoding.js'
+import { readClipFiles } from './clip_files.js'
 import { FixedWords } from './fixed_words.js'
 import type { AddedToken, ExtensibleTokenizer, TokenRows } from './tokenizer.js'
 
@@ -13,12 +13,12 @@ export interface Tokens {
   readonly cut: number
 }
 
-/** A special token in tokenizer_config.json and special_tokens_map.json: its text, or an object that holds it. */
-type SpecialToken = string | { content: string }
-
-/** CLIP's byte-pair encoding, from the vocab.json and merges.txt of a checkpoint. */
+/** CLIP's byte-pair encoding, from the files of a checkpoint. */
 export class ClipTokenizer implements ExtensibleTokenizer {
   readonly #encoding: BytePairEncoding
+  /** Tokens that are looked for in a prompt as it was given. */
+  readonly #exact: FixedWords
+  /** Tokens that are looked for in the normalized prompt. */
   readonly #special: FixedWords
   readonly #start: number
   readonly #end: number
@@ -31,6 +31,7 @@ export class ClipTokenizer implements ExtensibleTokenizer {
 
   private constructor(
     encoding: BytePairEncoding,
+    exact: FixedWords,
     special: FixedWords,
     start: number,
     end: number,
@@ -39,6 +40,7 @@ export class ClipTokenizer implements ExtensibleTokenizer {
     vocabularySize: number,
   ) {
     this.#encoding = encoding
+    this.#exact = exact
     this.#special = special
     this.#start = start
     this.#end = end
@@ -51,62 +53,72 @@ export class ClipTokenizer implements ExtensibleTokenizer {
    * @param folder the checkpoint's `tokenizer/`
    * @param positions of the text encoder: ids per prompt at most
    * @param vocabularySize the number of tokens that the text encoder knows
-   * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`
+   * @throws TorchreelError `ERR_MODEL_NOT_FOUND`, `ERR_MODEL_CORRUPT`; `ERR_MODEL_INCOMPATIBLE` for another kind of tokenizer
    */
   static async load(folder: string, positions: number, vocabularySize: number): Promise<ClipTokenizer> {
-    const file = (name: string) => path.join(folder, name)
-    const vocabulary = (await readJson(file('vocab.json'))) as Record<string, number>
-    const config = (await readJson(file('tokenizer_config.json'))) as Record<string, SpecialToken>
-    // The special tokens map wins: published checkpoints pad with its "!", not with the config's end token.
-    const special = (await readJson(file('special_tokens_map.json'), {})) as Record<string, SpecialToken>
-    const merges = await readMerges(file('merges.txt'), Object.keys(vocabulary))
-
-    const content = (name: string) => {
-      const token = special[name] ?? config[name] ?? '<|endoftext|>'
-      return typeof token === 'string' ? token : token.content
-    }
-    const id = (name: string): number => {
-      const text: unknown = content(name)
-      const value = typeof text === 'string' ? vocabulary[text] : undefined
-      if (Number.isInteger(value)) return value as number
-      throw new TorchreelError('ERR_MODEL_CORRUPT', `${file('vocab.json')} lacks the ${name} ${show(text)}`, {
-        path: file('vocab.json'),
-      })
-    }
+    const { file, vocabulary, merges, added, special, maxLength } = await readClipFiles(folder)
     // transformers writes a huge number where there is no limit.
-    const length = Math.min(positions, Number(config.model_max_length ?? positions))
+    const length = Math.min(positions, Number(maxLength ?? positions))
     if (!Number.isInteger(length) || length < 3) {
-      const name = file('tokenizer_config.json')
-      const received = config.model_max_length
-      const message = `${name}: model_max_length must be an integer of 3 or more, got ${show(received)}`
-      throw new TorchreelError('ERR_MODEL_CORRUPT', message, { path: name, received })
+      const config = path.join(folder, 'tokenizer_config.json')
+      const message = `${config}: model_max_length must be an integer of 3 or more, got ${show(maxLength)}`
+      throw new TorchreelError('ERR_MODEL_CORRUPT', message, { path: config, received: maxLength })
     }
-    for (const word in vocabulary) {
-      const value = vocabulary[word] as number
-      if (Number.isInteger(value) && value >= 0 && value < vocabularySize) continue
+    const requireId = (word: string, value: unknown) => {
+      if (Number.isInteger(value) && (value as number) >= 0 && (value as number) < vocabularySize) return
       throw new TorchreelError(
         'ERR_MODEL_CORRUPT',
-        `${file('vocab.json')} gives ${JSON.stringify(word)} the id ${show(value)}; the text encoder knows ${vocabularySize}`,
-        { path: file('vocab.json'), received: value },
+        `${file} gives ${JSON.stringify(word)} the id ${show(value)}; the text encoder knows ${vocabularySize}`,
+        { path: file, received: value },
       )
     }
-
+    for (const word in vocabulary) requireId(word, vocabulary[word])
+    const exact = new Map<string, [number]>()
+    const inNormalized = new Map<string, [number]>()
+    for (const { content, id, normalized } of added) {
+      const own = Object.hasOwn(vocabulary, content) ? (vocabulary[content] as number) : id
+      requireId(content, own)
+      if (normalized) inNormalized.set(normalize(content), [own])
+      else exact.set(content, [own])
+    }
     // Special tokens are recognised anywhere in a prompt: a literal "!" becomes the padding's id.
-    const names = ['bos_token', 'eos_token', 'unk_token', 'pad_token']
-    return new ClipTokenizer(
-      new BytePairEncoding(vocabulary, merges, id('unk_token')),
-      new FixedWords(new Map(names.map((name) => [content(name), [id(name)]]))),
+    const id = (name: string): number => {
+      const text = special(name)
+      const known = typeof text === 'string' ? text : ''
+      const [value] = Object.hasOwn(vocabulary, known)
+        ? [vocabulary[known]]
+        : (exact.get(known) ?? inNormalized.get(normalize(known)) ?? [])
+      if (value === undefined)
+        throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} lacks the ${name} ${show(text)}`, {
+          path: file,
+        })
+      exact.delete(known)
+      inNormalized.set(known, [value])
+      return value
+    }
+    const [start, end, unknown, padding] = [
       id('bos_token'),
       id('eos_token'),
+      id('unk_token'),
       id('pad_token'),
+    ]
+    return new ClipTokenizer(
+      new BytePairEncoding(vocabulary, merges, unknown),
+      new FixedWords(exact),
+      new FixedWords(inNormalized),
+      start,
+      end,
+      padding,
       length,
       vocabularySize,
     )
   }
 
   encode(prompt: string): Tokens {
-    const ids = this.#added.encode(normalize(prompt), (text) =>
-      this.#special.encode(text, (words) => this.#encoding.encode(words)),
+    const ids = this.#exact.encode(prompt, (text) =>
+      this.#added.encode(normalize(text), (words) =>
+        this.#special.encode(words, (more) => this.#encoding.encode(more)),
+      ),
     )
     const kept = ids.slice(0, this.length - 2)
     const row = new Int32Array(this.length).fill(this.#padding)
@@ -129,7 +141,11 @@ export class ClipTokenizer implements ExtensibleTokenizer {
   /** Whether this is a token of the vocabulary or an added one. */
   knows(token: string): boolean {
     const content = normalize(token)
-    return this.#added.has(content) || [token, content].some((one) => this.#encoding.knows(one))
+    return (
+      this.#exact.has(token) ||
+      [this.#added, this.#special].some((words) => words.has(content)) ||
+      [token, content].some((one) => this.#encoding.knows(one))
+    )
   }
 
   /** Added words are recognised anywhere in a prompt, in upper or lower case, also inside other words; the longest first. */
@@ -145,37 +161,4 @@ export class ClipTokenizer implements ExtensibleTokenizer {
 function normalize(prompt: string): string {
   const spaced = prompt.normalize('NFC').replace(/\p{White_Space}+/gu, ' ')
   return Array.from(spaced, (character) => character.toLowerCase()).join('')
-}
-
-/**
- * The ranks of merges, by their lines: both parts with a space between them.
- *
- * @param words of the vocabulary: if the file was cut, some words have no merge that makes them
- */
-async function readMerges(file: string, words: readonly string[]): Promise<Map<string, number>> {
-  const content = await readText(file)
-  const ranks = new Map<string, number>()
-  for (let begin = 0, end = 0; begin < content.length; begin = end + 1) {
-    end = content.indexOf('\n', begin)
-    if (end < 0) end = content.length
-    const line = content.slice(begin, end)
-    if (line.startsWith('#version') || line.trim() === '') continue
-    if (/^\S+ \S+$/.test(line)) ranks.set(line, ranks.size)
-    else {
-      throw new TorchreelError('ERR_MODEL_CORRUPT', `${file} has the line ${JSON.stringify(line)}`, {
-        path: file,
-        expected: 'two parts with a space between them',
-        received: line,
-      })
-    }
-  }
-  // Special tokens, which no merge makes, begin with a bracket.
-  const letters = (word: string) => word.length - (word.endsWith('</w>') ? 4 : 0)
-  const made = words.filter((word) => letters(word) > 1 && word[0] !== '<' && word[0] !== '[').length
-  if (ranks.size >= made) return ranks
-  throw new TorchreelError(
-    'ERR_MODEL_CORRUPT',
-    `${file} has ${ranks.size} merges for the ${made} words of vocab.json that need one`,
-    { path: file },
-  )
 }

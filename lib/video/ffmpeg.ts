@@ -7,7 +7,8 @@ import { PassThrough, type Readable, type Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { unlessAborted } from '../abort.js'
 import { TorchreelError } from '../errors.js'
-import { cacheFolder } from '../machine/cache.js'
+import { readPath } from '../files/paths.js'
+import { cacheAdvice, cacheFolder, findCacheFolder } from '../machine/cache.js'
 
 /** An ffmpeg that was found and has answered. */
 export interface Ffmpeg {
@@ -69,7 +70,7 @@ export function ffmpegFolder(): string {
  * @throws TorchreelError `ERR_ENCODER_NOT_FOUND`: its message lists every place tried, why it failed and what to type
  */
 export async function findFfmpeg(
-  option?: string,
+  option?: string | URL | undefined,
   encoders: readonly string[] = ['libx264'],
   signal?: AbortSignal,
 ): Promise<Ffmpeg> {
@@ -86,7 +87,7 @@ export async function findFfmpeg(
       return { path, source, ...answer }
     } catch (error) {
       signal?.throwIfAborted()
-      tried.push(`${source}: ${path}: ${error instanceof Error ? error.message : error}`)
+      tried.push(`${source}: ${path}: ${(error as Error).message}`)
     }
   }
   throw new TorchreelError(
@@ -113,12 +114,12 @@ function requireEncoder(answer: Answer, encoders: readonly string[]): void {
     throw new Error(`it has no encoder ${encoders.join(' or ')}`)
 }
 
-async function* candidates(option: string | undefined): AsyncGenerator<Candidate> {
+async function* candidates(option: string | URL | undefined): AsyncGenerator<Candidate> {
   const named = (['FFMPEG_PATH', 'FFMPEG_BIN'] as const).find((variable) => process.env[variable])
   if (option !== undefined) {
-    yield* byName('option', option)
+    yield* byName('option', readPath(option) ?? String(option))
   } else if (named !== undefined) {
-    yield* byName(named, process.env[named] as string)
+    yield* byName(named, readPath(process.env[named]) ?? '')
   } else {
     yield packaged('ffmpeg-static', (require) => require.resolve('ffmpeg-static/package.json'))
     yield* byName('PATH', 'ffmpeg')
@@ -126,7 +127,9 @@ async function* candidates(option: string | undefined): AsyncGenerator<Candidate
       const facade = createRequire(require.resolve('@ffmpeg-installer/ffmpeg/package.json'))
       return facade.resolve(`@ffmpeg-installer/${process.platform}-${process.arch}/package.json`)
     })
-    yield { source: 'torchreel setup', path: join(ffmpegFolder(), 'ffmpeg') }
+    yield findCacheFolder() === undefined
+      ? { source: 'torchreel setup', reason: `this user has no home folder. ${cacheAdvice}` }
+      : { source: 'torchreel setup', path: join(ffmpegFolder(), 'ffmpeg') }
   }
 }
 

@@ -40,7 +40,8 @@ Napi::Value create_pipeline(const Napi::CallbackInfo& info) {
 
 Napi::Value open_pipeline(const Napi::CallbackInfo& info) {
   auto& pipeline = handle_argument<PipelineHandle>(info[0], "pipeline");
-  return pipeline.open(info.Env(), job_argument(info[1]), object_argument(info[2], "options"));
+  return pipeline.open(info.Env(), job_argument(info[1]), object_argument(info[2], "options"),
+                       function_argument(info[3], "listener"));
 }
 
 Napi::Value generate(const Napi::CallbackInfo& info) {

@@ -30,8 +30,10 @@ void PipelineHandle::report_external_memory(int64_t bytes) {
   Napi::MemoryManagement::AdjustExternalMemory(env_, bytes - std::exchange(external_memory_, bytes));
 }
 
-Napi::Promise PipelineHandle::open(Napi::Env env, uint32_t id, const Napi::Object& options) {
+Napi::Promise PipelineHandle::open(Napi::Env env, uint32_t id, const Napi::Object& options,
+                                   const Napi::Function& listener) {
   auto job = std::make_unique<Job>(env);
+  job->listener = Napi::Persistent(listener);
   job->succeeded = [this](Napi::Env) {
     torchreel_memory memory{};
     torchreel_error ignored{};
@@ -44,8 +46,11 @@ Napi::Promise PipelineHandle::open(Napi::Env env, uint32_t id, const Napi::Objec
   job->work = [this, options = std::make_shared<const PipelineOptions>(options)](Job& running,
                                                                                  torchreel_error* error) {
     torchreel_pipeline_options view = options->view();
-    view.context = &running;
-    view.cancelled = [](void* context) -> int { return static_cast<Job*>(context)->cancelled; };
+    Reporter reporter{thread_, running};
+    torchreel_listener listener = reporter.listener();
+    view.context = listener.context;
+    view.cancelled = listener.cancelled;
+    view.warning = listener.warning;
     torchreel_pipeline* opened = nullptr;
     int failed = core_.pipeline_open(&view, &opened, error);
     std::lock_guard lock(mutex_);

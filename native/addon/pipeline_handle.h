@@ -16,7 +16,7 @@ class PipelineHandle {
   explicit PipelineHandle(Napi::Env env);
 
   // Jobs; their promises reject with an Error that has the core's code.
-  Napi::Promise open(Napi::Env env, uint32_t id, const Napi::Object& options);
+  Napi::Promise open(Napi::Env env, uint32_t id, const Napi::Object& options, const Napi::Function& listener);
   Napi::Promise generate(Napi::Env env, uint32_t id, const Napi::Object& request,
                          const Napi::Function& listener);
 

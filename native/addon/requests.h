@@ -26,7 +26,7 @@ class PipelineOptions {
   PipelineOptions(const PipelineOptions&) = delete;
   PipelineOptions& operator=(const PipelineOptions&) = delete;
 
-  // Without `context` and `cancelled`.
+  // Without `context` and the functions.
   const torchreel_pipeline_options& view() const { return view_; }
 
  private:

@@ -47,8 +47,8 @@ const std::map<std::string, Family>& families() {
        {modelscope::weight_names, one_dtype, noise_of_frames, text_encoder<modelscope::ClipText>,
         denoiser<modelscope::UNet>, autoencoder<modelscope::Vae>}},
       {"wan",
-       {wan::weight_names, wan_precision, noise_of_videos, text_encoder<wan::UMT5>, denoiser<wan::Transformer>,
-        autoencoder<wan::CausalVae>}},
+       {wan::weight_names, wan_precision, noise_of_videos, text_encoder<wan::UMT5>,
+        denoiser<wan::Transformer>, autoencoder<wan::CausalVae>}},
   };
   return all;
 }

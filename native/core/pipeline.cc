@@ -93,7 +93,10 @@ Network Pipeline::load_network(const torchreel_pipeline_options& options, std::s
           NetworkOptions{.max_header = static_cast<uint64_t>(options.max_header),
                          // Embeddings are kept, so the text encoder's weights move seldom.
                          .pinned = offload_ != Offload::none && role != "text_encoder",
-                         .names = family_.weight_names}};
+                         .names = family_.weight_names,
+                         .warn = [&](const std::string& message) {
+                           if (options.warning) options.warning(options.context, message.c_str());
+                         }}};
 }
 
 void Pipeline::hold_all_weights() {
@@ -198,7 +201,8 @@ std::vector<Texts> Pipeline::embed(const Job& job, const std::function<void()>& 
   const torchreel_request& request = job.request;
   std::vector<PromptEmbedder::Prompts> lists{{request.videos, request.prompts}};
   if (is_guided(request)) lists.push_back({request.videos, request.negative_prompts});
-  return embedder_.embed(lists, [&] { stop_if_cancelled(job.listener); }, queued);
+  return embedder_.embed(
+      lists, [&] { stop_if_cancelled(job.listener); }, queued);
 }
 
 at::Tensor Pipeline::start_latents(Job& job) {

@@ -52,6 +52,8 @@ typedef struct torchreel_pipeline_options {
   int64_t max_header;          // bytes of a safetensors file's header
   void* context;
   int (*cancelled)(void* context);  // asked before each network is loaded
+  // something in the files is not as expected, and they are used all the same; may be NULL
+  void (*warning)(void* context, const char* message);
 } torchreel_pipeline_options;
 
 // weight += scale · alpha / r · up · down, for a weight (out, in, kernel…): up (out, r, 1…) and down

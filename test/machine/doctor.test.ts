@@ -36,6 +36,7 @@ test('what is there: every part by name, and what was found', async () => {
     'node',
     'platform',
     'processor',
+    'threads',
     'addon',
     'libtorch',
     'gpu',

@@ -44,17 +44,16 @@ struct Fixture {
           float32.push_back(name.c_str());
       }
     }
-    return std::make_unique<Network>(torchreel_network_files{component.c_str(), graph.c_str(), files, 1,
-                                                             float32.data(), float32.size()},
-                                     at::Device(at::kCPU), dtype,
-                                     torchreel::NetworkOptions{.names = torchreel::wan::weight_names});
+    return std::make_unique<Network>(
+        torchreel_network_files{component.c_str(), graph.c_str(), files, 1, float32.data(), float32.size()},
+        at::Device(at::kCPU), dtype, torchreel::NetworkOptions{.names = torchreel::wan::weight_names});
   }
 };
 
 void check_close(const at::Tensor& actual, const at::Tensor& wanted, double most, const std::string& what) {
   check(actual.sizes() == wanted.sizes(), what + " has the wanted shape");
-  double error = ((actual.to(at::kFloat) - wanted.to(at::kFloat)).norm() / wanted.to(at::kFloat).norm())
-                     .item<double>();
+  double error =
+      ((actual.to(at::kFloat) - wanted.to(at::kFloat)).norm() / wanted.to(at::kFloat).norm()).item<double>();
   check(error < most, what + " is " + std::to_string(error) + " off");
 }
 

@@ -47,10 +47,11 @@ export const modelscope: Family = {
     'model_index.json': true,
     'scheduler/scheduler_config.json': true,
     'text_encoder/config.json': true,
-    'tokenizer/merges.txt': true,
+    'tokenizer/added_tokens.json': false,
+    'tokenizer/merges.txt': 'tokenizer/tokenizer.json',
     'tokenizer/special_tokens_map.json': false,
     'tokenizer/tokenizer_config.json': true,
-    'tokenizer/vocab.json': true,
+    'tokenizer/vocab.json': 'tokenizer/tokenizer.json',
     'unet/config.json': true,
     'vae/config.json': true,
   },
@@ -70,8 +71,7 @@ function readModel(index: Config, configs: Readonly<Record<string, Config>>): Mo
   const latentChannels = unet.in_channels as number
   const scale = positive('vae/config.json', vae, 'scaling_factor') ?? 0.18215
   const guidance = positive('model_index.json', index, '_guidance_scale')
-  const { sample_size: latents } = unet
-  const pixels = Number.isSafeInteger(latents) && (latents as number) > 0 && (latents as number) * vaeScale
+  const [height, width] = readSides(unet.sample_size)
   return {
     family: modelscope,
     defaults: {
@@ -79,11 +79,11 @@ function readModel(index: Config, configs: Readonly<Record<string, Config>>): Mo
       guidanceScale: guidance ?? defaults.guidanceScale,
       videoGuidanceScale: guidance ?? defaults.videoGuidanceScale,
     },
-    size: pixels ? { height: pixels, width: pixels } : undefined,
+    size: height && width ? { height: height * vaeScale, width: width * vaeScale } : undefined,
     sizeMultiple: vaeScale,
     frameMultiple: 1,
     vaeScale,
-    tileSize: positive('vae/config.json', vae, 'sample_size') ?? 512,
+    tileSize: readSides(vae.sample_size)[0] ?? positive('vae/config.json', vae, 'sample_size') ?? 512,
     latentChannels,
     latentScale: new Array<number>(latentChannels).fill(scale),
     latentMean: new Array<number>(latentChannels).fill(0),
@@ -93,6 +93,12 @@ function readModel(index: Config, configs: Readonly<Record<string, Config>>): Mo
     vocabularySize: text.vocab_size as number,
     previewColours: latentChannels === previewColours.factors.length ? previewColours : undefined,
   }
+}
+
+/** Height and width of a `sample_size`: one number for both, or a list of two; empty: neither. */
+function readSides(value: unknown): number[] {
+  const sides = Array.isArray(value) && value.length === 2 ? value : [value, value]
+  return sides.every((side) => Number.isSafeInteger(side) && side > 0) ? sides : []
 }
 
 /** A value of a config that is no part of the architecture, and so was compared with no graph's. */

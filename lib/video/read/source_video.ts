@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { isUint8Array } from 'node:util/types'
 import { type Kind, text } from '../../checks/kinds.js'
 import { invalidArgument, TorchreelError } from '../../errors.js'
+import { isUrl, readPath } from '../../files/paths.js'
 import { Video } from '../video.js'
 import { type RgbImage, resizeImage } from './resize.js'
 import { type FileFrames, readVideoFile } from './video_file.js'
@@ -50,7 +50,7 @@ export const videoInput: Kind<VideoInput> = {
   expected: 'a file, a Video, or frames { width, height, data } of rgb24, all of one size',
   schema: text.schema,
   read(value, name) {
-    if (value instanceof Video || (value instanceof URL && value.protocol === 'file:')) return value
+    if (value instanceof Video || (isUrl(value) && value.protocol === 'file:')) return value
     if (typeof value === 'string') return text.read(value, name)
     const frames = Array.isArray(value) ? (value as Partial<RgbImage | null>[]) : []
     const [first] = frames
@@ -141,8 +141,9 @@ async function readFrames(
   take: (frame: RgbImage) => void,
   how: Pick<ReadingOptions, 'ffmpeg' | 'signal'>,
 ): Promise<FileFrames> {
-  if (typeof input === 'string' || input instanceof URL) {
-    const path = input instanceof URL ? fileURLToPath(input) : input
+  if (typeof input === 'string' || isUrl(input)) {
+    const path = readPath(input)
+    if (path === undefined) throw invalidArgument('video', 'an existing file', input)
     return readVideoFile(path, most, take, how)
   }
   await readMemory(input, most, take)

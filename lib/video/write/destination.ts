@@ -1,6 +1,6 @@
 import { basename, dirname, extname, join, resolve, sep } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { invalidArgument } from '../../errors.js'
+import { readPath } from '../../files/paths.js'
 import type { VideoFormat } from './formats.js'
 
 type FileFormat = Exclude<VideoFormat, 'png'>
@@ -38,8 +38,8 @@ const knownNames =
 
 /** Determines format and files from a name: see {@link Video.save}. */
 export function parseDestination(given: string | URL): Destination {
-  const name = given instanceof URL && given.protocol === 'file:' ? fileURLToPath(given) : given
-  if (typeof name !== 'string' || name === '' || name.includes('\0')) {
+  const name = readPath(given)
+  if (name === undefined) {
     throw invalidArgument('path', knownNames, given)
   }
   const path = resolve(name)

@@ -47,29 +47,33 @@ export async function encodeToFile(
   const encoders = checkPlan({ fps: source.fps, frameCount: checkFrames(source) }, destination, options)
   options.signal?.throwIfAborted()
 
-  await using output = new OutputFiles(options.overwrite ?? false)
-  const sidecar = await prepare(destination, output, options)
-  const frames = new CheckedFrames(source)
-  if (destination.format === 'png') {
-    await writePngs(frames, destination, output, options)
-  } else {
-    const temporary = await output.add(destination.path)
-    if (needsFfmpeg(destination.format)) {
-      const warning = await writeWithFfmpeg(frames, encoders, { ...destination, temporary }, options)
-      if (warning !== undefined && !warnings.includes(warning)) warnings.push(warning)
+  const output = new OutputFiles(options.overwrite ?? false)
+  try {
+    const sidecar = await prepare(destination, output, options)
+    const frames = new CheckedFrames(source)
+    if (destination.format === 'png') {
+      await writePngs(frames, destination, output, options)
     } else {
-      const chunks = encodeChunks(frames, destination.format, options)
-      await writeChunks(chunks, temporary, destination.path, options.signal)
+      const temporary = await output.add(destination.path)
+      if (needsFfmpeg(destination.format)) {
+        const warning = await writeWithFfmpeg(frames, encoders, { ...destination, temporary }, options)
+        if (warning !== undefined && !warnings.includes(warning)) warnings.push(warning)
+      } else {
+        const chunks = encodeChunks(frames, destination.format, options)
+        await writeChunks(chunks, temporary, destination.path, options.signal)
+      }
     }
+    if (sidecar !== undefined) {
+      await writeFile(sidecar, sidecarText(source, frames.count)).catch((error: unknown) => {
+        throw cannotWrite(destination.sidecar, error)
+      })
+    }
+    options.signal?.throwIfAborted()
+    await output.commit()
+    return destination.path
+  } finally {
+    await output.close()
   }
-  if (sidecar !== undefined) {
-    await writeFile(sidecar, sidecarText(source, frames.count)).catch((error: unknown) => {
-      throw cannotWrite(destination.sidecar, error)
-    })
-  }
-  options.signal?.throwIfAborted()
-  await output.commit()
-  return destination.path
 }
 
 /** Encodes frames to a stream. The stream is not ended. */
@@ -146,8 +150,8 @@ export function checkStream(
 }
 
 /**
- * Throws the errors of {@link encodeToFile} without any frame: for a bad name, an existing file, a folder that is missing or
- * read-only, a missing ffmpeg. Call it before hours of work.
+ * Throws the errors of {@link encodeToFile} without any frame: for a bad name, an existing file, a folder that is missing,
+ * read-only or full, a missing ffmpeg. It tries to write a file. Call it before hours of work.
  *
  * @returns a warning if a fallback encoder will be used
  */
@@ -158,9 +162,14 @@ export async function checkFile(
 ): Promise<readonly string[]> {
   const destination = parseDestination(path)
   const encoders = checkPlan(plan, destination, options)
-  await using output = new OutputFiles(options.overwrite ?? false)
-  await prepare(destination, output, options)
-  await output.add(destination.format === 'png' ? frameFile(destination, 1) : destination.path)
+  const output = new OutputFiles(options.overwrite ?? false)
+  try {
+    await prepare(destination, output, options)
+    await output.add(destination.format === 'png' ? frameFile(destination, 1) : destination.path)
+    await output.rehearse()
+  } finally {
+    await output.close()
+  }
   if (encoders.length === 0) return []
   const { warning } = await chooseEncoder(encoders, options.ffmpeg, options.signal)
   return warning === undefined ? [] : [warning]

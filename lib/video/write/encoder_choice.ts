@@ -19,7 +19,7 @@ export interface EncoderChoice {
  */
 export async function chooseEncoder(
   encoders: readonly Encoder[],
-  named: string | undefined,
+  named: string | URL | undefined,
   signal: AbortSignal | undefined,
 ): Promise<EncoderChoice> {
   const names = encoders.filter(({ fallback }) => !fallback).map(({ name }) => name)

@@ -8,7 +8,7 @@ const longestBlock = 255
 export async function addGifComment(path: string, json: string): Promise<void> {
   const gif = await readFile(path)
   const end = headerEnd(gif) ?? gif.length
-  await writeFile(path, [gif.subarray(0, end), commentExtension(json), gif.subarray(end)])
+  await writeFile(path, Buffer.concat([gif.subarray(0, end), commentExtension(json), gif.subarray(end)]))
 }
 
 /** Passes a GIF through and inserts a comment after its header. */

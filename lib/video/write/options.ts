@@ -2,37 +2,37 @@ import {
   abortSignal,
   anyText,
   choice,
+  filePath,
   flag,
   integer,
   type Kind,
   list,
   number,
-  text,
 } from '../../checks/kinds.js'
 import type { TableOf } from '../../checks/options.js'
 
-/** ffmpeg's codecs: h264 for mp4, the others for webm. */
+/** ffmpeg's codecs: h264 for mp4, mov and mkv, the others for webm and mkv. */
 export type VideoCodec = 'h264' | 'vp9' | 'vp8' | 'av1'
 
-/** How often colour is kept: once for 2 · 2 pixels, for 2 pixels of a row, for every pixel. */
+/** The resolution of the colours: one for 2 × 2 pixels, for 2 pixels of a row, or for every pixel. */
 export type PixelFormat = 'yuv420p' | 'yuv422p' | 'yuv444p'
 
 /** How a video is encoded, whatever it is written to. */
 export interface EncodeSettings {
-  /** The codec of a webm: vp9, vp8 or av1. @defaultValue vp9, or vp8 where ffmpeg has only that; h264 for mp4 */
+  /** webm: vp9, vp8 or av1; mkv: all four. @defaultValue webm: vp9, or vp8 if ffmpeg has no vp9; others: h264 */
   codec?: VideoCodec | undefined
   /**
-   * Constant rate factor: lower is better and larger. mp4: 1 to 51, default 18. webm: 0 to 63, default 24. The other
-   * formats have none. Not together with `bitrate`.
+   * Constant rate factor of mp4, mov, mkv and webm. A lower one gives better quality and a larger file. h264: 1 to 51,
+   * default 18. Other codecs: 0 to 63, default 24. Cannot be combined with `bitrate`.
    */
   crf?: number | undefined
-  /** Bits per second on average, in place of a rate factor: mp4 and webm. */
+  /** Average bits per second of mp4, mov, mkv and webm, instead of a rate factor. */
   bitrate?: number | undefined
   /** Quality of a webp: 0 to 100. @defaultValue 90 */
   quality?: number | undefined
   /**
-   * How colour is kept: h264 and vp9 have all three, av1 has yuv420p and yuv444p, vp8 and the other formats have no
-   * choice. Players are only sure to know yuv420p. @defaultValue 'yuv420p'
+   * The resolution of the colours. h264 and vp9 have all three, av1 has yuv420p and yuv444p. vp8 has only yuv420p. The other
+   * formats have no choice. Not every player can show yuv422p and yuv444p. @defaultValue 'yuv420p'
    */
   pixelFormat?: PixelFormat | undefined
   /**
@@ -52,7 +52,7 @@ export interface EncodeOptions extends EncodeSettings {
    */
   metadata?: boolean | undefined
   /** Path of the ffmpeg to use, or its name on `PATH`. Default: see {@link findFfmpeg}. */
-  ffmpeg?: string | undefined
+  ffmpeg?: string | URL | undefined
   /** Ends the encoding: ffmpeg is killed, nothing stays, and the call rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
 }
@@ -78,23 +78,23 @@ function byFormat<T>(kind: Kind<T>): Kind<T> {
 export const encodeOptions = {
   codec: {
     kind: byFormat<VideoCodec>(choice(['h264', 'vp9', 'vp8', 'av1'])),
-    otherwise: "`'h264'` for mp4, `'vp9'` for webm",
+    otherwise: "`'vp9'` for webm, else `'h264'`",
     group,
-    says: 'codec of a webm: vp9, vp8 or av1',
+    says: 'codec of a webm (vp9, vp8 or av1) or an mkv (any of the four)',
     flag: '--codec <name>',
   },
   crf: {
     kind: byFormat(number(0, 63)),
-    otherwise: '18 for mp4, 24 for webm',
+    otherwise: '18 for h264, else 24',
     group,
-    says: 'rate factor of mp4 (1 to 51) and webm (0 to 63): lower is better and larger',
+    says: 'rate factor, 1 to 51 for h264 and 0 to 63 for the other codecs; lower means better quality and a larger file',
     flag: '--crf <n>',
   },
   bitrate: {
     kind: byFormat(integer(1000, 1e9)),
     group,
     unit: 'bit/s',
-    says: 'average bits per second of mp4 and webm, instead of a rate factor',
+    says: 'average bit rate of mp4, mov, mkv and webm, instead of a rate factor',
     flag: '--bitrate <n>',
   },
   quality: {
@@ -108,7 +108,7 @@ export const encodeOptions = {
     kind: byFormat<PixelFormat>(choice(['yuv420p', 'yuv422p', 'yuv444p'])),
     otherwise: "`'yuv420p'`",
     group,
-    says: 'how often colour is stored: h264 and vp9 have all three, av1 has yuv420p and yuv444p',
+    says: 'resolution of the colours: h264 and vp9 have all three, av1 has yuv420p and yuv444p',
     flag: '--pixel-format <name>',
   },
   ffmpegArguments: {
@@ -119,23 +119,23 @@ export const encodeOptions = {
       read: (value): readonly string[] | undefined => (Array.isArray(value) ? value : undefined),
     },
     group,
-    says: "more of ffmpeg's encoder settings, as pairs of a name and a value",
+    says: "further settings of ffmpeg's encoder, as pairs of a name and a value",
     flag: '--ffmpeg-argument <argument...>',
   },
   metadata: {
     kind: flag,
     default: true,
     group,
-    says: "write how the video was made into the file's comment",
+    says: "write the video's settings into the file's comment",
     flag: '--no-metadata',
-    flagSays: "do not write how the video was made into the file's comment",
+    flagSays: "do not write the video's settings into the file's comment",
   },
   ffmpeg: {
-    kind: text,
+    kind: filePath,
     group,
-    otherwise: 'found',
+    otherwise: 'found automatically',
     says: 'the ffmpeg to use',
-    see: ['where it is looked for', 'libtorch-and-ffmpeg.md'],
+    see: ['where torchreel looks', 'libtorch-and-ffmpeg.md'],
   },
   signal: { kind: abortSignal, group, says: 'aborts the encoding; the call rejects with signal.reason' },
 } as const satisfies TableOf<EncodeOptions>
@@ -147,14 +147,14 @@ export const saveOptions = {
     kind: flag,
     default: false,
     group,
-    says: 'replace a file that exists',
+    says: 'replace an existing file',
     flag: '--overwrite',
   },
   sidecar: {
     kind: flag,
     default: false,
     group,
-    says: 'write how the video was made as JSON beside it',
+    says: "write the video's settings to a JSON file beside it",
     flag: '--sidecar',
   },
 } as const satisfies TableOf<EncodeToFileOptions>

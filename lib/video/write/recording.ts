@@ -1,6 +1,8 @@
 import { Readable } from 'node:stream'
+import { types } from 'node:util'
 import { checkValue, type Kind } from '../../checks/kinds.js'
 import { checkOptions, schemaOf, type TableOf } from '../../checks/options.js'
+import { isUrl } from '../../files/paths.js'
 import type { VideoFacts } from '../facts.js'
 import { parseDestination } from './destination.js'
 import { checkFile, checkPlan, type EncodePlan, encodeToFile } from './encode.js'
@@ -39,7 +41,7 @@ export const output: Kind<Output> = {
     return { anyOf: [outputOptions.path.kind.schema, schemaOf(outputOptions, ['path'])] }
   },
   read(value) {
-    const given = typeof value === 'string' || value instanceof URL ? { path: value } : value
+    const given = typeof value === 'string' || isUrl(value) ? { path: value } : value
     if (typeof given !== 'object' || given === null) return undefined
     const { path, ...how } = checkOptions(given, outputOptions)
     return { ...how, path: checkValue(outputOptions.path.kind, 'path', path) }
@@ -49,7 +51,7 @@ export const output: Kind<Output> = {
 /** What a file is written with besides its own options. */
 interface RecordingOptions {
   /** The ffmpeg to use. */
-  readonly ffmpeg?: string | undefined
+  readonly ffmpeg?: string | URL | undefined
   readonly signal?: AbortSignal | undefined
 }
 
@@ -118,7 +120,7 @@ export class Recording {
 
   /** Stops the encoder. No file remains. */
   async discard(reason: unknown): Promise<void> {
-    this.#frames.destroy(reason instanceof Error ? reason : new Error('discarded', { cause: reason }))
+    this.#frames.destroy(types.isNativeError(reason) ? reason : new Error('discarded', { cause: reason }))
     await this.#written?.catch(() => {})
   }
 }

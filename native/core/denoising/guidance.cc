@@ -27,7 +27,6 @@ Texts join(const Texts& first, const Texts& second) {
 
 }  // namespace
 
-
 Guidance::Guidance(Denoiser& denoiser, const std::vector<Texts>& texts, std::span<const double> scales) {
   if (texts.size() == 2) scales_ = scales;
   auto guided = [](double scale) { return scale > 1; };

@@ -10,8 +10,7 @@ namespace torchreel {
 
 at::Generator cpu_generator(uint64_t seed) { return at::detail::createCPUGenerator(seed); }
 
-NoiseSource::NoiseSource(const std::vector<uint64_t>& seeds, int64_t videos,
-                         const NoiseLayout& layout)
+NoiseSource::NoiseSource(const std::vector<uint64_t>& seeds, int64_t videos, const NoiseLayout& layout)
     : videos_(videos), layout_(layout) {
   if (seeds.size() != 1 && seeds.size() != static_cast<size_t>(videos)) {
     throw invalid_argument("there must be one seed, or one for each video");

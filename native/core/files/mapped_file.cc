@@ -92,7 +92,7 @@ MappedFile::MappedFile(const std::string& path)
 
 MappedFile::~MappedFile() {
   if (data_) {
-    unwatch(data_);
+    if (not_mapped_.empty()) unwatch(data_);
     ::munmap(const_cast<char*>(data_), size());
   }
   ::close(descriptor_);
@@ -100,14 +100,43 @@ MappedFile::~MappedFile() {
 
 void MappedFile::map() {
   void* mapping = ::mmap(nullptr, size(), PROT_READ, MAP_PRIVATE, descriptor_, 0);
-  if (mapping == MAP_FAILED)
-    throw Error("ERR_OUT_OF_MEMORY", path_ + " cannot be mapped: " + std::strerror(errno));
+  if (mapping == MAP_FAILED) {
+    if (errno == ENOMEM)
+      throw Error("ERR_OUT_OF_MEMORY", path_ + " cannot be mapped: " + std::strerror(errno));
+    // ENODEV, ENOTSUP, EPERM … of some network, container and FUSE file systems
+    not_mapped_ = std::strerror(errno);
+    read_all();
+    return;
+  }
   data_ = static_cast<const char*>(mapping);
   watch(data_, size());
 }
 
-// The pages were never written, so nothing is lost. Zeros in place of lost pages stay zeros.
-void MappedFile::drop_pages() const { ::madvise(const_cast<char*>(data_), size(), MADV_DONTNEED); }
+void MappedFile::read_all() {
+  void* memory = ::mmap(nullptr, size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    throw Error("ERR_OUT_OF_MEMORY", path_ + " cannot be mapped (" + not_mapped_ +
+                                         "), and there is no memory to read it: " + std::strerror(errno));
+  data_ = static_cast<const char*>(memory);
+  for (size_t at = 0; at < size();) {
+    ssize_t count =
+        ::pread(descriptor_, static_cast<char*>(memory) + at, size() - at, static_cast<off_t>(at));
+    if (count > 0) {
+      at += static_cast<size_t>(count);
+    } else if (count == 0 || errno != EINTR) {
+      std::string reason = count == 0 ? "it has become shorter" : std::strerror(errno);
+      ::munmap(memory, size());
+      data_ = nullptr;
+      throw Error("ERR_MODEL_NOT_FOUND", path_ + " cannot be read: " + reason);
+    }
+  }
+  ::mprotect(memory, size(), PROT_READ);
+}
+
+// Mapped pages were never written, so nothing is lost. Zeros in place of lost pages stay zeros.
+void MappedFile::drop_pages() const {
+  if (not_mapped_.empty()) ::madvise(const_cast<char*>(data_), size(), MADV_DONTNEED);
+}
 
 bool MappedFile::read(void* bytes, size_t count) const {
   return ::pread(descriptor_, bytes, count, 0) == static_cast<ssize_t>(count);

@@ -1,6 +1,6 @@
-// A file's bytes, mapped read-only. When a mapped file is rewritten, its readers see other numbers, and when
-// it gets shorter, a read of the lost pages raises SIGBUS, which would end the process. Here such pages read
-// as zeros, and `check` reports the change.
+// A file's bytes, mapped read-only, or read into memory where the file system cannot map. When a mapped file
+// is rewritten, its readers see other numbers, and when it gets shorter, a read of the lost pages raises
+// SIGBUS, which would end the process. Here such pages read as zeros, and `check` reports the change.
 #pragma once
 
 #include <sys/stat.h>
@@ -21,15 +21,19 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
   ~MappedFile();
 
-  // Maps the bytes. Before that only `read` works. Throws ERR_OUT_OF_MEMORY.
+  // Maps the bytes, or reads them where the file system cannot map. Before that only `read` works. Throws
+  // ERR_OUT_OF_MEMORY, ERR_MODEL_NOT_FOUND if reading fails.
   void map();
+
+  // Why the bytes were read instead of mapped; empty: they are mapped.
+  const std::string& not_mapped() const { return not_mapped_; }
 
   const std::string& path() const { return path_; }
   const Identity& identity() const { return identity_; }
   size_t size() const { return static_cast<size_t>(std::get<2>(identity_)); }
   const char* data() const { return data_; }
 
-  // Takes the pages out of this process' memory. A later read brings them back, in most cases from the
+  // Takes mapped pages out of this process' memory. A later read brings them back, in most cases from the
   // system's cache of files.
   void drop_pages() const;
 
@@ -40,10 +44,13 @@ class MappedFile {
   void check() const;
 
  private:
+  void read_all();
+
   std::string path_;
   int descriptor_;
   Identity identity_;
   const char* data_ = nullptr;
+  std::string not_mapped_;
 };
 
 }  // namespace torchreel

@@ -45,6 +45,9 @@ class SafetensorsFile {
   // Throws ERR_MODEL_CORRUPT if the file was rewritten since it was opened.
   void check() const { file_->check(); }
 
+  // Why the file was read into memory instead of mapped; empty: it is mapped.
+  const std::string& not_mapped() const { return file_->not_mapped(); }
+
   // Takes the pages out of memory until they are read again.
   void drop_pages() const { file_->drop_pages(); }
 

@@ -7,8 +7,8 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <optional>
+#include <set>
 #include <sstream>
 
 #include "process/devices.h"
@@ -198,7 +198,8 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
     }
   }
 
-  Misfits missing("missing"), extra("unknown"), misfit("of another shape or type");
+  Misfits missing("missing"), twice("there twice"), misfit("of another shape or type");
+  Misfits unneeded("not needed");
   struct Found {
     std::string name;  // in the file
     at::Tensor tensor;
@@ -207,15 +208,18 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
   for (size_t i = 0; i < files.weight_count; ++i) {
     auto file = SafetensorsFile::open(files.weights[i], options.max_header);
     files_.push_back(file);
+    if (!file->not_mapped().empty())
+      options.warn(std::string(files.weights[i]) + " cannot be mapped (" + file->not_mapped() +
+                   "), so it was read into memory; on another disk it would be mapped, which is faster");
     for (const auto& [name, entry] : file->entries()) {
       if (options.names.is_bookkeeping(name)) continue;
       std::string slot_name = slots.contains(name) ? name : options.names.current_name(name);
       auto slot = slots.find(slot_name);
       auto before = found.find(slot_name);
       // A weight may be there by its name and by an older one; then the older one is not read.
-      bool twice = before != found.end() && (name == slot_name) == (before->second.name == slot_name);
-      if (slot == slots.end() || twice) {
-        extra.add(name);
+      bool same = before != found.end() && (name == slot_name) == (before->second.name == slot_name);
+      if (slot == slots.end() || same) {
+        (slot == slots.end() ? unneeded : twice).add(name);
         continue;
       }
       if (before != found.end() && name != slot_name) continue;
@@ -232,13 +236,21 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
   for (const auto& [name, slot] : slots) {
     if (!found.contains(name)) missing.add(name);
   }
-  if (missing.count() + extra.count() + misfit.count() > 0) {
+  if (missing.count() + twice.count() + misfit.count() > 0) {
     std::ostringstream message;
     message << "the weights of the " << network << " (" << files.weights[0] << ") do not fit its config.json";
     missing.print(message);
-    extra.print(message);
+    twice.print(message);
     misfit.print(message);
+    unneeded.print(message);
     throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
+  }
+  if (unneeded.count() > 0) {
+    std::ostringstream message;
+    message << "the weights of the " << network
+            << " have tensors that the network does not need, and that are ignored";
+    unneeded.print(message);
+    options.warn(message.str());
   }
   NamePrefixes prefixes = stage_prefixes(graph_);
   stages_.resize(prefixes.size());

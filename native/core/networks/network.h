@@ -5,6 +5,7 @@
 #include <torch/csrc/jit/api/module.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -31,13 +32,16 @@ struct NetworkOptions {
   // which the device computes with them. For weights that are copied again and again.
   bool pinned = false;
   WeightNames names;
+  // Gets what the files have that was not expected, and that is no reason to refuse them.
+  std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
 
 class Network {
  public:
   // Loads the graph, maps the weights and checks that they fit each other. Copies no weight.
   // Throws ERR_MODEL_CORRUPT for a broken file or one with a larger header than is allowed,
-  // ERR_MODEL_INCOMPATIBLE naming up to ten tensors that do not fit.
+  // ERR_MODEL_INCOMPATIBLE naming up to ten tensors that are missing or do not fit. Warns of tensors that the
+  // network does not need, and of files that cannot be mapped.
   Network(const torchreel_network_files& files, at::Device device, at::ScalarType dtype,
           const NetworkOptions& options = {});
   ~Network();

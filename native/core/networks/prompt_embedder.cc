@@ -69,9 +69,8 @@ std::vector<Texts> PromptEmbedder::embed(const std::vector<Prompts>& lists,
 // All rows are the caller's, whatever the model's count of positions is. Zeros at the end count as padding.
 Texts PromptEmbedder::read_embeddings(const Prompts& prompts) const {
   const torchreel_text& text = prompts.text;
-  at::Tensor given =
-      at::from_blob(const_cast<float*>(text.embeddings),
-                    {prompts.count, text.tokens_per_prompt, text.embedding_size}, at::kFloat);
+  at::Tensor given = at::from_blob(const_cast<float*>(text.embeddings),
+                                   {prompts.count, text.tokens_per_prompt, text.embedding_size}, at::kFloat);
   std::vector<int64_t> lengths;
   for (int64_t i = 0; i < prompts.count; ++i) lengths.push_back(count_real_rows(given[i]));
   return {given.to(network_.device(), dtype_, /*non_blocking=*/false, /*copy=*/true), std::move(lengths),

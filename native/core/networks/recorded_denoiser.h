@@ -33,8 +33,8 @@ class RecordedDenoiser : public Denoiser {
   class RecordingHold;
   // Calls that differ only in numbers on the device.
   struct Kind {
-    std::vector<int64_t> sizes;  // of x
-    int64_t texts;               // G
+    std::vector<int64_t> sizes;    // of x
+    int64_t texts;                 // G
     std::vector<int64_t> context;  // sizes of its first tensor
     FreeU freeu;
     bool operator==(const Kind&) const = default;

@@ -14,9 +14,9 @@ namespace torchreel {
 
 // P prompts as the denoiser takes them.
 struct Texts {
-  at::Tensor embeddings;             // (P, L, D), on the device
-  std::vector<int64_t> lengths = {}; // rows of each prompt that are real, L at most; the others are zeros
-  int64_t positions = 0;             // rows that the model was trained with: those past L are zeros too
+  at::Tensor embeddings;              // (P, L, D), on the device
+  std::vector<int64_t> lengths = {};  // rows of each prompt that are real, L at most; the others are zeros
+  int64_t positions = 0;              // rows that the model was trained with: those past L are zeros too
 };
 
 // P prompts as token ids.

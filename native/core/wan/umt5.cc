@@ -13,8 +13,9 @@ namespace {
 // The embeddings (P, L, D) of one batch, from its rows (T, D), one prompt after the other. L is that of the
 // longest prompt.
 at::Tensor pad(const at::Tensor& rows, const std::vector<int64_t>& lengths) {
-  at::Tensor padded = at::zeros(
-      {static_cast<int64_t>(lengths.size()), *std::ranges::max_element(lengths), rows.size(1)}, rows.options());
+  at::Tensor padded =
+      at::zeros({static_cast<int64_t>(lengths.size()), *std::ranges::max_element(lengths), rows.size(1)},
+                rows.options());
   int64_t first = 0;
   for (size_t i = 0; i < lengths.size(); ++i) {
     padded[static_cast<int64_t>(i)].narrow(0, 0, lengths[i]).copy_(rows.narrow(0, first, lengths[i]));
@@ -25,8 +26,7 @@ at::Tensor pad(const at::Tensor& rows, const std::vector<int64_t>& lengths) {
 
 }  // namespace
 
-std::vector<Texts> UMT5::encode(const std::vector<TokenLists>& batches,
-                                const std::function<void()>& check) {
+std::vector<Texts> UMT5::encode(const std::vector<TokenLists>& batches, const std::function<void()>& check) {
   std::vector<at::Tensor> real_ids;
   c10::List<int64_t> lengths;
   for (const TokenLists& batch : batches) {
