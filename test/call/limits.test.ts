@@ -66,10 +66,10 @@ describe('limits', () => {
 
   test('[unknown-option] mistakes in the limits', async () => {
     for (const [limits, parameter] of [
-      [{ pixel: 1 }, 'pixel'],
+      [{ pixel: 1 }, 'limits.pixel'],
       [{ pixels: 0 }, 'limits.pixels'],
       [{ queue: '2' }, 'limits.queue'],
-      [5, 'options'],
+      [5, 'limits'],
     ] as const) {
       await assert.rejects(open(limits as never), { code: 'ERR_INVALID_ARGUMENT', parameter })
     }

@@ -50,7 +50,7 @@ describe('refused', () => {
     ['vaeTiling.tileSize', { tileSize: 0 }],
     ['vaeTiling.overlap', { overlap: 0.6 }],
     ['vaeTiling.overlap', { overlap: Number.NaN }],
-    ['tile', { tile: 32 }],
+    ['vaeTiling.tile', { tile: 32 }],
   ] as const) {
     test(JSON.stringify(vaeTiling), async () => {
       const options = { ...small, vaeTiling } as unknown as GenerateOptions
