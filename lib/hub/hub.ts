@@ -1,8 +1,9 @@
+import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { describeModelFile } from '../checkpoint/other_layouts.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { readPath } from '../files/paths.js'
-import { isFile, isFolder } from '../files/regular_file.js'
+import { isFolder } from '../files/regular_file.js'
 import { checkFileName } from '../files/safe_names.js'
 import { packageFolder } from '../package.js'
 import { CachedRepository } from './cache.js'
@@ -41,10 +42,14 @@ export async function resolveModel(model: string | URL, options: HubOptions = {}
   if (name !== model) return resolveModel(name, options)
   if (model === embeddedModel) return embeddedFolder
   if (await isFolder(model)) return path.resolve(model)
-  const kind = (await isFile(model)) && describeModelFile(model)
-  if (kind) {
+  if (existsSync(model)) {
     const file = path.resolve(model)
-    throw new TorchreelError('ERR_MODEL_INCOMPATIBLE', `${file} ${kind}`, { path: file })
+    const kind = describeModelFile(file)
+    throw new TorchreelError(
+      kind ? 'ERR_MODEL_INCOMPATIBLE' : 'ERR_MODEL_NOT_FOUND',
+      `${file} ${kind ?? "is a file, not a model's folder: a folder in the diffusers layout has model_index.json"}`,
+      { path: file, parameter: 'model' },
+    )
   }
   if (!isModelId(model)) {
     throw new TorchreelError(

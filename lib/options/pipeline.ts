@@ -27,7 +27,7 @@ export interface PipelineOptions
    * Use the text encoder of another model, a folder or owner/name, so that several models share one. It must have the
    * architecture of this model's own, which then is neither needed nor downloaded. @defaultValue the model's own
    */
-  textEncoder?: string | undefined
+  textEncoder?: string | URL | undefined
   /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue those without a variant, else fp16 */
   variant?: string | undefined
   /**
@@ -95,7 +95,7 @@ export const pipelineOptions = {
     flag: '--variant <name>',
   },
   textEncoder: {
-    kind: text,
+    kind: { ...filePath, expected: "a model's folder or its name on Hugging Face (owner/name)" },
     otherwise: "the model's own",
     group: model,
     says: 'another model whose text encoder is used: a folder or owner/name',

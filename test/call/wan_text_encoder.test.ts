@@ -4,6 +4,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
+import { pathToFileURL } from 'node:url'
 import { TextToVideoPipeline } from 'torchreel'
 import { repository } from '../support/fixtures.js'
 import { readSafetensors, writeSafetensors } from '../support/safetensors_file.js'
@@ -37,7 +38,7 @@ test('textEncoder: a model whose own is not there, and the other in bfloat16', a
   const model = without()
   await assert.rejects(TextToVideoPipeline.fromPretrained(model), { code: 'ERR_MODEL_NOT_FOUND' })
   const equal = alone('equal', () => {})
-  await using other = await TextToVideoPipeline.fromPretrained(model, { textEncoder: equal })
+  await using other = await TextToVideoPipeline.fromPretrained(model, { textEncoder: pathToFileURL(equal) })
   assert.deepEqual((await other.generate('a cat', call)).data, (await pipeline.generate('a cat', call)).data)
 
   const half = alone('half', (file) => {
