@@ -58,8 +58,12 @@ int main(int count, char** arguments) {
   std::unique_ptr<PooledMemory> pooled;
   if (arguments[5] == std::string("pool")) pooled = std::make_unique<PooledMemory>();
 
-  Network network({.role = name.c_str(), .graph = arguments[2], .weights = &arguments[3], .weight_count = 1},
-                  at::kCPU, at::kFloat, {.names = modelscope::weight_names});
+  torchreel_network_files files{};
+  files.role = name.c_str();
+  files.graph = arguments[2];
+  files.weights = &arguments[3];
+  files.weight_count = 1;
+  Network network(files, at::kCPU, at::kFloat, {.names = modelscope::weight_names});
   if (name == "unet") {
     modelscope::UNet unet(network);
     WeightHold hold = unet.hold_weights();
