@@ -89,6 +89,8 @@ class Call {
     if (result_ == at::ScalarType::Undefined && is_half(type)) result_ = type;
   }
 
+  const c10::Stack& arguments() const { return arguments_; }
+
   c10::Stack run() const {
     at::AutoDispatchBelowADInplaceOrView below;
     std::unordered_map<at::TensorImpl*, at::Tensor> wide;
@@ -105,7 +107,10 @@ class Call {
     for (size_t i = 0; i < arguments_.size(); ++i) {
       if (!is_written(operation_.schema().arguments()[i])) continue;
       each_tensor(arguments_[i], [&](const at::Tensor& tensor) {
-        if (is_half(tensor.scalar_type())) tensor.copy_(wide.at(tensor.unsafeGetTensorImpl()));
+        if (!is_half(tensor.scalar_type())) return;
+        const at::Tensor& from = wide.at(tensor.unsafeGetTensorImpl());
+        if (tensor.numel() == 0) tensor.resize_(from.sizes());
+        tensor.copy_(from);
       });
     }
     // A result in float32 of what was half is rounded.
@@ -123,6 +128,20 @@ class Call {
   c10::Stack arguments_;
   at::ScalarType result_ = at::ScalarType::Undefined;  // of the results, if it is half
 };
+
+// What an operation was given to write into, of no numbers, takes the size that the CPU gave it; the numbers follow.
+bool take_sizes(const c10::FunctionSchema& schema, const c10::Stack& given, const c10::Stack& computed) {
+  bool taken = false;
+  for (size_t i = 0; i < given.size(); ++i) {
+    if (!is_written(schema.arguments()[i]) || !given[i].isTensor()) continue;
+    const at::Tensor &tensor = given[i].toTensor(), &from = computed[i].toTensor();
+    if (tensor.numel() > 0 || from.sizes() == tensor.sizes()) continue;
+    tensor.resize_(from.sizes());
+    tensor.unsafeGetTensorImpl()->set_sizes_and_strides(from.sizes(), from.strides());
+    taken = true;
+  }
+  return taken;
+}
 
 // The device of the tensors; throws if they are of several. Of the host there may be numbers.
 c10::Device device_of(const c10::FunctionSchema& schema, const c10::Stack& arguments) {
@@ -161,10 +180,13 @@ void compute(const c10::OperatorHandle& operation, c10::Stack* stack) {
   c10::Device device = device_of(schema, arguments);
   Call call(operation, arguments);
   Kernel kernel(schema.name().c_str(), device);
+  bool empty = false;  // whether there is nothing yet in what is to be written
   for (size_t i = 0; i < arguments.size(); ++i) {
     each_tensor(arguments[i], [&](const at::Tensor& tensor) {
       if (!is_on_device(tensor)) return;
-      if (is_written(schema.arguments()[i]))
+      if (is_written(schema.arguments()[i]) && tensor.numel() == 0)
+        empty = true;
+      else if (is_written(schema.arguments()[i]))
         kernel.writes(tensor);
       else
         kernel.reads(tensor);
@@ -216,7 +238,19 @@ void compute(const c10::OperatorHandle& operation, c10::Stack* stack) {
       each_tensor(from[i], [&](const at::Tensor& tensor) { (copy++)->second.copy_(tensor); });
     }
   };
-  if (kernel.is_recorded())
+  if (empty) {
+    kernel.is_recorded() ? void(call.run()) : kernel.run([&] { call.run(); });
+    if (take_sizes(schema, arguments, call.arguments())) {
+      Call before = call;
+      call = Call(operation, arguments);
+      for (size_t i = 0; i < arguments.size(); ++i) {
+        if (!is_written(schema.arguments()[i])) continue;
+        kernel.writes(arguments[i].toTensor());
+        if (!kernel.is_recorded()) call.arguments()[i].toTensor().copy_(before.arguments()[i].toTensor());
+      }
+    }
+    if (kernel.is_recorded()) kernel.run([call] { call.run(); });
+  } else if (kernel.is_recorded())
     kernel.run([call, copy_all] { copy_all(call.run()); });
   else if (makes)
     copy_all(results);

@@ -1,0 +1,55 @@
+#include "checks.h"
+
+#include <exception>
+
+#include "accelerator.h"
+
+namespace checks {
+
+const std::vector<Check>& all() {
+  static const auto* const list = new std::vector<Check>{
+      {"offload 'none' computes as the CPU", none_as_on_cpu},
+      {"offload 'model' computes as the CPU", model_as_on_cpu},
+      {"offload 'sequential' computes as the CPU", sequential_as_on_cpu},
+      {"half precision", half_precision},
+      {"adapters", adapters},
+      {"recorded steps", recorded_steps},
+      {"pipelines together", pipelines_together},
+      {"bytes on the device", bytes_on_device},
+      {"bytes copied", bytes_copied},
+      {"waits and launches", waits_and_launches},
+      {"refused memory", refused_memory},
+      {"a lost device", lost_device},
+  };
+  return *list;
+}
+
+std::vector<std::string> complaints_of(const Check& check) {
+  Complaints complaints;
+  accelerator::violations();
+  accelerator::reset_counters();
+  accelerator::reset_peak();
+  try {
+    check.run(complaints);
+  } catch (const std::exception& error) {
+    complaints.unless(false, std::string("it threw: ") + error.what());
+  }
+  std::vector<std::string> all = complaints.all();
+  for (std::string& violation : accelerator::violations()) all.push_back(std::move(violation));
+  for (int device = 0; device < accelerator::device_count; ++device) {
+    accelerator::refuse_allocation(device, 0);
+    accelerator::limit_memory(device, 0);
+    accelerator::restore_device(device);
+  }
+  return all;
+}
+
+void expect_same(Complaints& complaints, const studio::Result& given, const studio::Result& wanted,
+                 const std::string& what) {
+  if (!given.code.empty()) return complaints.unless(false, what + ": " + given.code + ": " + given.message);
+  complaints.unless(!given.frames.empty() && given.frames == wanted.frames, what + ": the same frames");
+  complaints.unless(given.latents == wanted.latents, what + ": the same latents");
+  complaints.unless(given.previews == wanted.previews, what + ": the same previews");
+}
+
+}  // namespace checks

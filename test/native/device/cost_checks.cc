@@ -1,0 +1,88 @@
+// What a job costs on the device, against what ARCHITECTURE.md promises.
+#include <algorithm>
+
+#include "accelerator.h"
+#include "checks.h"
+#include "cost.h"
+
+namespace checks {
+namespace {
+
+using cost::Cost;
+
+std::string bytes(int64_t count) { return std::to_string(count) + " bytes"; }
+
+}  // namespace
+
+// 'none' holds all weights. 'model' holds one network's, and for a moment the next one's. 'sequential' holds of the
+// denoiser two stages'. Beside them are activations, which are the same in all modes.
+void bytes_on_device(Complaints& complaints) {
+  for (const char* dtype : {"float32", "float16"}) {
+    Cost none = cost::of_job(dtype, "none", 3), model = cost::of_job(dtype, "model", 3),
+         sequential = cost::of_job(dtype, "sequential", 3);
+    cost::Weights weights = cost::weights(dtype);
+    int64_t activations = none.peak - none.resting;
+    auto within = [&](const Cost& of, int64_t promised, const std::string& mode) {
+      complaints.unless(of.peak <= promised + activations,
+                        std::string(dtype) + ", offload '" + mode + "': at most " + bytes(promised) +
+                            " of weights and " + bytes(activations) + " beside them, not " + bytes(of.peak));
+    };
+    int64_t pair = std::max(weights.text_encoder, weights.vae) + weights.denoiser;
+    within(model, pair, "model");
+    within(sequential, std::max({weights.text_encoder, weights.vae, weights.two_stages}), "sequential");
+    complaints.unless(none.resting >= weights.text_encoder + weights.denoiser + weights.vae,
+                      "offload 'none' keeps all weights on the device");
+    for (const Cost* of : {&model, &sequential}) {
+      complaints.unless(of->resting < weights.two_stages / 10, "at rest no weights are on the device");
+      complaints.unless(of->pinned >= weights.text_encoder + weights.denoiser + weights.vae,
+                        "weights that go again are kept page-locked");
+    }
+    complaints.unless(sequential.denoiser_peak == weights.two_stages,
+                      "while a stage computes the next one is copied: " + bytes(sequential.denoiser_peak) +
+                          " of the denoiser, not " + bytes(weights.two_stages));
+    complaints.unless(none.pinned == 0, "weights that stay are not kept page-locked");
+  }
+}
+
+// Each weight goes over once in a call, none comes back.
+void bytes_copied(Complaints& complaints) {
+  for (const char* dtype : {"float32", "float16"}) {
+    cost::Weights weights = cost::weights(dtype);
+    constexpr int64_t steps = 3;
+    Cost none = cost::of_job(dtype, "none", steps), model = cost::of_job(dtype, "model", steps),
+         sequential = cost::of_job(dtype, "sequential", steps);
+    complaints.unless(none.to_device <= cost::inputs(dtype),
+                      "with weights that stay only the job's inputs go over: " + bytes(none.to_device));
+    int64_t all = weights.text_encoder + weights.denoiser + weights.vae;
+    complaints.unless(model.to_device - none.to_device == all,
+                      std::string(dtype) + ", offload 'model': each weight goes over once, " + bytes(all) + ", not " +
+                          bytes(model.to_device - none.to_device));
+    int64_t by_stages = weights.text_encoder + weights.vae + weights.prepared + steps * weights.step;
+    complaints.unless(sequential.to_device - none.to_device == by_stages,
+                      std::string(dtype) + ", offload 'sequential': each weight goes over once in a step, " +
+                          bytes(by_stages) + ", not " + bytes(sequential.to_device - none.to_device));
+    for (const Cost* of : {&none, &model, &sequential})
+      complaints.unless(of->to_host == cost::results(steps), "only results come back: " + bytes(of->to_host));
+  }
+}
+
+// The loop waits for the device once a step, to see that its numbers are numbers.
+void waits_and_launches(Complaints& complaints) {
+  for (const char* dtype : {"float32", "float16"}) {
+    for (const char* offload : {"none", "model", "sequential"}) {
+      Cost step = cost::of_step(dtype, offload);
+      std::string what = std::string(dtype) + ", offload '" + offload + "', a step: ";
+      // Each stage's copies are waited for, and each stage before its weights go.
+      int64_t waits = 1 + (std::string(offload) == "sequential" ? 2 * cost::weights(dtype).stages : 0);
+      complaints.unless(step.synchronizations == waits,
+                        what + std::to_string(waits) + " waits, not " + std::to_string(step.synchronizations));
+      int64_t launches = cost::launches(dtype);
+      complaints.unless(step.launches == launches,
+                        what + std::to_string(launches) + " kernels, not " + std::to_string(step.launches));
+    }
+    Cost preview = cost::of_preview(dtype);
+    complaints.unless(preview.synchronizations == 1 && preview.launches == 0, "a preview is one copy");
+  }
+}
+
+}  // namespace checks
