@@ -2,7 +2,7 @@
 // Parity: ‖latents − CPU's‖ / ‖CPU's‖, and the largest and the mean difference of a byte of the frames. Times: the
 // least of `runs` calls, in milliseconds.
 import { TextToVideoPipeline, type Video } from 'torchreel'
-import { checkDevice } from '#dist/addon/native_pipeline.js'
+import { checkDevice } from '#dist/addon/device.js'
 
 const runs = 3
 const call = { seed: 1, steps: 25, returnLatents: true }

@@ -1,8 +1,8 @@
-// What the pool for large tensors saves (native/core/process/cpu_memory): page faults, time of the processor,
+// The savings of the pool for large tensors (native/core/process/cpu_memory): page faults, processor time,
 // memory.
 //   pool NETWORK GRAPH WEIGHTS TEXT_SIZE pool|malloc
 // NETWORK: unet (guidance, 8 frames of 32 × 32 latents) or vae (one frame of 32 × 32 latents). Prints JSON:
-// of each of three calls the page faults and the seconds of the processor, and the most memory that was
+// for each of three calls the page faults and the seconds of the processor, and the most memory that was
 // resident.
 
 #include <ATen/ops/randn.h>
@@ -16,6 +16,7 @@
 
 #include "modelscope/unet.h"
 #include "modelscope/vae.h"
+#include "modelscope/weight_names.h"
 #include "process/cpu_memory.h"
 
 using namespace torchreel;
@@ -57,19 +58,21 @@ int main(int count, char** arguments) {
   std::unique_ptr<PooledMemory> pooled;
   if (arguments[5] == std::string("pool")) pooled = std::make_unique<PooledMemory>();
 
-  Network network(name, {.graph = arguments[2], .weights = &arguments[3], .weight_count = 1}, at::kCPU,
-                  at::kFloat);
+  Network network({.role = name.c_str(), .graph = arguments[2], .weights = &arguments[3], .weight_count = 1},
+                  at::kCPU, at::kFloat, {.names = modelscope::weight_names});
   if (name == "unet") {
-    auto shares = network.place();
-    UNet unet(network);
+    modelscope::UNet unet(network);
+    WeightHold hold = unet.hold_weights();
     c10::IValue context = unet.prepare(at::randn({2, 77, text_size}));
     at::Tensor sample = at::randn({1, 4, 8, 32, 32}), time = at::scalar_tensor(500.0, at::kFloat);
-    measure([&] { unet.forward(sample, time, context, FreeU()); });
+    measure([&] { unet.forward(sample, time, context, {}); });
   } else {
     torchreel_listener listener{};
+    listener.cancelled = [](void*) { return 0; };
     listener.warning = [](void*, const char*) {};
-    Vae vae(network, at::kFloat, listener);
-    at::Tensor latents = at::randn({1, 4, 32, 32});
-    measure([&] { vae.decode(latents); });
+    modelscope::Vae vae(network, {{1, 1, 1, 1}, {0, 0, 0, 0}});
+    WeightHold hold = vae.hold_weights();
+    at::Tensor latents = at::randn({1, 4, 1, 32, 32});
+    measure([&] { vae.decode(latents, {}, listener, [](int64_t, const at::Tensor&) {}); });
   }
 }

@@ -1,4 +1,4 @@
-// How fast this machine multiplies matrices with this libtorch: the rate that the networks are held against.
+// How fast this machine multiplies matrices with this libtorch: the rate that the networks are compared with.
 //   product_rate [DEVICE [DTYPE]]   cpu float32
 // Prints JSON: FLOP/s of the median and the best of several products, and the sizes.
 
@@ -20,7 +20,7 @@ int main(int count, char** arguments) {
   at::Device device(count > 1 ? arguments[1] : "cpu");
   std::string dtype = count > 2 ? arguments[2] : "float32";
   at::ScalarType type = dtype == "float16" ? at::kHalf : dtype == "bfloat16" ? at::kBFloat16 : at::kFloat;
-  // Nothing links it: it lies beside libtorch_cpu, where the run path leads.
+  // Nothing links libtorch_cuda. It is in the folder of libtorch_cpu, which is in the run path.
   if (!device.is_cpu() && !dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) {
     std::cerr << dlerror() << '\n';
     return 1;

@@ -11,8 +11,9 @@ import {
 import type { TextualInversion } from './adapters/textual_inversion.js'
 import { resolveDevice } from './addon/device.js'
 import { chooseSeed } from './addon/generator.js'
+import { loadNative } from './addon/load.js'
 import { type PipelineMemory, pipelineMemory } from './addon/memory.js'
-import { loadNative, NativePipeline } from './addon/native_pipeline.js'
+import { NativePipeline } from './addon/native_pipeline.js'
 import { guidancePerCall } from './call/guidance.js'
 import { type DecodedFrame, Job, ProgressClock } from './call/job.js'
 import { needsFiles, type PreparedCall, prepareFiles } from './call/preparation.js'
@@ -179,16 +180,19 @@ export class TextToVideoPipeline implements AsyncDisposable {
     }
     const native = await NativePipeline.open(
       {
-        textEncoder: checkpoint.files.text_encoder,
-        unet: checkpoint.files.unet,
-        vae: checkpoint.files.vae,
+        family: 'modelscope',
+        networks: {
+          textEncoder: checkpoint.files.text_encoder,
+          denoiser: checkpoint.files.unet,
+          vae: checkpoint.files.vae,
+        },
         compiledDenoiser:
           compiledDenoiser && nativeCompiledDenoiser(compiledDenoiser, checkpoint.latentChannels),
         device,
         dtype,
         offload: checked.offload,
-        scalingFactor: checkpoint.scalingFactor,
-        latentChannels: checkpoint.latentChannels,
+        latentScale: Array<number>(checkpoint.latentChannels).fill(checkpoint.scalingFactor),
+        latentMean: Array<number>(checkpoint.latentChannels).fill(0),
         threads: checked.threads,
         captureGraph: checked.captureGraph,
         maxHeader: limits.headerBytes,
@@ -387,8 +391,6 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const warnings = [...this.warnings, ...(source?.warnings ?? [])]
     const request = requestOf(call, source, program, seeds, {
       ...{ tokenizer: this.#tokenizer, vaeScale: this.#checkpoint.vaeScale, warnings },
-      // One frame at a time takes least memory and is fastest on a CPU; a GPU wants more to do.
-      decodeChunk: this.device === 'cpu' ? 1 : 4,
     })
     const compiled = this.#compiledDenoiser
     if (compiled && source) requireCompiledSize(compiled, call)

@@ -1,5 +1,6 @@
 import path from 'node:path'
-import type { NativeAdaptation, NativePipeline } from '../addon/native_pipeline.js'
+import type { NativeAdaptation } from '../addon/interface.js'
+import type { NativePipeline } from '../addon/native_pipeline.js'
 import type { Queue } from '../call/queue.js'
 import type { Checkpoint } from '../checkpoint/checkpoint.js'
 import { suggestion } from '../checks/suggestion.js'
@@ -194,7 +195,10 @@ function freeName(file: string, taken: readonly string[]): string {
   return name
 }
 
-function adaptationsOf({ loras, inversions }: State): Record<AdaptedNetwork, NativeAdaptation> {
+function adaptationsOf({ loras, inversions }: State): {
+  textEncoder: NativeAdaptation
+  denoiser: NativeAdaptation
+} {
   const updates = (network: AdaptedNetwork) =>
     loras
       .filter(({ scale }) => scale !== 0) // else a copy that equals the file
@@ -205,7 +209,7 @@ function adaptationsOf({ loras, inversions }: State): Record<AdaptedNetwork, Nat
       )
   const rows = inversions.map(({ file, tensor }) => ({ weight: tokenTable, file, tensor }))
   return {
-    text_encoder: { updates: updates('text_encoder'), rows },
-    unet: { updates: updates('unet'), rows: [] },
+    textEncoder: { updates: updates('text_encoder'), rows },
+    denoiser: { updates: updates('unet'), rows: [] },
   }
 }

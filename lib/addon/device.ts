@@ -1,5 +1,10 @@
 import { TorchreelError } from '../errors.js'
-import { checkDevice } from './native_pipeline.js'
+import { guarded, loadNative } from './load.js'
+
+/** @throws TorchreelError `ERR_DEVICE_UNAVAILABLE`, or `ERR_INVALID_ARGUMENT` for a name that is not a device's */
+export function checkDevice(device: string): void {
+  guarded(() => loadNative().addon.checkDevice(device))
+}
 
 /** The device of a name; 'auto' is CUDA where there is one, else the CPU. */
 export function resolveDevice(device: string): string {

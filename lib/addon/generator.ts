@@ -1,5 +1,6 @@
 import { invalidArgument } from '../errors.js'
-import { NativeGenerator } from './native_pipeline.js'
+import type { Addon, GeneratorHandle, NativeModel } from './interface.js'
+import { guarded, loadNative } from './load.js'
 
 /** Seeds are integers from 0 to 2^53 − 1. */
 export function checkSeed(seed: unknown): asserts seed is number {
@@ -11,6 +12,40 @@ export function checkSeed(seed: unknown): asserts seed is number {
 /** A seed for a caller who gave none: 32 random bits, so that it is easy to write down. */
 export function chooseSeed(): number {
   return crypto.getRandomValues(new Uint32Array(1))[0] as number
+}
+
+/** The core's generator behind {@link Generator}. */
+export class NativeGenerator {
+  readonly #addon: Addon
+  readonly #generator: GeneratorHandle
+
+  constructor(seed: number) {
+    this.#addon = loadNative().addon
+    this.#generator = guarded(() => this.#addon.createGenerator(seed))
+  }
+
+  randn(shape: readonly number[]): Float32Array {
+    return guarded(() => this.#addon.randn(this.#generator, shape))
+  }
+
+  /** The core's interpreter of denoising programs; the samples after each of `calls` calls, one after the other. */
+  static runProgram(
+    code: Float64Array,
+    sample: Float32Array,
+    shape: readonly number[],
+    model: NativeModel,
+    generator: NativeGenerator | undefined,
+    calls: number,
+  ): Float32Array {
+    return loadNative().addon.runProgram(
+      code,
+      sample,
+      shape,
+      model,
+      generator === undefined ? undefined : generator.#generator,
+      calls,
+    )
+  }
 }
 
 /**

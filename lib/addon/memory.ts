@@ -1,44 +1,45 @@
-import type { NativeMemory } from './native_pipeline.js'
+import type { Role } from '../families/family.js'
+import type { NativeMemory } from './interface.js'
 
-/** Where the weights of one network lie. */
+/** Where the weights of one network are. */
 export interface NetworkMemory {
   /**
-   * Bytes of the checkpoint's files that are mapped: pages that the system reads when they are needed, takes back when it
-   * must, and shares with every process that maps the same files.
+   * Bytes of the checkpoint's files that are mapped. The system reads their pages when they are used, can take them back,
+   * and shares them with every process that maps the same files.
    */
   readonly mappedBytes: number
-  /** Bytes of weights that are copied now: onto the device, or into another dtype than the file's. */
+  /** Bytes of weights that are copied now: to the device, or to another dtype than the file's. */
   readonly copiedBytes: number
   /** The most that `copiedBytes` was since the pipeline was loaded. */
   readonly peakCopiedBytes: number
   /**
-   * Bytes of copies in page-locked memory of the host, which a device reads fastest: with an `offload` that copies to a GPU
-   * again and again, the weights as they go there. They stay for as long as the pipeline.
+   * Bytes of copies in page-locked memory of the host, which a GPU reads fastest. An `offload` that copies weights to a GPU
+   * again and again makes them; they stay until the pipeline is disposed.
    */
   readonly pinnedBytes: number
-  /** Whether all weights are where and how the network computes: it could begin without a copy. */
+  /** Whether all weights are on the device and in the dtype that the network computes in, so that none need be copied. */
   readonly resident: boolean
 }
 
-/** What of a pipeline lies where. */
+/** Where the weights of a pipeline are. */
 export interface PipelineMemory {
-  /** Where the networks compute, and where copies lie. */
+  /** The device that the networks compute on, and that weights are copied to. */
   readonly device: string
-  /** What they compute in. */
+  /** The dtype that they compute in. */
   readonly dtype: string
   readonly textEncoder: NetworkMemory
-  readonly unet: NetworkMemory
+  readonly denoiser: NetworkMemory
   readonly vae: NetworkMemory
   /**
-   * What libtorch's allocator holds on the device, of all pipelines of the process, in bytes: in tensors, and altogether.
-   * Undefined on the CPU, where libtorch does not count.
+   * Bytes that libtorch's allocator has on the device, for all pipelines of the process: in tensors, and in all. Undefined on
+   * the CPU, where libtorch does not count.
    */
   readonly allocator: { readonly allocatedBytes: number; readonly reservedBytes: number } | undefined
 }
 
 export function pipelineMemory(device: string, dtype: string, bytes: NativeMemory): PipelineMemory {
-  const network = (name: 'textEncoder' | 'unet' | 'vae'): NetworkMemory => {
-    const { mapped, copied, peakCopied, pinned, placed } = bytes[name]
+  const network = (role: Role): NetworkMemory => {
+    const { mapped, copied, peakCopied, pinned, placed } = bytes[role]
     return {
       mappedBytes: mapped,
       copiedBytes: copied,
@@ -52,7 +53,7 @@ export function pipelineMemory(device: string, dtype: string, bytes: NativeMemor
     device,
     dtype,
     textEncoder: network('textEncoder'),
-    unet: network('unet'),
+    denoiser: network('denoiser'),
     vae: network('vae'),
     allocator: allocated < 0 ? undefined : { allocatedBytes: allocated, reservedBytes: reserved },
   }

@@ -1,4 +1,4 @@
-import type { NativeEvent, Stage } from '../addon/native_pipeline.js'
+import type { NativeEvent, Stage } from '../addon/interface.js'
 import type { Numbers } from '../checks/checks.js'
 import type { CheckedGenerateOptions, OnProgress } from '../options/call.js'
 import type { VideoFacts } from '../video/facts.js'

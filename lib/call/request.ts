@@ -1,4 +1,4 @@
-import type { NativeRequest, NativeText } from '../addon/native_pipeline.js'
+import type { NativeRequest, NativeText } from '../addon/interface.js'
 import type { Numbers } from '../checks/checks.js'
 import { invalidArgument } from '../errors.js'
 import type { CheckedGenerateOptions } from '../options/call.js'
@@ -11,8 +11,6 @@ import { guidancePerCall } from './guidance.js'
 interface RequestContext {
   readonly tokenizer: Tokenizer
   readonly vaeScale: number
-  /** Frames decoded at a time. */
-  readonly decodeChunk: number
   /** Gets a line for each prompt that was cut short. */
   readonly warnings: string[]
 }
@@ -23,7 +21,7 @@ export function requestOf(
   video: SourceVideo | undefined,
   program: DenoisingProgram,
   seeds: number[],
-  { tokenizer, vaeScale, decodeChunk, warnings }: RequestContext,
+  { tokenizer, vaeScale, warnings }: RequestContext,
 ): NativeRequest {
   const { prompts, negativePrompts, promptEmbeds, negativePromptEmbeds, clipSkip, window } = checked
   const { vaeTiling, freeU } = checked
@@ -42,13 +40,14 @@ export function requestOf(
       ? { embeddings: embeddings.data, size: embeddings.shape[2] as number }
       : { tokens: tokenizer.encodeAll(texts, name, warnings), clipSkip: skip }
   const tile = (vaeTiling?.tileSize ?? 0) / vaeScale
-  const [latentHeight, latentWidth] = checked.latentShape.slice(3) as [number, number]
+  const [latentFrames, latentHeight, latentWidth] = checked.latentShape.slice(2) as [number, number, number]
   return {
     videos: checked.videos,
     prompts: text(prompts, 'prompt', promptEmbeds, clipSkip),
     // The reference skips no layers for the negative prompt.
     negativePrompts: guided ? text(negativePrompts, 'negativePrompt', negativePromptEmbeds, 0) : undefined,
     frames: checked.frames,
+    latentFrames,
     latentHeight,
     latentWidth,
     program: program.code,
@@ -64,6 +63,5 @@ export function requestOf(
     featureCache: checked.featureCache,
     allowNonFinite: checked.allowNonFinite,
     latentsEvery: checked.latentsEvery,
-    decodeChunk,
   }
 }

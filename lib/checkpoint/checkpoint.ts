@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import path from 'node:path'
-import type { NetworkFiles } from '../addon/native_pipeline.js'
+import type { NetworkFiles } from '../addon/interface.js'
 import { show, TorchreelError } from '../errors.js'
 import { readJson } from '../files/json.js'
 import { DPMSolverMultistepScheduler, type Scheduler } from '../schedulers/index.js'

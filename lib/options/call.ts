@@ -1,4 +1,4 @@
-import type { Stage } from '../addon/native_pipeline.js'
+import type { Stage } from '../addon/interface.js'
 import {
   abortSignal,
   type Check,

@@ -1,5 +1,5 @@
-// The addon's functions, as lib/addon/native_pipeline.ts types them. Arguments in, errors and events out; no
-// tensor is known here.
+// The addon's functions, whose types are in lib/addon/interface.ts. They read arguments and throw errors, and
+// know no tensors.
 #include <napi.h>
 
 #include <stdexcept>
@@ -62,7 +62,7 @@ Napi::Value memory(const Napi::CallbackInfo& info) {
 Napi::Value adapt(const Napi::CallbackInfo& info) {
   auto& pipeline = handle_argument<PipelineHandle>(info[0], "pipeline");
   return pipeline.adapt(info.Env(), job_argument(info[1]), object_argument(info[2], "textEncoder"),
-                        object_argument(info[3], "unet"));
+                        object_argument(info[3], "denoiser"));
 }
 
 void cancel(const Napi::CallbackInfo& info) {

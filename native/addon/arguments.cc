@@ -16,7 +16,7 @@ std::vector<Number> typed_array(const Napi::Value& value, const char* name, napi
 }
 
 template <typename Element>
-auto array_of(const Napi::Value& value, const char* name, Element&& element) {
+auto read_array(const Napi::Value& value, const char* name, Element&& element) {
   if (!value.IsArray()) refuse(value, name, "an array");
   auto array = value.As<Napi::Array>();
   std::vector<decltype(element(value, name))> elements;
@@ -69,15 +69,19 @@ Napi::Object object_argument(const Napi::Value& value, const char* name) {
 }
 
 std::vector<std::string> strings_argument(const Napi::Value& value, const char* name) {
-  return array_of(value, name, string_argument);
+  return read_array(value, name, string_argument);
 }
 
 std::vector<Napi::Object> objects_argument(const Napi::Value& value, const char* name) {
-  return array_of(value, name, object_argument);
+  return read_array(value, name, object_argument);
 }
 
 std::vector<int64_t> integers_argument(const Napi::Value& value, const char* name) {
-  return array_of(value, name, integer_argument);
+  return read_array(value, name, integer_argument);
+}
+
+std::vector<double> numbers_argument(const Napi::Value& value, const char* name) {
+  return read_array(value, name, number_argument);
 }
 
 std::vector<int32_t> int32_argument(const Napi::Value& value, const char* name) {

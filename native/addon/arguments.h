@@ -1,6 +1,5 @@
-// Arguments from JavaScript, copied to plain values on the JavaScript thread. lib/addon/native_pipeline.ts is
-// the only caller and has checked them for the user; what is still wrong here throws an Error with code
-// ERR_INVALID_ARGUMENT.
+// Arguments from JavaScript, copied to plain values on the JavaScript thread. lib/addon/ is the only caller
+// and checks them for the user first; a wrong one throws an Error with code ERR_INVALID_ARGUMENT.
 #pragma once
 
 #include <napi.h>
@@ -21,12 +20,13 @@ Napi::Object object_argument(const Napi::Value& value, const char* name);
 std::vector<std::string> strings_argument(const Napi::Value& value, const char* name);
 std::vector<Napi::Object> objects_argument(const Napi::Value& value, const char* name);
 std::vector<int64_t> integers_argument(const Napi::Value& value, const char* name);
+std::vector<double> numbers_argument(const Napi::Value& value, const char* name);
 std::vector<int32_t> int32_argument(const Napi::Value& value, const char* name);
 std::vector<double> float64_argument(const Napi::Value& value, const char* name);
 std::vector<uint8_t> uint8_argument(const Napi::Value& value, const char* name);
 std::vector<float> float32_argument(const Napi::Value& value, const char* name);
 
-// A handle: an External with the tag of its class, so that no other object is ever taken for one.
+// A handle: an External with the tag of its class, so that no other object can pass for one.
 template <typename T>
 Napi::Value make_handle(Napi::Env env, std::unique_ptr<T> object) {
   auto handle = Napi::External<T>::New(env, object.release(), [](Napi::Env, T* data) { delete data; });
@@ -37,7 +37,8 @@ Napi::Value make_handle(Napi::Env env, std::unique_ptr<T> object) {
 template <typename T>
 T& handle_argument(const Napi::Value& value, const char* name) {
   if (!value.IsExternal() || !value.As<Napi::External<T>>().CheckTypeTag(&T::type_tag)) {
-    throw coded_error(value.Env(), "ERR_INVALID_ARGUMENT", std::string(name) + " is no handle of this addon");
+    throw coded_error(value.Env(), "ERR_INVALID_ARGUMENT",
+                      std::string(name) + " is not a handle of this addon");
   }
   return *value.As<Napi::External<T>>().Data();
 }

@@ -14,8 +14,8 @@ struct OpenedCore {
   const torchreel_core* table = nullptr;
 };
 
-// Shared by all environments of the process and never destroyed. The libraries stay open: job threads run in
-// them.
+// Shared by all environments of the process and never destroyed. The libraries stay open, since job threads
+// run their code.
 OpenedCore& opened() {
   static auto* const core = new OpenedCore;
   return *core;
@@ -37,16 +37,16 @@ const torchreel_core& open_core(const std::vector<std::string>& libraries, const
     if (state.files == files) return *state.table;
     throw std::runtime_error("this process has already loaded " + state.files.front());
   }
-  // libgomp reads this when it is loaded: how often a thread that waits looks again before it sleeps. Its
-  // default starves JavaScript's thread and, beside other work, libtorch itself; sleeping at once takes twice
-  // the time on small networks. The user's own settings win.
+  // How often a waiting thread of OpenMP polls before it sleeps; libgomp reads this when it is loaded. Its
+  // default starves JavaScript's thread and, beside other work, libtorch itself. Sleeping at once doubles the
+  // time of small networks. The user's own settings win.
   if (!::getenv("OMP_WAIT_POLICY")) ::setenv("GOMP_SPINCOUNT", "3000", /*overwrite=*/0);
   for (const std::string& library : libraries) open_library(library);
   auto table =
       reinterpret_cast<const torchreel_core* (*)()>(::dlsym(open_library(core), "torchreel_core_table"));
-  if (!table) throw std::runtime_error(core + " is no torchreel core");
+  if (!table) throw std::runtime_error(core + " is not a torchreel core");
   if (table()->abi != TORCHREEL_CORE_ABI) {
-    throw std::runtime_error(core + " was not built together with this addon: build or install both anew");
+    throw std::runtime_error(core + " was not built together with this addon: rebuild or reinstall both");
   }
   state.table = table();
   state.files = std::move(files);

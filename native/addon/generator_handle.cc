@@ -48,9 +48,9 @@ struct Model {
       std::copy(input, input + model.count, array.Data());
       Napi::Value result = model.function.Call(
           {array, Napi::Number::New(env, timestep), Napi::Number::New(env, static_cast<double>(call))});
-      std::vector<float> numbers = float32_argument(result, "what the model returns");
+      std::vector<float> numbers = float32_argument(result, "the model's output");
       if (numbers.size() != model.count) {
-        throw coded_error(env, "ERR_INVALID_ARGUMENT", "what the model returns must be of the sample's size");
+        throw coded_error(env, "ERR_INVALID_ARGUMENT", "the model's output must have the size of the sample");
       }
       std::copy(numbers.begin(), numbers.end(), output);
       return 0;

@@ -1,5 +1,5 @@
-// libtorch's CPU generator as JavaScript holds it, and programs run with a JavaScript function as the
-// network.
+// libtorch's CPU generator as an object of JavaScript, and denoising programs with a JavaScript function as
+// the network.
 #pragma once
 
 #include <napi.h>

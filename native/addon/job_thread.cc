@@ -148,7 +148,7 @@ void JobThread::run() {
 }
 
 void JobThread::send(std::unique_ptr<Message> message) {
-  // Once the environment is going the call is refused and the message goes with this scope.
+  // The call is refused while the environment is ending; the message is then freed here.
   if (events_.NonBlockingCall(message.get()) == napi_ok) message.release();
 }
 
@@ -170,7 +170,7 @@ void JobThread::deliver(Napi::Env env, Napi::Function, JobThread* thread, Messag
   if (static_cast<napi_env>(env) == nullptr) return;  // the environment is gone
   switch (message->kind) {
     case Message::Kind::report:
-      // A result that cannot be made in JavaScript's memory must not be missed in silence.
+      // A result that JavaScript has no memory for must not go missing silently.
       try {
         if (torchreel::faults::due("delivery")) throw Napi::Error::New(env, "an ordered failure");
         if (!message->job->unreported) message->job->listener.Call({message->report(env)});

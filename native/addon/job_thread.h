@@ -1,6 +1,6 @@
-// The thread of a pipeline: runs its jobs first in, first out, and reports to JavaScript through a
-// thread-safe function. A job runs for minutes; libuv's pool has four threads for everyone's files and name
-// look-ups, so it is left alone.
+// The thread of a pipeline. It runs jobs in the order in which they were posted and reports to JavaScript
+// through a thread-safe function. It is not one of libuv's pool: those are four threads for all files and
+// name look-ups of the process, and a job runs for minutes.
 #pragma once
 
 #include <napi.h>
@@ -16,17 +16,17 @@
 
 #include "torchreel_core.h"
 
-// What runs on the job thread and what JavaScript waits for. Created and destroyed on the JavaScript thread.
+// The work of the job thread and the promise of it. Created and destroyed on the JavaScript thread.
 struct Job {
   explicit Job(Napi::Env env) : deferred(Napi::Promise::Deferred::New(env)) {}
 
   std::function<int(Job& job, torchreel_error* error)> work;  // on the job thread: 0, or 1 and an error
   Napi::Promise::Deferred deferred;
-  Napi::FunctionReference listener;  // takes what the job reports
+  Napi::FunctionReference listener;  // gets the reports
   std::function<void(Napi::Env)>
       succeeded;  // on the JavaScript thread, before the promise is resolved; may be empty
   std::atomic<bool> cancelled{false};
-  std::atomic<bool> unreported{false};  // memory for a report was refused: the job fails
+  std::atomic<bool> unreported{false};  // there was no memory for a report: the job fails
 };
 
 class JobThread {
@@ -39,19 +39,19 @@ class JobThread {
   JobThread(Napi::Env env, std::function<void()> finish, std::function<void()> ended);
   JobThread(const JobThread&) = delete;
   JobThread& operator=(const JobThread&) = delete;
-  // Cancels what runs and waits for it: at most one step of a job.
+  // Cancels the running job and waits for it: at most one of its steps.
   ~JobThread();
 
   // JavaScript thread. Rejects with code ABORTED once the thread is closing.
   Napi::Promise post(Napi::Env env, uint32_t id, std::unique_ptr<Job> job);
   // JavaScript thread. A running job stops within a step, a queued one leaves the queue at once.
   void cancel(Napi::Env env, uint32_t id);
-  // JavaScript thread. Cancels all jobs; the promise resolves when the thread has ended. `owner`, the value
-  // that keeps this object alive, is held until then.
+  // JavaScript thread. Cancels all jobs. The promise resolves when the thread has ended; until then `owner`,
+  // which keeps this object alive, is referenced.
   Napi::Promise close(Napi::Env env, const Napi::Value& owner);
 
-  // Job thread. Hands what `make` gives to the job's listener. Called by the core, which no exception may
-  // enter.
+  // Job thread. Gives the job's listener the report that `make` returns. The core calls this, so it must not
+  // throw.
   void report(Job& job, const std::function<Report()>& make) noexcept;
 
  private:
@@ -72,13 +72,13 @@ class JobThread {
   // JavaScript thread only
   std::unordered_map<uint32_t, std::unique_ptr<Job>> jobs_;  // queued or running
   std::unique_ptr<Napi::Promise::Deferred> closed_;
-  Napi::Reference<Napi::Value> owner_;  // while someone waits for close()
+  Napi::Reference<Napi::Value> owner_;  // until close() is done
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<uint32_t> queue_;                   // guarded by mutex_
   std::unordered_map<uint32_t, Job*> runnable_;  // guarded by mutex_; the job of each id in queue_
   bool closing_ = false;                         // guarded by mutex_
-  std::atomic<bool> announce_end_{false};        // someone waits for close()
+  std::atomic<bool> announce_end_{false};        // close() was called
   std::thread thread_;
 };

@@ -1,4 +1,4 @@
-// A pipeline as JavaScript holds it: the core's pipeline and the thread that all its jobs run on.
+// A pipeline as an object of JavaScript: the core's pipeline and the thread of its jobs.
 #pragma once
 
 #include <napi.h>
@@ -24,25 +24,26 @@ class PipelineHandle {
   Napi::Promise encode(Napi::Env env, uint32_t id, int64_t prompts, const Napi::Object& text,
                        const Napi::Function& listener);
 
-  // { textEncoder, unet, vae, allocated, reserved, external } now, whatever the job thread does.
+  // { textEncoder, denoiser, vae, allocated, reserved, external }, at any time.
   Napi::Value memory(Napi::Env env);
-  // Replaces what adapters change, for the jobs that follow.
-  Napi::Promise adapt(Napi::Env env, uint32_t id, const Napi::Object& text_encoder, const Napi::Object& unet);
+  // Replaces the changes that adapters make, for the jobs that follow.
+  Napi::Promise adapt(Napi::Env env, uint32_t id, const Napi::Object& text_encoder,
+                      const Napi::Object& denoiser);
 
   ~PipelineHandle();
 
   JobThread& thread() { return thread_; }
 
  private:
-  // Tells V8's collector how many bytes this object holds outside of its heap.
-  void hold(int64_t bytes);
+  // Tells V8's garbage collector how many bytes this object has outside of its heap.
+  void report_external_memory(int64_t bytes);
 
   bool is_open(torchreel_error* error) const;  // job thread
 
   Napi::Env env_;
-  int64_t held_ = 0;  // bytes that V8 was told of
+  int64_t external_memory_ = 0;  // bytes that V8 was told of
   const torchreel_core& core_;
   torchreel_pipeline* pipeline_ = nullptr;  // set and used by the job thread, read by `memory`
-  std::mutex mutex_;                        // of `pipeline_` between the two
-  JobThread thread_;                        // last: it ends before what its jobs use
+  std::mutex mutex_;                        // guards `pipeline_` between the two
+  JobThread thread_;                        // last, so that it ends before the members that its jobs use
 };

@@ -1,26 +1,27 @@
-// The C ABI over the engine: every function here only turns types and guards.
+// The C ABI over the engine. Every function here only converts types and guards the call.
 #include "torchreel_core.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/randn.h>
 #include <c10/core/InferenceMode.h>
 
 #include <cstring>
+#include <functional>
 #include <memory>
-#include <mutex>
-#include <set>
 #include <string>
 
 #include "denoising/noise.h"
 #include "denoising/program.h"
+#include "denoising/program_on_frames.h"
 #include "pipeline.h"
 #include "process/cpu_memory.h"
+#include "process/devices.h"
 #include "process/error.h"
 #include "process/exit.h"
 #include "process/fault_order.h"
 #include "process/faults.h"
+#include "process/lost_devices.h"
 
 struct torchreel_pipeline {
   explicit torchreel_pipeline(const torchreel_pipeline_options& options)
@@ -40,38 +41,16 @@ int device_check(const char* device, torchreel_error* error) {
   return guarded(error, [&] { device_named(device); });
 }
 
-// Devices that were lost. They stay so until the process ends: later calls need not try.
-class LostDevices {
- public:
-  void add(const std::string& name) {
-    std::lock_guard lock(mutex_);
-    names_.insert(name);
-  }
-  void refuse(const std::string& name) {
-    std::lock_guard lock(mutex_);
-    if (!names_.contains(name)) return;
-    throw Error("ERR_DEVICE_LOST", "the device " + name + " was lost: restart the process");
-  }
-  static LostDevices& instance() {
-    static auto* const devices = new LostDevices;
-    return *devices;
-  }
-
- private:
-  std::mutex mutex_;
-  std::set<std::string> names_;
-};
-
 // A call that computes on a device.
 template <typename Work>
 int on_device(const std::string& device, torchreel_error* error, Work&& work) {
   int failed = guarded(error, [&] {
-    LostDevices::instance().refuse(device);
+    refuse_lost_device(device);
     c10::InferenceMode inference;
     BusyScope busy;
     work();
   });
-  if (failed && std::strcmp(error->code, "ERR_DEVICE_LOST") == 0) LostDevices::instance().add(device);
+  if (failed && std::strcmp(error->code, "ERR_DEVICE_LOST") == 0) mark_device_lost(device);
   return failed;
 }
 
@@ -110,8 +89,8 @@ int pipeline_encode(torchreel_pipeline* pipeline, int64_t prompts, const torchre
 }
 
 int pipeline_adapt(torchreel_pipeline* pipeline, const torchreel_adaptation* text_encoder,
-                   const torchreel_adaptation* unet, torchreel_error* error) {
-  return on_pipeline(pipeline, error, [&](Pipeline& one) { one.adapt(*text_encoder, *unet); });
+                   const torchreel_adaptation* denoiser, torchreel_error* error) {
+  return on_pipeline(pipeline, error, [&](Pipeline& one) { one.adapt(*text_encoder, *denoiser); });
 }
 
 int pipeline_memory(const torchreel_pipeline* pipeline, torchreel_memory* memory, torchreel_error* error) {
@@ -150,33 +129,14 @@ int run_program(const double* code, size_t code_length, const float* sample, con
   return guarded(error, [&] {
     c10::InferenceMode inference;
     Program program({code, code_length});
-    if (program.calls() > calls) throw invalid_argument("the program has more calls than there is room for");
-    if (program.draws_noise() && !generator)
-      throw invalid_argument("the program draws noise and needs a generator");
-
-    // (N, C, h, w) frames outside, one video (1, C, N, h, w) inside
+    if (program.calls() > calls)
+      throw invalid_argument("the program has more than " + std::to_string(calls) + " calls");
     at::IntArrayRef sizes(shape, 4);
-    auto as_video = [](const at::Tensor& frames) { return frames.transpose(0, 1).unsqueeze(0).contiguous(); };
-    auto as_frames = [](const at::Tensor& video) { return video.squeeze(0).transpose(0, 1).contiguous(); };
-
+    std::function<at::Tensor()> noise;
+    if (generator)
+      noise = [&] { return at::randn(sizes, generator->generator, at::TensorOptions(at::kFloat)); };
     at::Tensor start = at::from_blob(const_cast<float*>(sample), sizes, at::kFloat);
-    Program::Hooks hooks;
-    hooks.network = [&](const at::Tensor& input, double timestep, int64_t call) {
-      at::Tensor frames = as_frames(input);
-      at::Tensor output = at::empty_like(frames);
-      if (model(context, frames.const_data_ptr<float>(), timestep, call, output.mutable_data_ptr<float>())) {
-        throw Error("ABORTED", "the model stopped the program");
-      }
-      return as_video(output);
-    };
-    hooks.noise = [&] {
-      return as_video(at::randn(sizes, generator->generator, at::TensorOptions(at::kFloat)));
-    };
-    hooks.after_call = [&](const at::Tensor& video, int64_t call) {
-      at::Tensor frames = as_frames(video);
-      std::memcpy(samples + call * frames.numel(), frames.const_data_ptr<float>(), frames.nbytes());
-    };
-    program.run(as_video(start), hooks);
+    run_on_frames(program, start, model, context, noise, samples);
   });
 }
 

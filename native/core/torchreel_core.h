@@ -1,8 +1,7 @@
-// The C ABI between the addon and the engine. The addon links no libtorch and opens the core built for the
-// libtorch it finds; a C ABI keeps the C++ runtimes and exceptions of the two apart. Every call may be made
-// from any thread; calls on one pipeline must not overlap, except that pipeline_memory may overlap all but
-// pipeline_close. Nothing here throws: a call returns 0, or fills
-// `error` and returns 1.
+// The C ABI between the addon and the engine. The addon does not link libtorch: it opens the core that was
+// built for the libtorch it finds. A C ABI keeps the C++ runtimes and exceptions of the two apart. Every call
+// may be made from any thread. Calls on one pipeline must not overlap, except that pipeline_memory may
+// overlap all but pipeline_close. Nothing here throws: a call returns 0, or fills `error` and returns 1.
 #pragma once
 
 #include <stddef.h>
@@ -15,36 +14,40 @@ extern "C" {
 typedef struct torchreel_error {
   char code[40];  // "ERR_…" as in lib/errors.ts, or "ABORTED" when the listener asked to stop
   char message[4032];
-  char stage[16];  // "encode", "denoise" or "decode" where it matters, else empty
-  int64_t step;    // from 1; 0: of none
+  char stage[16];  // "encode", "denoise", "decode" or empty
+  int64_t step;    // from 1; 0: none
 } torchreel_error;
 
 typedef struct torchreel_network_files {
+  const char* role;            // "text_encoder", "denoiser", "vae"
   const char* graph;           // TorchScript archive without weights
   const char* const* weights;  // safetensors files, `weight_count` of them
   size_t weight_count;
 } torchreel_network_files;
 
-// The UNet's step as machine code, for one shape (models/compile_denoiser.py).
+// The denoiser's step as machine code, for one shape (models/compile_denoiser.py).
 typedef struct torchreel_compiled_denoiser {
-  const uint8_t* library;  // a shared library, `library_size` bytes of it; NULL: none
+  const uint8_t* library;  // a shared library of `library_size` bytes; NULL: none
   size_t library_size;
-  const char* operators;  // JSON: the operators that it calls by name, or NULL
+  const char* operators;  // JSON: the operators that the library calls by name, or NULL
   int64_t shape[5];       // of the sample
   int64_t texts, tokens;  // G, L
 } torchreel_compiled_denoiser;
 
 typedef struct torchreel_pipeline_options {
-  torchreel_network_files text_encoder, unet, vae;
+  const char* family;                       // of models: "modelscope"
+  const torchreel_network_files* networks;  // one of each role
+  size_t network_count;
   torchreel_compiled_denoiser compiled_denoiser;
-  const char* device;       // "cpu", "cuda", "cuda:1"
-  const char* dtype;        // "float32", "float16", "bfloat16"
-  const char* offload;      // "none", "model", "sequential"
-  double scaling_factor;    // latents are divided by it before decoding
-  int64_t latent_channels;  // C
-  int32_t threads;          // of an operation on the CPU; 0: libtorch's choice
-  int32_t capture_graph;    // a step of the unet is recorded as a graph of the device and repeated
-  int64_t max_header;       // bytes of a safetensors file's header
+  const char* device;          // "cpu", "cuda", "cuda:1"
+  const char* dtype;           // "float32", "float16", "bfloat16"
+  const char* offload;         // "none", "model", "sequential"
+  int64_t latent_channels;     // C
+  const double* latent_scale;  // C numbers; decoding takes latents / scale + mean of each channel, encoding
+  const double* latent_mean;   // gives (latents - mean) · scale
+  int32_t threads;             // of an operation on the CPU; 0: libtorch's choice
+  int32_t capture_graph;       // record a step of the denoiser as a graph of the device and repeat it
+  int64_t max_header;          // bytes of a safetensors file's header
   void* context;
   int (*cancelled)(void* context);  // asked before each network is loaded
 } torchreel_pipeline_options;
@@ -67,7 +70,7 @@ typedef struct torchreel_rows {
   const char* tensor;
 } torchreel_rows;
 
-// Everything that adapters change in one network.
+// All changes that adapters make to one network.
 typedef struct torchreel_adaptation {
   const torchreel_update* updates;
   size_t update_count;
@@ -75,23 +78,26 @@ typedef struct torchreel_adaptation {
   size_t row_count;
 } torchreel_adaptation;
 
-// Prompts as token ids, or as embeddings that were made of them before. Both NULL: none.
+// P prompts as token ids or as embeddings. Both NULL: no prompts.
 typedef struct torchreel_text {
   const int32_t* tokens;      // (P, L)
   int64_t tokens_per_prompt;  // L
-  int64_t clip_skip;          // layers of the text encoder to leave out
+  int64_t clip_skip;          // last layers of the text encoder to skip
   const float* embeddings;    // (P, L, D)
   int64_t embedding_size;     // D
 } torchreel_text;
 
-// One job: B videos of F frames. All pointers belong to the caller and stay valid during the call.
+// One job: B videos of F frames, made of latents of f frames. All pointers belong to the caller and stay
+// valid during the call.
 typedef struct torchreel_request {
-  int64_t videos;                   // B
-  torchreel_text prompts;           // of B prompts
-  torchreel_text negative_prompts;  // of B prompts; empty: no guidance, the network runs on the prompts alone
-  int64_t frames, latent_height, latent_width;
-  const float* latents;  // (B, C, F, h, w) to start from in place of noise, or NULL
-  const uint8_t* video;  // rgb24 (F, H, W, 3) whose latents all videos start from in place of noise, or NULL
+  int64_t videos;                       // B
+  torchreel_text prompts;               // B prompts
+  torchreel_text negative_prompts;      // B prompts; empty: no guidance, the denoiser gets the prompts alone
+  int64_t frames;                       // F
+  int64_t latent_frames;                // f: as many as the family makes F frames of
+  int64_t latent_height, latent_width;  // h, w
+  const float* latents;                 // (B, C, f, h, w) to start from instead of noise, or NULL
+  const uint8_t* video;  // rgb24 (F, H, W, 3) whose latents all videos start from instead of noise, or NULL
   int64_t video_height, video_width;  // H, W
   const double* program;              // see lib/schedulers/program.ts
   size_t program_length;
@@ -99,31 +105,29 @@ typedef struct torchreel_request {
   size_t guidance_length;
   const uint64_t* seeds;  // one for all videos, or one per video
   size_t seed_count;
-  const double* freeu;       // s1, s2, b1, b2: factors of the first two up blocks' skips and input, or NULL
-  int64_t window;            // frames that the network sees at a time; 0: all of them
-  int64_t window_overlap;    // frames that a window shares with the one before it
-  int64_t feature_cache;     // every so many calls of the network compute all of its blocks, those between
-                             // only the outermost (DeepCache); 0 or 1: all do
-  int64_t latents_every;     // report the sample after every so many calls; 0: only at the end
-  int64_t decode_chunk;      // frames decoded at a time
-  int64_t tile;              // side of the VAE's tiles in latents; 0: frames in one piece
-  int64_t tile_overlap;      // latents that a tile shares with the one before it
-  int32_t allow_non_finite;  // go on with NaN and infinity, which become black, instead of ERR_NUMERIC
+  const double* freeu;     // s1, s2, b1, b2: factors of the first two up blocks' skips and inputs, or NULL
+  int64_t window;          // latent frames that the denoiser sees at a time; 0: all
+  int64_t window_overlap;  // latent frames that a window shares with the one before it
+  int64_t feature_cache;   // of so many calls of the denoiser the first computes all blocks, the others only
+                           // the outermost (DeepCache); 0 or 1: every call computes all
+  int64_t latents_every;   // report the sample after every so many calls; 0: only at the end
+  int64_t tile;            // side of the VAE's tiles in latents; 0: frames in one piece
+  int64_t tile_overlap;    // latents that a tile shares with the one before it
+  int32_t allow_non_finite;  // continue with NaN and infinity, which become black, instead of ERR_NUMERIC
 } torchreel_request;
 
-// Of one network, in bytes.
+// Bytes of one network's weights.
 typedef struct torchreel_network_memory {
-  int64_t mapped;  // of the files: pages that the system reads when it needs them and takes back when it must
-  int64_t copied;  // weights on the device, or in another dtype than the file's
+  int64_t mapped;       // of the files: pages that the system reads when they are used and can take back
+  int64_t copied;       // on the device, or in another dtype than the file's
   int64_t peak_copied;  // the most that `copied` was
-  int64_t pinned;       // page-locked copies on the host, that go to a device again and again
-  int32_t placed;       // whether all weights are where and how the network computes
+  int64_t pinned;       // page-locked copies on the host, for weights that go to a device again and again
+  int32_t placed;       // whether all weights are on the device and in the dtype that the network computes in
 } torchreel_network_memory;
 
 typedef struct torchreel_memory {
-  torchreel_network_memory text_encoder, unet, vae;
-  int64_t allocated,
-      reserved;  // by libtorch on the device, for all pipelines; -1: not counted, as on the CPU
+  torchreel_network_memory text_encoder, denoiser, vae;
+  int64_t allocated, reserved;  // by libtorch on the device, for all pipelines; -1 on the CPU: not counted
 } torchreel_memory;
 
 enum torchreel_stage { TORCHREEL_ENCODE = 0, TORCHREEL_DENOISE = 1, TORCHREEL_DECODE = 2 };
@@ -133,12 +137,12 @@ typedef struct torchreel_listener {
   void* context;
   int (*cancelled)(void* context);
   void (*progress)(void* context, int stage, int64_t step, int64_t steps);
-  // the sample after `step` of `steps` calls: (B, C, F, h, w) float32, contiguous
+  // the sample after `step` of `steps` calls: (B, C, f, h, w) float32, contiguous
   void (*latents)(void* context, int64_t step, int64_t steps, const float* data, const int64_t shape[5]);
   // rgb24 frames `first` … `first + count` of the B·F, each (height, width, 3)
   void (*frames)(void* context, int64_t first, int64_t count, int64_t height, int64_t width,
                  const uint8_t* data);
-  // something was done otherwise than asked for
+  // something was done in another way than requested
   void (*warning)(void* context, const char* message);
 } torchreel_listener;
 
@@ -152,10 +156,10 @@ typedef struct torchreel_generator torchreel_generator;
 
 typedef struct torchreel_core {
   uint64_t abi;          // TORCHREEL_CORE_ABI, which CMake takes from a digest of this file
-  const char* libtorch;  // the minor version that the core was compiled for, "2.13"
+  const char* libtorch;  // the minor version that the core was compiled for, such as "2.13"
 
-  // To be called when the process is about to exit: a job that then still runs ends with the process at once,
-  // instead of running on while static destructors take libtorch away beneath it.
+  // To be called when the process is about to exit: a job that still runs then ends with the process at once.
+  // Otherwise it would go on while static destructors tear libtorch down.
   void (*leave_at_exit)(void);
 
   int (*device_check)(const char* device, torchreel_error* error);
@@ -171,9 +175,9 @@ typedef struct torchreel_core {
                          torchreel_error* error);
   int (*pipeline_memory)(const torchreel_pipeline* pipeline, torchreel_memory* memory,
                          torchreel_error* error);
-  // Replaces what adapters change, for the calls that follow. If it fails, nothing has changed.
+  // Replaces the changes that adapters make, for the calls that follow. If it fails, nothing has changed.
   int (*pipeline_adapt)(torchreel_pipeline* pipeline, const torchreel_adaptation* text_encoder,
-                        const torchreel_adaptation* unet, torchreel_error* error);
+                        const torchreel_adaptation* denoiser, torchreel_error* error);
   void (*pipeline_close)(torchreel_pipeline* pipeline);
 
   // libtorch's CPU generator: float32 standard normal numbers in the order of torch.randn
@@ -183,8 +187,8 @@ typedef struct torchreel_core {
   void (*generator_free)(torchreel_generator* generator);
 
   // Runs a program over `sample` (N, C, h, w) with `model` as the network. `samples` takes the sample after
-  // each CALL: `calls` × N·C·h·w numbers; a program of more calls is refused. `generator` may be NULL where
-  // the program draws no noise.
+  // each CALL: `calls` × N·C·h·w numbers; a program of more calls is refused. `generator` may be NULL if the
+  // program draws no noise.
   int (*run_program)(const double* program, size_t program_length, const float* sample,
                      const int64_t shape[4], torchreel_model model, void* context,
                      torchreel_generator* generator, float* samples, int64_t calls, torchreel_error* error);

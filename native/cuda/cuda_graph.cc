@@ -1,5 +1,5 @@
-// CUDA's graphs for the core, which is built without CUDA's headers and opens this library when it is asked
-// for one.
+// CUDA's graphs for the core. The core is built without CUDA's headers and opens this library when it needs a
+// graph.
 #include <ATen/cuda/CUDAGraph.h>
 
 #include "networks/device_graph.h"
@@ -8,8 +8,7 @@ namespace {
 
 class CudaGraph : public torchreel::DeviceGraph {
  public:
-  // What other threads do meanwhile, such as taking memory for another pipeline, is none of this capture's
-  // business.
+  // Other threads may do anything meanwhile, such as allocate memory for another pipeline.
   void begin() override { graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal); }
   void end() override { graph_.capture_end(); }
   void replay() override { graph_.replay(); }

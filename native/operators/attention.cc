@@ -80,8 +80,7 @@ TORCHREEL_CLONED void share_out(const float* tile, const float* shares, int64_t 
 
 constexpr int64_t most_rows = 64;
 
-// A head's keys and values as the products want them, and scores of a block of its queries: room of one
-// thread.
+// The memory of one thread: a head's keys and values in panels, and the scores of a block of its queries.
 struct Room {
   int64_t depth, keys, padded;
   float *transposed_keys, *copied_values, *scores;
@@ -126,7 +125,7 @@ at::Tensor attention_by_products(const at::Tensor& queries, const at::Tensor& ke
                                  const at::Tensor& values) {
   int64_t heads = queries.size(1), tokens = queries.size(2), depth = queries.size(3), sources = keys.size(2);
   at::Tensor output = at::empty({queries.size(0), tokens, heads, depth}, queries.options());
-  // Blocks of queries whose scores stay in a core's own cache, all about the same.
+  // Blocks of about equal size, whose scores fit into a core's own cache.
   int64_t rows = std::clamp<int64_t>((int64_t{1} << 16) / sources, lanes, most_rows);
   int64_t blocks = (tokens + rows - 1) / rows;
   rows = (tokens + blocks - 1) / blocks;
@@ -148,7 +147,7 @@ at::Tensor attention_by_products(const at::Tensor& queries, const at::Tensor& ke
   return output;
 }
 
-// A head's keys and values are copied to room that each thread has.
+// Each thread copies the keys and values of a head to its own memory.
 bool products_pay(int64_t sources, int64_t depth) {
   return depth % lanes == 0 && sources * depth <= int64_t{1} << 19 && has_products();
 }

@@ -1,4 +1,4 @@
-// What the two kernels of attention share.
+// Shared by the two kernels of attention.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,7 +9,7 @@ namespace torchreel {
 
 constexpr int64_t most_short_keys = 2 * lanes;
 
-// `attention` (operators.h) where all keys of a query fit two vectors.
+// `attention` (operators.h) for at most `most_short_keys` keys, which fit two vectors.
 at::Tensor short_attention(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values);
 
 // One head of one item; strides in floats, between tokens.
@@ -19,8 +19,8 @@ struct Head {
   int64_t query_stride, key_stride, value_stride, output_stride;
 };
 
-// Of queries (N, heads, T, d), keys and values (N, heads, S, d), all in float32 with a last stride of 1, and
-// output (N, T, heads, d), dense: head `index` of N·heads.
+// Head `index` of the N·heads. queries (N, heads, T, d), keys and values (N, heads, S, d): float32 with a
+// last stride of 1. output: (N, T, heads, d), dense.
 inline Head head_of(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
                     at::Tensor& output, int64_t index) {
   int64_t item = index / queries.size(1), head = index % queries.size(1);

@@ -6,7 +6,7 @@
 namespace torchreel {
 namespace {
 
-// The 16 kernels at g, (16, C, 3, 3), go to 16 of the O of u (16 positions, C, O).
+// The 16 kernels at g, (16, C, 3, 3), become 16 of the O columns of u (16 positions, C, O).
 TORCHREEL_CLONED void transform_3x3(const float* g, const int64_t* strides, int64_t channels, float* u,
                                     int64_t step, int64_t outputs) {
   for (int64_t channel = 0; channel < channels; ++channel) {
@@ -61,7 +61,7 @@ TORCHREEL_CLONED void transform_4x4(const float* const* pixels, int64_t channels
   }
 }
 
-// doubled: the third row and column of m are 0 and were not made.
+// doubled: the third row and column of m are 0 and were not computed.
 template <bool doubled>
 TORCHREEL_INLINE void transform_2x2(const float* m, int64_t step, int64_t outputs, const float* bias,
                                     float* const* pixels) {
@@ -96,9 +96,9 @@ TORCHREEL_CLONED void transform_products_of_doubled(const float* m, int64_t step
   transform_2x2<true>(m, step, outputs, bias, pixels);
 }
 
-// F(2×2, 3×3): four results from 16 products where the definition takes 36. Where the image is another one
-// with each pixel doubled in both directions, the second and third row of a tile's inputs are equal, and so
-// are the columns: what is their difference is 0, and 9 products are left.
+// F(2×2, 3×3): four results from 16 products, where the definition needs 36. In an image whose pixels are
+// doubled in both directions, the second and third row of a tile's inputs are equal, and so are the columns.
+// Their differences are 0, and 9 products are left.
 class Filter3x3 {
  public:
   static constexpr int64_t positions = 16, results = 4;

@@ -95,7 +95,7 @@ at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor&
               *base = bias.const_data_ptr<float>();
   float* to = y.mutable_data_ptr<float>();
 
-  // Rows that fit a processor's own cache are summed up in float, their sums in double.
+  // Rows that fit into a core's own cache are summed in float, and those sums in double.
   int64_t chunk = std::clamp<int64_t>((int64_t{1} << 15) / channels, 16, rows < 16 ? 16 : rows);
   int64_t chunks = (rows + chunk - 1) / chunk;
   int64_t grain = std::max<int64_t>(1, (int64_t{1} << 15) / (chunk * channels));

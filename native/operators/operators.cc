@@ -6,8 +6,8 @@
 namespace torchreel {
 namespace {
 
-// Known to libtorch as soon as this library is loaded, and for as long as the process lives: graphs may
-// outlive all else. What another core has registered already stays.
+// Registers the operators when this library is loaded, until the process ends: graphs may outlive everything
+// else. An operator that another core has registered stays.
 torch::Library* register_operators() {
   auto* library = new torch::Library(torch::Library::FRAGMENT, "torchreel", std::nullopt, __FILE__, __LINE__);
   auto add = [&](const std::string& name, const std::string& schema, auto* function) {
@@ -25,7 +25,7 @@ torch::Library* register_operators() {
   return library;
 }
 
-// Kept, though nobody reads it, so that LeakSanitizer finds the library.
+// Never read: it lets LeakSanitizer find the library.
 [[gnu::used]] torch::Library* const registered = register_operators();
 
 }  // namespace

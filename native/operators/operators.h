@@ -1,21 +1,21 @@
-// Operators that the graphs call on a CPU in float32, where libtorch's own are slow or do more than they
-// must. models/definitions/operators.py says the same in plain PyTorch.
+// Operators that the graphs call on a CPU in float32, where libtorch's own are slow or do more work than
+// necessary. models/definitions/operators.py defines the same in plain PyTorch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 namespace torchreel {
 
-// Group norm of x (N, …, C), contiguous: statistics over all positions of an item and the channels of a
-// group; with `silu`, that of the result.
+// Group norm of x (N, …, C), contiguous. The statistics are over all positions of an item and the channels of
+// a group. With `silu`, SiLU of the result.
 at::Tensor group_norm(const at::Tensor& x, int64_t groups, const at::Tensor& weight, const at::Tensor& bias,
                       double eps, bool silu);
 
-// softmax(Q·Kᵀ/√d)·V of queries (N, heads, T, d), keys and values (N, heads, S, d), views whose last stride
-// is 1: (N, T, heads, d).
+// softmax(Q·Kᵀ/√d)·V of queries (N, heads, T, d), keys and values (N, heads, S, d), which are views with a
+// last stride of 1. Gives (N, T, heads, d).
 at::Tensor attention(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values);
 
-// 3 × 3 convolution of x (N, H, W, C), padded by one pixel, with weight (O, C, 3, 3): (N, H, W, O).
+// 3 × 3 convolution of x (N, H, W, C), padded by one pixel, with weight (O, C, 3, 3). Gives (N, H, W, O).
 at::Tensor convolve_3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 // The same of x with each pixel doubled in both directions and cropped to (height, width): 2·H or 2·H - 1,
@@ -23,8 +23,8 @@ at::Tensor convolve_3x3(const at::Tensor& x, const at::Tensor& weight, const at:
 at::Tensor upsample_and_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                  int64_t height, int64_t width);
 
-// Convolution over three frames of x (B, F, P, C), padded by one frame, with weight (O, C, 3, 1, 1): (B, F,
-// P, O).
+// Convolution over three frames of x (B, F, P, C), padded by one frame, with weight (O, C, 3, 1, 1). Gives
+// (B, F, P, O).
 at::Tensor convolve_frames(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 }  // namespace torchreel

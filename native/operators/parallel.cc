@@ -7,7 +7,7 @@ namespace torchreel {
 
 void in_parallel(int64_t count, int64_t grain, c10::function_ref<void(int64_t, int64_t)> work) {
   if (count <= grain) return work(0, count);
-  // libtorch iterates over as many bytes as there are pieces of work; nobody reads or writes them.
+  // libtorch iterates over one byte for each piece of work. The bytes are neither read nor written.
   at::Tensor pieces = at::empty({count}, at::kByte);
   const char* first = static_cast<const char*>(pieces.const_data_ptr());
   auto part = [&](char** data, const int64_t*, int64_t columns, int64_t rows) {

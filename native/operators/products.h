@@ -1,4 +1,4 @@
-// Products of small matrices by oneDNN, which operators put together to their own: float32, row-major.
+// Products of small matrices by oneDNN, of which operators build larger ones: float32, row-major.
 #pragma once
 
 #include <ATen/native/CPUBlas.h>
@@ -9,12 +9,12 @@
 
 namespace torchreel {
 
-// The second factor lies in panels of so many columns, each a matrix (inputs, panel_width) of its own. In one
-// piece its rows would lie so far apart that at powers of two they share a place in a core's cache.
+// The second factor is stored in panels of this many columns, each a matrix (inputs, panel_width). In one
+// piece, rows whose distance is a power of two would compete for the same lines of a core's cache.
 constexpr int64_t panel_width = 64;
 
-// Whether there are such products: not in every libtorch. Where the processor lacks vectors (AVX2), libtorch
-// makes them with its general ones: right, and slower.
+// Whether this libtorch has such products. On a processor without AVX2 it computes them with general ones,
+// which are slower.
 inline bool has_products() {
   static const bool there = [] {
     float one[lanes * lanes] = {}, product[lanes * lanes];
@@ -29,7 +29,7 @@ inline bool has_products() {
   return there;
 }
 
-// Gives back what the processor was set to for a thread's products; their code stays, one for each shape.
+// Resets the processor's state for the products of a thread. Their compiled code stays, one for each shape.
 struct ProductsOfThread {
   ~ProductsOfThread() { at::native::cpublas::brgemm_release(); }
 };

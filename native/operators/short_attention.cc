@@ -11,11 +11,11 @@
 namespace torchreel {
 namespace {
 
-constexpr int64_t at_a_time = 4;  // sums, each of which would wait for its own last addition
+constexpr int64_t at_a_time = 4;  // sums at a time: the additions of one sum wait for each other
 static_assert(most_short_keys % at_a_time == 0);
 
-// 16 queries at a time, one to a lane: what belongs to a key is a vector, and nothing is summed up across
-// lanes. transposed: room for (d, 16), queries first and then what they get.
+// 16 queries at a time, one in each lane, so that nothing is summed across lanes. transposed: memory for (d,
+// 16), which holds the queries and then their results.
 TORCHREEL_CLONED void attend(const Head& head, int64_t queries, int64_t keys, int64_t width,
                              float* transposed) {
   const float factor = 1.0f / std::sqrt(static_cast<float>(width));
@@ -39,7 +39,7 @@ TORCHREEL_CLONED void attend(const Head& head, int64_t queries, int64_t keys, in
 
     Floats weights[most_short_keys], largest = Floats{} - std::numeric_limits<float>::infinity();
     for (int64_t key = 0; key < keys; key += at_a_time) {
-      const float* row[at_a_time];  // past the last, the last again
+      const float* row[at_a_time];  // after the last key, the last one again
       for (int64_t j = 0; j < at_a_time; ++j)
         row[j] = head.keys + std::min(key + j, keys - 1) * head.key_stride;
       Floats scores[at_a_time] = {};

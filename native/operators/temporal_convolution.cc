@@ -6,7 +6,7 @@
 namespace torchreel {
 namespace {
 
-// The 16 kernels at g, (16, C, 3), go to 16 of the O of u (6 positions, C, O).
+// The 16 kernels at g, (16, C, 3), become 16 of the O columns of u (6 positions, C, O).
 TORCHREEL_CLONED void transform_3(const float* g, const int64_t* strides, int64_t channels, float* u,
                                   int64_t step, int64_t outputs) {
   for (int64_t channel = 0; channel < channels; ++channel) {
@@ -62,8 +62,8 @@ TORCHREEL_CLONED void transform_4(const float* m, int64_t step, int64_t outputs,
   }
 }
 
-// F(4, 3), with the points 0, ±1, ±2 and ∞: the results of four frames from 6 products where the definition
-// takes 12.
+// F(4, 3), with the points 0, ±1, ±2 and ∞: the results of four frames from 6 products, where the
+// definition needs 12.
 class FilterOverFrames {
  public:
   static constexpr int64_t positions = 6, results = 4;

@@ -1,6 +1,6 @@
-// What the operators' inner loops are written in: vectors of 16 floats, which the compiler cuts to the size
-// that the processor has. A function that is marked TORCHREEL_CLONED is compiled for several kinds of
-// processors; the dynamic loader takes the best that this one can run.
+// Vectors of 16 floats for the operators' inner loops. The compiler splits them into the processor's vectors.
+// A function that is marked TORCHREEL_CLONED is compiled for several kinds of processors; the dynamic loader
+// chooses the best one that this processor can run.
 #pragma once
 
 #include <algorithm>
@@ -41,12 +41,12 @@ TORCHREEL_INLINE float sum_of(const Floats& x) {
   return half[0];
 }
 
-// 16 vectors as a matrix, transposed.
+// Transposes a matrix of 16 vectors.
 TORCHREEL_INLINE void transpose(Floats (&rows)[lanes]) {
 #pragma GCC unroll 4
   for (int32_t distance = lanes / 2; distance > 0; distance /= 2) {
     Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    // Of both rows the lanes of the first half of every 2·distance, and those of the second.
+    // The lanes in the first half of every 2·distance of both rows, and those in the second half.
     Integers near = (lane & distance) == 0 ? lane : lane - distance + lanes;
     Integers far = (lane & distance) == 0 ? lane + distance : lane + lanes;
 #pragma GCC unroll 16
@@ -64,7 +64,7 @@ TORCHREEL_INLINE void transpose(Floats (&rows)[lanes]) {
 TORCHREEL_INLINE void exponential(Floats& x) {
   x = x < -87.0f ? Floats{} - 87.0f : x;
   x = x > 88.0f ? Floats{} + 88.0f : x;
-  constexpr float rounds = 12582912.0f;  // 1.5·2²³: what is added to it loses its fraction
+  constexpr float rounds = 12582912.0f;  // 1.5·2²³: a number that is added to it loses its fraction
   Floats n = (x * 1.44269504f + rounds) - rounds;
   Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   Floats power = Floats{} + 1.9875691500e-4f;

@@ -1,12 +1,12 @@
 // Winograd's minimal filtering (Lavin and Gray 2015, https://arxiv.org/abs/1509.09308): neighbouring results
-// of a convolution from fewer products than its definition takes. With d the inputs of a tile, g a kernel and
+// of a convolution from fewer products than its definition needs. With d the inputs of a tile, g a kernel and
 // ⊙ the product by elements,
 //
 //     Y = Aᵀ[(G·g) ⊙ (Bᵀ·d)],
 //
-// in two dimensions with the same from the right. Summed over channels, the brackets are one matrix product
-// (tiles, C)·(C, O) for each position of the transformed tile. A `Filter` says what the transforms and where
-// the pixels of a tile are.
+// and in two dimensions with the same factors from the right. Summed over channels, the brackets are one
+// matrix product (tiles, C)·(C, O) for each position of the transformed tile. A `Filter` defines the
+// transforms and the pixels of a tile.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -19,15 +19,15 @@
 
 namespace torchreel {
 
-// Whether the products outweigh the transforms, of which the kernels' are the same for one tile and for many.
+// Whether the saved products are worth the transforms. The kernels are transformed once for all tiles.
 inline bool winograd_pays(int64_t tiles, const at::Tensor& weight) {
   int64_t outputs = weight.size(0), channels = weight.size(1);
   return channels % lanes == 0 && outputs % lanes == 0 && std::min(channels, outputs) >= 2 * lanes &&
          tiles >= 32 && has_products();
 }
 
-// How many columns of the second factor to take at a time, whole panels or all there are: as many as leave it
-// in the cache that the cores share. floats: what a column takes.
+// How many columns of the second factor to use at a time, in whole panels or all: as many as fit into the
+// cache that the cores share. floats: the size of a column.
 inline int64_t columns_at_once(int64_t columns, int64_t floats) {
   int64_t some = std::max<int64_t>(1, (int64_t{1} << 22) / (floats * panel_width)) * panel_width;
   return std::min(some, columns);
@@ -46,13 +46,13 @@ void winograd(const Filter& filter, int64_t tiles, const at::Tensor& weight, con
   constexpr int64_t positions = Filter::positions;
   int64_t outputs = weight.size(0), channels = weight.size(1);
   int64_t slice = columns_at_once(outputs, positions * channels);
-  // As many tiles as a core's own cache holds, before and after the products, but enough to pay for reading
-  // the kernels; the same for each of the threads.
+  // As many tiles as a core's own cache holds before and after the products, but enough to be worth reading
+  // the kernels; the same number for each thread.
   int64_t threads = at::get_num_threads(), share = std::max(lanes, (tiles + threads - 1) / threads);
   int64_t most = std::clamp<int64_t>((int64_t{1} << 17) / (positions * (channels + slice)), 64, 256);
   int64_t batches = (share + most - 1) / most, batch = (share + batches - 1) / batches;
   int64_t parts = (tiles + batch - 1) / batch;
-  // Positions lie a little further apart than they take, which would often be a power of two.
+  // A gap after each position, since its size is often a power of two.
   int64_t kernel_step = channels * slice + lanes, input_step = batch * channels + lanes,
           product_step = batch * slice + lanes;
   at::Tensor transformed = at::empty({positions * kernel_step}, weight.options());
@@ -82,7 +82,7 @@ void winograd(const Filter& filter, int64_t tiles, const at::Tensor& weight, con
           filter.sources(tile + i, pixels);
           Filter::transform_inputs(pixels, channels, v + i * channels, input_step);
         }
-        // Rows past the last tile hold what was there before, and nobody reads what becomes of them.
+        // Rows after the last tile have old numbers; their products are not read.
         for (int64_t p = 0; p < positions; ++p) {
           if (filter.skips(p)) continue;
           for (int64_t panel = 0; panel < count; panel += panel_width) {

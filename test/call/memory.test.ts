@@ -7,7 +7,7 @@ import { type PipelineMemory, type PipelineOptions, TextToVideoPipeline } from '
 import { tinyCheckpoint } from '../support/fixtures.js'
 import { readSafetensors } from '../support/safetensors_file.js'
 
-const networks = ['textEncoder', 'unet', 'vae'] as const
+const networks = ['textEncoder', 'denoiser', 'vae'] as const
 const options = { steps: 3, frames: 2, seed: 9 }
 const open = (more: PipelineOptions) => TextToVideoPipeline.fromPretrained(tinyCheckpoint, more)
 
@@ -64,7 +64,7 @@ describe('offload "none"', () => {
     assert.equal(memory.allocator, undefined)
     for (const [name, file] of [
       ['textEncoder', 'text_encoder/model'],
-      ['unet', 'unet/diffusion_pytorch_model'],
+      ['denoiser', 'unet/diffusion_pytorch_model'],
       ['vae', 'vae/diffusion_pytorch_model'],
     ] as const) {
       const mappedBytes = sum(fileBytes(file, /^/))
@@ -101,7 +101,7 @@ test('offload "model": nothing is copied at rest, and each network was copied wh
   }
 })
 
-test('offload "sequential": of the unet at most two neighbouring blocks are copied at a time', async () => {
+test('offload "sequential": of the denoiser at most two neighbouring blocks are copied at a time', async () => {
   await using pipeline = await open({ dtype: 'bfloat16', offload: 'sequential' })
   await pipeline.generate('a boat', options)
   const memory = pipeline.memory()
@@ -113,7 +113,7 @@ test('offload "sequential": of the unet at most two neighbouring blocks are copi
   inOrder.sort((one, other) => rank(one) - rank(other) || one.localeCompare(other))
   const halves = inOrder.map((name) => (blocks.get(name) as number) / 2)
   const two = Math.max(...halves.slice(1).map((bytes, index) => bytes + (halves[index] as number)))
-  const { peakCopiedBytes, mappedBytes } = memory.unet
+  const { peakCopiedBytes, mappedBytes } = memory.denoiser
   assert.ok(peakCopiedBytes <= two, `${peakCopiedBytes} are more than the ${two} of two blocks`)
   assert.ok(
     peakCopiedBytes > two / 2 && peakCopiedBytes < mappedBytes / 2,

@@ -180,7 +180,7 @@ describe('fromPretrained and generate(prompt, options)', () => {
     await assertRefused(load({ captureGraph: true, offload: 'sequential' }), 'captureGraph')
     await assert.rejects(load({ captureGraph: true, device: 'cpu' }), {
       code: 'ERR_DEVICE_UNAVAILABLE',
-      message: /captureGraph takes a CUDA device, got cpu/,
+      message: /captureGraph needs a CUDA device, got cpu/,
     })
   })
 

@@ -5,7 +5,8 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
-import { loadNative, NativePipeline } from '#dist/addon/native_pipeline.js'
+import { loadNative } from '#dist/addon/load.js'
+import { NativePipeline } from '#dist/addon/native_pipeline.js'
 import { readCheckpoint } from '#dist/checkpoint/checkpoint.js'
 import { findLibtorch, librariesOf } from '#dist/machine/libtorch.js'
 import { repository, tinyCheckpoint } from '../support/fixtures.js'
@@ -85,12 +86,11 @@ test('64: V8 knows of the weights while a pipeline is open', async () => {
   const open = () =>
     NativePipeline.open({
       ...{
-        textEncoder: files.text_encoder,
-        unet: files.unet,
-        vae: files.vae,
+        family: 'modelscope',
+        networks: { textEncoder: files.text_encoder, denoiser: files.unet, vae: files.vae },
         compiledDenoiser: undefined,
-        scalingFactor,
-        latentChannels,
+        latentScale: Array<number>(latentChannels).fill(scalingFactor),
+        latentMean: Array<number>(latentChannels).fill(0),
       },
       ...{
         device: 'cpu',
@@ -102,8 +102,8 @@ test('64: V8 knows of the weights while a pipeline is open', async () => {
       },
     })
   const first = await open()
-  const { external, textEncoder, unet, vae } = first.memory()
-  const held = [textEncoder, unet, vae].reduce((sum, one) => sum + one.mapped + one.copied, 0)
+  const { external, textEncoder, denoiser, vae } = first.memory()
+  const held = [textEncoder, denoiser, vae].reduce((sum, one) => sum + one.mapped + one.copied, 0)
   assert.ok(held > 20e6)
   const second = await open()
   assert.ok(Math.abs(second.memory().external - external - held) < 5e6)

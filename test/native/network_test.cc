@@ -13,6 +13,7 @@
 #include "check.h"
 #include "files/safetensors.h"
 #include "modelscope/unet.h"
+#include "modelscope/weight_names.h"
 
 using torchreel::mapped_tensor;
 using torchreel::Network;
@@ -32,7 +33,10 @@ struct Fixture {
     std::string graph = folder + "/../../models/graphs/tiny/" + component + ".pt";
     std::string file = folder + "/tiny/checkpoint/" + component + "/" + weights + ".safetensors";
     const char* files[] = {file.c_str()};
-    return {component, {graph.c_str(), files, 1}, at::kCPU, dtype};
+    return {{component.c_str(), graph.c_str(), files, 1},
+            at::kCPU,
+            dtype,
+            {.names = torchreel::modelscope::weight_names}};
   }
 };
 
@@ -44,7 +48,7 @@ void check_close(const at::Tensor& actual, const at::Tensor& wanted, const std::
 
 void test_text_encoder(const Fixture& fixture) {
   Network network = fixture.network("text_encoder", "model");
-  auto shares = network.place();
+  auto hold = network.place();
   at::Tensor ids = fixture["tokens.input_ids"];
   check_close(network.call("forward", {ids, 0}).toTensor(), fixture["text.last_hidden_state"], "the text");
   check_close(network.call("forward", {ids, 1}).toTensor(), fixture["text.clip_skip_1"],
@@ -53,7 +57,7 @@ void test_text_encoder(const Fixture& fixture) {
 
 void test_unet(const Fixture& fixture) {
   Network network = fixture.network("unet", "diffusion_pytorch_model");
-  auto shares = network.place();
+  auto hold = network.place();
   const double timesteps[] = {999, 500, 1, 37};  // unet.N.timestep in expected.json
   for (int n = 0; n < 4; ++n) {
     std::string name = "unet." + std::to_string(n);
@@ -75,7 +79,7 @@ void test_unet(const Fixture& fixture) {
 
 void test_vae(const Fixture& fixture) {
   Network network = fixture.network("vae", "diffusion_pytorch_model");
-  auto shares = network.place();
+  auto hold = network.place();
   at::Tensor latents = fixture["vae.latent"] / 0.18215;
   check_close(network.call("decode", {latents}).toTensor(), fixture["vae.decoded"], "the decoded image");
   auto moments = network.call("encode", {fixture["vae.image"]}).toTuple();
@@ -91,52 +95,52 @@ void test_stages(const Fixture& fixture) {
   check(network.stages() > 3, "the unet has stages");
   std::vector<int64_t> bytes;
   for (size_t stage = 0; stage < network.stages(); ++stage) {
-    auto share = network.place(stage);
+    auto hold = network.place(stage);
     bytes.push_back(network.memory().copied);
     check(bytes.back() > 0, "each stage has weights");
   }
-  check(network.memory().copied == 0, "without a share nothing stays copied");
+  check(network.memory().copied == 0, "without a hold nothing stays copied");
   check(std::accumulate(bytes.begin(), bytes.end(), int64_t{0}) == 2 * network.memory().mapped,
         "each weight belongs to one stage, and float64 takes twice the file's bytes");
   int64_t two = 0;
   for (size_t stage = 1; stage < network.stages(); ++stage)
     two = std::max(two, bytes[stage - 1] + bytes[stage]);
 
-  torchreel::UNet unet(network);
+  torchreel::modelscope::UNet unet(network);
   at::Tensor by_stages = unet.forward(sample.to(at::kDouble), time, unet.prepare(text.to(at::kDouble)), {});
   check(network.memory().peak_copied <= two, "at most two stages are copied at a time");
   check(network.memory().copied == 0, "nothing stays copied");
   check_close(by_stages, fixture["unet.0.output"], "the unet by stages");
 
-  auto shares = network.place();
+  auto hold = network.place();
   check(network.memory().placed, "all stages are placed");
   c10::IValue context = network.call("prepare", {text.to(at::kDouble)});
   at::Tensor at_once = network.call("forward", {sample.to(at::kDouble), time, context}).toTensor();
   check(at_once.equal(by_stages), "the unet by stages equals the unet at once");
 }
 
-// On the CPU in the file's own dtype the weights are the file's pages; another dtype is a copy that goes with
-// its last share.
+// On the CPU in the file's own dtype the weights are the file's pages. Another dtype is a copy, which is
+// freed with its last hold.
 void test_placement(const Fixture& fixture) {
   Network mapped = fixture.network("vae", "diffusion_pytorch_model");
-  auto shares = mapped.place();
+  auto hold = mapped.place();
   check(mapped.stages() == 1 && mapped.memory().placed, "the vae is one stage");
   check(mapped.memory().copied == 0, "the file's own dtype is not copied");
   at::Tensor latents = fixture["vae.latent"] / 0.18215;
   at::Tensor before = mapped.call("decode", {latents}).toTensor();
-  shares.clear();
-  shares = mapped.place();
+  hold.reset();
+  hold = mapped.place();
   check(mapped.call("decode", {latents}).toTensor().equal(before),
         "a network placed again computes as before");
 
   Network copied = fixture.network("vae", "diffusion_pytorch_model", at::kBFloat16);
-  shares = copied.place();
+  hold = copied.place();
   auto more = copied.place();
   check(copied.memory().copied == copied.memory().mapped / 2, "bfloat16 is copied once, at half the bytes");
-  shares.clear();
-  check(copied.memory().placed, "a share keeps the copies");
-  more.clear();
-  check(!copied.memory().placed && copied.memory().copied == 0, "the last share gives the copies back");
+  hold.reset();
+  check(copied.memory().placed, "a hold keeps the copies");
+  more.reset();
+  check(!copied.memory().placed && copied.memory().copied == 0, "the last hold frees the copies");
 }
 
 // Adapters change what the network computes; without them it computes as before, to the bit, from the same
@@ -144,7 +148,7 @@ void test_placement(const Fixture& fixture) {
 void test_adaptation(const Fixture& fixture) {
   Network network = fixture.network("unet", "diffusion_pytorch_model");
   auto forward = [&] {
-    auto shares = network.place();
+    auto hold = network.place();
     c10::IValue context = network.call("prepare", {fixture["unet.0.context"]});
     return network.call("forward", {fixture["unet.0.sample"], at::scalar_tensor(999, at::kFloat), context})
         .toTensor();
@@ -156,7 +160,7 @@ void test_adaptation(const Fixture& fixture) {
   };
   torchreel::Adaptation adaptation = updated("conv_in.weight", 32, 36);
   network.check(adaptation);
-  network.exchange(adaptation);
+  network.swap_adaptation(adaptation);
   check(adaptation.empty(), "nothing was adapted before");
   at::Tensor changed = forward();
   check(!changed.equal(before), "an update changes what the network computes");
@@ -167,7 +171,7 @@ void test_adaptation(const Fixture& fixture) {
   check_throws("ERR_MODEL_INCOMPATIBLE", "1 of another shape: conv_in.weight [32, 4, 3, 3]",
                [&] { network.check(updated("conv_in.weight", 32, 4)); });
 
-  network.exchange(adaptation);
+  network.swap_adaptation(adaptation);
   check(adaptation.contains("conv_in.weight"), "what was adapted is given back");
   check(forward().equal(before), "without adapters the network computes as before");
 }

@@ -1,10 +1,11 @@
 // A whole job through the C ABI, as the addon runs it. bfloat16 stands in for an accelerator: the files are
-// float32, so that each network is copied before it can compute.
+// float32, so that the weights of each network are copied before it can compute.
 #include "pipeline.h"
 
 #include <ATen/TensorOperators.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <functional>
 #include <vector>
 
@@ -22,11 +23,15 @@ struct Files {
       files.push_back(fixtures + "/tiny/checkpoint/" + name + "/" + weights + ".safetensors");
     }
     for (const std::string& file : files) pointers.push_back(file.c_str());
+    const char* roles[] = {"text_encoder", "denoiser", "vae"};
+    for (size_t i = 0; i < 3; ++i) list.push_back({roles[i], graphs[i].c_str(), &pointers[i], 1});
   }
-  torchreel_network_files network(size_t index) const { return {graphs[index].c_str(), &pointers[index], 1}; }
   std::vector<std::string> graphs, files;
   std::vector<const char*> pointers;
+  std::vector<torchreel_network_files> list;
 };
+
+const double scale[] = {0.18215, 0.18215, 0.18215, 0.18215}, mean[] = {0, 0, 0, 0};
 
 void check_ok(int result, const torchreel_error& error) {
   check(result == 0, std::string(error.code) + ": " + error.message);
@@ -44,7 +49,7 @@ void run(const torchreel_core& core, torchreel_pipeline* pipeline, const uint8_t
   torchreel_request request{};
   request.videos = 1;
   request.prompts = request.negative_prompts = {tokens.data(), 77, 0, nullptr, 0};
-  request.frames = 2;
+  request.frames = request.latent_frames = 2;
   request.latent_height = request.latent_width = 16;
   request.video = video;
   request.video_height = request.video_width = 64;
@@ -54,7 +59,6 @@ void run(const torchreel_core& core, torchreel_pipeline* pipeline, const uint8_t
   request.guidance_length = 2;
   request.seeds = &seed;
   request.seed_count = 1;
-  request.decode_chunk = 1;
   Report context = report;
   torchreel_listener listener{
       .context = &context,
@@ -70,21 +74,23 @@ void run(const torchreel_core& core, torchreel_pipeline* pipeline, const uint8_t
 
 torchreel_pipeline_options options_of(const Files& files, const char* dtype, const char* offload) {
   torchreel_pipeline_options options{};
-  options.text_encoder = files.network(0);
-  options.unet = files.network(1);
-  options.vae = files.network(2);
+  options.family = "modelscope";
+  options.networks = files.list.data();
+  options.network_count = files.list.size();
   options.device = "cpu";
   options.dtype = dtype;
   options.offload = offload;
-  options.scaling_factor = 0.18215;
   options.latent_channels = 4;
+  options.latent_scale = scale;
+  options.latent_mean = mean;
   options.max_header = 1 << 20;
   options.cancelled = [](void*) { return 0; };
   return options;
 }
 
-// With 'model' a network lies on the device from the end of the one before it to its own, and no third.
-void test_ahead(const torchreel_core& core, const Files& files) {
+// With 'model' the weights of a network are copied while the network before it ends, and freed when its own
+// turn ends.
+void test_prefetch(const torchreel_core& core, const Files& files) {
   const torchreel_pipeline_options options = options_of(files, "bfloat16", "model");
   torchreel_pipeline* pipeline = nullptr;
   torchreel_error error{};
@@ -92,25 +98,61 @@ void test_ahead(const torchreel_core& core, const Files& files) {
   torchreel_memory memory{};
   auto placed = [&] {
     check_ok(core.pipeline_memory(pipeline, &memory, &error), error);
-    return std::string(memory.text_encoder.placed ? "t" : "") + (memory.unet.placed ? "u" : "") +
-           (memory.vae.placed ? "v" : "");
+    return std::string(memory.text_encoder.placed ? " text_encoder" : "") +
+           (memory.denoiser.placed ? " denoiser" : "") + (memory.vae.placed ? " vae" : "");
   };
-  auto seen = [&](const uint8_t* video) {
-    std::string all;
+  auto check_placed = [&](const uint8_t* video, const std::vector<std::string>& expected) {
+    std::vector<std::string> seen;
     run(core, pipeline, video, [&](int stage, int64_t step, int64_t) {
-      all += "edv"[stage] + std::to_string(step) + placed() + " ";
+      const char* names[] = {"encode ", "denoise ", "decode "};
+      seen.push_back(names[stage] + std::to_string(step) + ":" + placed());
     });
-    check(placed().empty(), "at rest nothing is placed");
-    check(memory.text_encoder.copied + memory.unet.copied + memory.vae.copied == 0, "nor copied");
-    return all;
+    for (size_t i = 0; i < std::max(seen.size(), expected.size()); ++i) {
+      std::string got = i < seen.size() ? seen[i] : "nothing",
+                  right = i < expected.size() ? expected[i] : "nothing";
+      check(got == right, "placed at each report: expected '" + right + "', got '" + got + "'");
+    }
+    check(placed().empty(), "between jobs nothing is placed");
+    check(memory.text_encoder.copied + memory.denoiser.copied + memory.vae.copied == 0, "nor copied");
   };
-  std::string text = seen(nullptr);
-  check(text == "e0 e1u d0u d1u d2uv v0v v1v v2v ",
-        "each network is placed while the one before it ends: " + text);
+  check_placed(nullptr, {"encode 0:", "encode 1: denoiser", "denoise 0: denoiser", "denoise 1: denoiser",
+                         "denoise 2: denoiser vae", "decode 0: vae", "decode 1: vae", "decode 2: vae"});
   std::vector<uint8_t> video(2 * 64 * 64 * 3, 90);
-  std::string changed = seen(video.data());
-  check(changed == "e0 e1v e2v e3v d0u d1u d2uv v0v v1v v2v ", "and so with a video: " + changed);
+  check_placed(video.data(), {"encode 0:", "encode 1: vae", "encode 2: vae", "encode 3: vae",
+                              "denoise 0: denoiser", "denoise 1: denoiser", "denoise 2: denoiser vae",
+                              "decode 0: vae", "decode 1: vae", "decode 2: vae"});
   core.pipeline_close(pipeline);
+}
+
+// What a pipeline or a job refuses before it computes anything.
+void test_refusals(const Files& files) {
+  auto open = [&](const std::function<void(torchreel_pipeline_options&)>& change) {
+    torchreel_pipeline_options options = options_of(files, "float32", "none");
+    change(options);
+    torchreel::Pipeline pipeline(options);
+  };
+  check_throws("ERR_INVALID_ARGUMENT", "no family",
+               [&] { open([](auto& options) { options.family = "other"; }); });
+  check_throws("ERR_INVALID_ARGUMENT", "no vae",
+               [&] { open([](auto& options) { options.network_count = 2; }); });
+  const double zero[] = {0, 1, 1, 1};
+  check_throws("ERR_INVALID_ARGUMENT", "latentScale",
+               [&] { open([&](auto& options) { options.latent_scale = zero; }); });
+  check_throws("ABORTED", "cancelled",
+               [&] { open([](auto& options) { options.cancelled = [](void*) { return 1; }; }); });
+
+  torchreel::Pipeline pipeline(options_of(files, "float32", "none"));
+  const std::vector<double> program{0, 500, 1, 1, 0, 2, 0, 1, 1, -0.1};
+  const std::vector<int32_t> tokens(77, 1);
+  torchreel_request request{};
+  request.videos = 1;
+  request.prompts = {tokens.data(), 77, 0, nullptr, 0};
+  request.program = program.data();
+  request.program_length = program.size();
+  request.frames = 5;
+  request.latent_frames = 2;
+  check_throws("ERR_INVALID_ARGUMENT", "2 latent frames are not 5 frames",
+               [&] { pipeline.generate(request, {}); });
 }
 
 // The same tokens are encoded once, until an adapter changes.
@@ -143,8 +185,9 @@ void test_encodings(const Files& files) {
 
 int main(int, char** arguments) {
   Files files(arguments[1]);
-  test_ahead(*torchreel_core_table(), files);
+  test_prefetch(*torchreel_core_table(), files);
   c10::InferenceMode inference;
+  test_refusals(files);
   test_encodings(files);
   return 0;
 }

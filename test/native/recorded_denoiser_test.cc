@@ -1,6 +1,6 @@
-// Steps that a device records and repeats, with a device that can: the CPU with graphs that note each
-// operation and do it again on the same tensors. As on a GPU, what is recorded has no result until it is
-// repeated, nothing may be read from the device meanwhile, and what lies elsewhere afterwards is not seen.
+// Steps that a device records and repeats. The device here is the CPU, with graphs that note each operation
+// and do it again on the same tensors. As on a GPU, a recorded step has no result until it is repeated,
+// nothing may be read from the device meanwhile, and later tensors at other addresses are not seen.
 #include "networks/recorded_denoiser.h"
 
 #include <ATen/TensorOperators.h>
@@ -105,13 +105,20 @@ class Studio {
   Studio(const Checkpoint& checkpoint, bool captures, const char* offload = "none",
          const char* dtype = "float32") {
     torchreel_pipeline_options options{};
-    torchreel_network_files* networks[] = {&options.text_encoder, &options.unet, &options.vae};
-    for (size_t i = 0; i < 3; ++i) *networks[i] = {checkpoint.graphs[i].c_str(), &checkpoint.pointers[i], 1};
+    const char* roles[] = {"text_encoder", "denoiser", "vae"};
+    torchreel_network_files networks[3];
+    for (size_t i = 0; i < 3; ++i)
+      networks[i] = {roles[i], checkpoint.graphs[i].c_str(), &checkpoint.pointers[i], 1};
+    const double scale[] = {0.18215, 0.18215, 0.18215, 0.18215}, mean[] = {0, 0, 0, 0};
+    options.family = "modelscope";
+    options.networks = networks;
+    options.network_count = 3;
     options.device = "cpu";
     options.dtype = dtype;
     options.offload = offload;
-    options.scaling_factor = 0.18215;
     options.latent_channels = 4;
+    options.latent_scale = scale;
+    options.latent_mean = mean;
     options.capture_graph = captures;
     options.max_header = 1 << 20;
     options.cancelled = [](void*) { return 0; };
@@ -142,7 +149,7 @@ class Studio {
     request.videos = 1;
     request.prompts = {prompt.data(), 77, 0, nullptr, 0};
     request.negative_prompts = {negative.data(), 77, 0, nullptr, 0};
-    request.frames = call.frames;
+    request.frames = request.latent_frames = call.frames;
     request.latent_height = request.latent_width = 8;
     request.program = program.data();
     request.program_length = program.size();
@@ -151,7 +158,6 @@ class Studio {
     request.seeds = &seed;
     request.seed_count = 1;
     request.freeu = call.freeu.empty() ? nullptr : call.freeu.data();
-    request.decode_chunk = 1;
     Job job{{}, call.cancelled_after, 0};
     torchreel_listener listener{
         .context = &job,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Generator, ProgramBuilder, runProgram, schedulerFrom } from 'torchreel'
-import { NativeGenerator } from '#dist/addon/native_pipeline.js'
+import { NativeGenerator } from '#dist/addon/generator.js'
 import { expected, expectedTensors, relativeError, type SchedulerCase } from '../support/fixtures.js'
 import { float32 } from '../support/safetensors_file.js'
 

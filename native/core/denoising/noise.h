@@ -1,5 +1,5 @@
-// Noise in the reference's numbers, order and layout: libtorch's CPU generator whatever the device, so a seed
-// means the same everywhere.
+// Noise with the reference's numbers, order and layout. It always comes from libtorch's CPU generator, so
+// that a seed gives the same numbers on every device.
 #pragma once
 
 #include <ATen/core/Generator.h>
@@ -26,7 +26,7 @@ class NoiseSource {
 
   std::vector<at::Generator> generators_;
   int64_t videos_;
-  at::ScalarType dtype_;  // drawn in the network's dtype, since the reference does
+  at::ScalarType dtype_;  // the network's: the reference draws in it
 };
 
 }  // namespace torchreel

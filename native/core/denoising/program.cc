@@ -33,7 +33,7 @@ class Reader {
   size_t index(size_t limit) {
     double value = number();
     if (value < 0 || value >= static_cast<double>(limit) || value != std::floor(value)) {
-      fail("it has " + std::to_string(value) + " where an index below " + std::to_string(limit) + " belongs");
+      fail("expected an index below " + std::to_string(limit) + ", got " + std::to_string(value));
     }
     return static_cast<size_t>(value);
   }

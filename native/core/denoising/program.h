@@ -1,5 +1,5 @@
-// Denoising programs: what a scheduler compiles a solver to. The instructions and their encoding are defined
-// in lib/schedulers/program.ts. The core runs them and knows no scheduler.
+// Denoising programs: schedulers compile their solvers to these. lib/schedulers/program.ts defines the
+// instructions and their encoding. The core runs programs and knows no scheduler.
 #pragma once
 
 #include <ATen/core/Tensor.h>

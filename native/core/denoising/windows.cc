@@ -21,18 +21,24 @@ std::vector<int64_t> window_starts(int64_t frames, int64_t size, int64_t overlap
   return starts;
 }
 
+size_t count_windows(int64_t frames, int64_t size, int64_t overlap) {
+  return size == 0 || size >= frames ? 1 : window_starts(frames, size, overlap).size();
+}
+
 at::Tensor in_windows(const at::Tensor& x, int64_t size, int64_t overlap,
-                      const std::function<at::Tensor(const at::Tensor&)>& network) {
+                      const std::function<at::Tensor(const at::Tensor&, size_t window)>& network) {
   int64_t frames = x.size(2);
-  if (size == 0 || size >= frames) return network(x);
+  if (count_windows(frames, size, overlap) == 1) return network(x, 0);
 
   // 1, 2, 3 … 3, 2, 1
   at::Tensor ramp = at::arange(1, size + 1, x.options());
   at::Tensor weights = at::minimum(ramp, ramp.flip(0)).view({1, 1, size, 1, 1});
   at::Tensor sum = at::zeros_like(x);
   at::Tensor total = at::zeros({1, 1, frames, 1, 1}, x.options());
-  for (int64_t start : window_starts(frames, size, overlap)) {
-    at::Tensor output = network(x.narrow(2, start, size).contiguous());
+  std::vector<int64_t> starts = window_starts(frames, size, overlap);
+  for (size_t window = 0; window < starts.size(); ++window) {
+    int64_t start = starts[window];
+    at::Tensor output = network(x.narrow(2, start, size).contiguous(), window);
     sum.narrow(2, start, size).add_(output * weights);
     total.narrow(2, start, size).add_(weights);
   }

@@ -16,7 +16,7 @@
 namespace torchreel {
 namespace {
 
-// What is mapped, as a list that a signal handler may walk: spans are added and reused, never freed.
+// The mapped addresses, as a list that a signal handler may walk: spans are added and reused, never freed.
 struct Span {
   std::atomic<uintptr_t> begin{0}, end{0};  // end 0: free
   Span* next = nullptr;
@@ -26,7 +26,7 @@ std::atomic<Span*> spans{nullptr};
 struct sigaction before;
 uintptr_t page_size;
 
-// A page of ours that is gone becomes zeros; any other fault is as it was before us.
+// Replaces a lost page of a mapped file by zeros. Passes any other fault to the handler before this one.
 void on_bus_error(int signal, siginfo_t* information, void* context) {
   auto address = reinterpret_cast<uintptr_t>(information->si_addr);
   for (Span* span = spans; span; span = span->next) {
@@ -106,8 +106,8 @@ void MappedFile::map() {
   watch(data_, size());
 }
 
-// Nothing was ever written there, so nothing is lost; zeros that stand for pages that are gone stay zeros.
-void MappedFile::let_go() const { ::madvise(const_cast<char*>(data_), size(), MADV_DONTNEED); }
+// The pages were never written, so nothing is lost. Zeros in place of lost pages stay zeros.
+void MappedFile::drop_pages() const { ::madvise(const_cast<char*>(data_), size(), MADV_DONTNEED); }
 
 bool MappedFile::read(void* bytes, size_t count) const {
   return ::pread(descriptor_, bytes, count, 0) == static_cast<ssize_t>(count);
@@ -120,8 +120,9 @@ void MappedFile::check() const {
       identity_ == Identity{now.st_dev, now.st_ino, now.st_size, now.st_mtim.tv_sec, now.st_mtim.tv_nsec};
   if (same) return;
   throw Error("ERR_MODEL_CORRUPT",
-              path_ + " was rewritten while it was open; open the model again. To replace a " +
-                  "file that is in use, rename another one over it");
+              path_ +
+                  " was rewritten while it was open; open the model again. To replace a file that is in use, "
+                  "rename the new one over it");
 }
 
 }  // namespace torchreel

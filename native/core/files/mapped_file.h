@@ -1,6 +1,6 @@
-// A file's bytes, mapped and read-only. A file that is rewritten while it is mapped changes beneath its
-// readers, and pages that are cut off it raise SIGBUS, which would end the process: such pages read as zeros
-// here, and `check` tells.
+// A file's bytes, mapped read-only. When a mapped file is rewritten, its readers see other numbers, and when
+// it gets shorter, a read of the lost pages raises SIGBUS, which would end the process. Here such pages read
+// as zeros, and `check` reports the change.
 #pragma once
 
 #include <sys/stat.h>
@@ -12,16 +12,16 @@ namespace torchreel {
 
 class MappedFile {
  public:
-  // Which file, and which state of it.
+  // Identifies the file and its state.
   using Identity = std::tuple<dev_t, ino_t, off_t, time_t, long>;
 
-  // Throws ERR_MODEL_NOT_FOUND for what cannot be opened, ERR_MODEL_CORRUPT for what is no regular file.
+  // Throws ERR_MODEL_NOT_FOUND if it cannot be opened, ERR_MODEL_CORRUPT if it is not a regular file.
   explicit MappedFile(const std::string& path);
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
   ~MappedFile();
 
-  // Maps the bytes; until then only `read` gets any. Throws ERR_OUT_OF_MEMORY.
+  // Maps the bytes. Before that only `read` works. Throws ERR_OUT_OF_MEMORY.
   void map();
 
   const std::string& path() const { return path_; }
@@ -29,14 +29,14 @@ class MappedFile {
   size_t size() const { return static_cast<size_t>(std::get<2>(identity_)); }
   const char* data() const { return data_; }
 
-  // The pages leave this process' memory; whoever reads one again gets it back, in most cases from the
+  // Takes the pages out of this process' memory. A later read brings them back, in most cases from the
   // system's cache of files.
-  void let_go() const;
+  void drop_pages() const;
 
-  // The first bytes, by a system call; whether there are so many.
+  // Reads the first bytes by a system call. False if there are not so many.
   bool read(void* bytes, size_t count) const;
 
-  // Throws ERR_MODEL_CORRUPT if the file is no longer what was opened.
+  // Throws ERR_MODEL_CORRUPT if the file has changed since it was opened.
   void check() const;
 
  private:

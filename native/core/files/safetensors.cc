@@ -16,7 +16,7 @@ namespace {
   throw Error("ERR_MODEL_CORRUPT", path + " is no valid safetensors file: " + reason);
 }
 
-// By its first bytes: torch.save's archive, or a bare pickle of protocol 2 to 5.
+// Judged by its first bytes: an archive of torch.save, or a bare pickle of protocol 2 to 5.
 bool is_pickle(uint64_t first_bytes) {
   unsigned char bytes[sizeof first_bytes];
   std::memcpy(bytes, &first_bytes, sizeof bytes);
@@ -57,11 +57,11 @@ SafetensorsFile::SafetensorsFile(std::unique_ptr<MappedFile> mapped, uint64_t ma
   if (size < sizeof header) corrupt(path, "it has only " + std::to_string(size) + " bytes");
   if (!file_->read(&header, sizeof header)) corrupt(path, "its header cannot be read");
   if (std::memcmp(&header, "version ", sizeof header) == 0) {
-    corrupt(path, "it is a Git LFS pointer; fetch the weights themselves with `git lfs pull`");
+    corrupt(path, "it is a Git LFS pointer; get the weights with `git lfs pull`");
   }
   if (header > max_header && is_pickle(header)) {
     throw Error("ERR_MODEL_UNTRUSTED",
-                path + " is a pickle, whatever its name says: a program, which is not run");
+                path + " is a pickle, in spite of its name. A pickle is a program and is not run");
   }
   if (header > max_header) {
     corrupt(path, "its header claims " + std::to_string(header) + " bytes, more than " +
@@ -77,8 +77,7 @@ SafetensorsFile::SafetensorsFile(std::unique_ptr<MappedFile> mapped, uint64_t ma
 
 at::Tensor mapped_tensor(const std::shared_ptr<const SafetensorsFile>& file, const std::string& name) {
   const TensorEntry& entry = file->entries_.at(name);
-  char* data =
-      const_cast<char*>(file->payload_) + entry.begin;  // the pages are PROT_READ: a write would fault
+  char* data = const_cast<char*>(file->payload_) + entry.begin;  // read-only pages: a write would fault
   at::Tensor tensor = at::from_blob(
       data, entry.shape, [file](void*) {}, at::TensorOptions().dtype(entry.dtype));
   if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(entry.dtype) == 0) return tensor;

@@ -1,5 +1,5 @@
-// Safetensors files: a header of names, types, shapes and offsets, then the numbers. The file is data from
-// anywhere, so every rule of the format is checked before a tensor is given out
+// Safetensors files: a header of names, types, shapes and offsets, then the numbers. Files come from
+// anywhere, so every rule of the format is checked before any tensor can be used
 // (https://github.com/huggingface/safetensors#format).
 #pragma once
 
@@ -27,15 +27,15 @@ struct TensorEntry {
 std::map<std::string, TensorEntry> parse_safetensors_header(std::string_view header, uint64_t payload,
                                                             const std::string& path);
 
-// A mapped file. Tensors share its pages: they are read-only and keep the mapping alive. A file that is
-// already mapped is mapped once, so a second pipeline on the same weights takes no memory.
+// A mapped file. Its tensors are on its pages: they are read-only and keep the mapping alive. A file is
+// mapped once for all who open it, so a second pipeline on the same weights needs no memory for them.
 class SafetensorsFile {
  public:
-  static constexpr uint64_t standard_max_header = 100'000'000;  // bytes, the format's own limit
+  static constexpr uint64_t default_max_header = 100'000'000;  // bytes, the format's own limit
 
-  // A header of more than `max_header` bytes is refused.
+  // Throws ERR_MODEL_CORRUPT for a header of more than `max_header` bytes, and as mapped_file.h.
   static std::shared_ptr<const SafetensorsFile> open(const std::string& path,
-                                                     uint64_t max_header = standard_max_header);
+                                                     uint64_t max_header = default_max_header);
 
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
@@ -45,8 +45,8 @@ class SafetensorsFile {
   // Throws ERR_MODEL_CORRUPT if the file was rewritten since it was opened.
   void check() const { file_->check(); }
 
-  // The pages leave memory until they are read again, by whomever.
-  void let_go() const { file_->let_go(); }
+  // Takes the pages out of memory until they are read again.
+  void drop_pages() const { file_->drop_pages(); }
 
  private:
   SafetensorsFile(std::unique_ptr<MappedFile> file, uint64_t max_header);

@@ -1,5 +1,5 @@
-// The header of a safetensors file is JSON of one fixed form. A parser for just that form checks every rule
-// where it reads it: no duplicate keys, no numbers beyond 2^53, nothing left over.
+// The header of a safetensors file is JSON of one fixed form. This parser reads only that form and checks
+// every rule as it reads: no duplicate keys, no numbers above 2^53, no bytes left over.
 #include <algorithm>
 #include <array>
 #include <set>
@@ -14,7 +14,7 @@ namespace {
 constexpr size_t max_tensors = 100'000;
 constexpr size_t max_string = 4096;  // bytes in a name or a metadata key
 constexpr size_t max_rank = 8;
-constexpr uint64_t max_integer = (uint64_t{1} << 53) - 1;  // what every JSON reader agrees on
+constexpr uint64_t max_integer = (uint64_t{1} << 53) - 1;  // the largest that all JSON readers read exactly
 
 constexpr std::array<std::pair<std::string_view, at::ScalarType>, 15> dtypes{{
     {"BOOL", at::kBool},

@@ -1,34 +1,26 @@
-// The VAE of one job. float16 has no number above 65504 and some VAEs make such between layers: once a result
-// is not finite, it is computed again in float32, and so is the rest of the job.
+// ModelScope's VAE, which is Stable Diffusion's: it computes each frame by itself.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
-#include <vector>
-
+#include "networks/autoencoder.h"
+#include "networks/latent_scale.h"
 #include "networks/network.h"
-#include "torchreel_core.h"
 
-namespace torchreel {
+namespace torchreel::modelscope {
 
-class Vae {
+class Vae : public Autoencoder {
  public:
-  Vae(Network& network, at::ScalarType dtype, const torchreel_listener& listener)
-      : network_(network), dtype_(dtype), listener_(listener), shares_(network.place()) {}
+  Vae(Network& network, LatentScale scale) : network_(network), scale_(std::move(scale)) {}
 
-  // An image (1, 3, H, W) in [-1, 1] to mean and log variance (1, 2·C, h, w), float32
-  at::Tensor encode(const at::Tensor& image);
-  // Latents (N, C, h, w) to images (N, 3, H, W) in about [-1, 1], float32
-  at::Tensor decode(const at::Tensor& latents);
+  int64_t count_frames(int64_t latent_frames) const override { return latent_frames; }
+  WeightHold hold_weights() override { return network_.place(); }
+  // Draws the latents of each of the B videos from the distribution that the VAE gives.
+  at::Tensor encode(const Source& source, const Tiling& tiling, const torchreel_listener& listener) override;
+  void decode(const at::Tensor& latents, const Tiling& tiling, const torchreel_listener& listener,
+              const TakeFrames& take) override;
 
  private:
-  template <typename Compute>
-  at::Tensor in_range(Compute&& compute);
-
   Network& network_;
-  at::ScalarType dtype_;
-  const torchreel_listener& listener_;
-  std::vector<Network::Share> shares_, wide_;  // wide_: float32, on top
+  LatentScale scale_;
 };
 
-}  // namespace torchreel
+}  // namespace torchreel::modelscope

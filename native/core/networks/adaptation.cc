@@ -8,7 +8,7 @@
 namespace torchreel {
 namespace {
 
-at::Tensor numbers_of(const char* path, const char* name, WeightChange& change) {
+at::Tensor find_tensor(const char* path, const char* name, WeightChange& change) {
   auto file = SafetensorsFile::open(path);
   auto entry = file->entries().find(name);
   if (entry == file->entries().end() || !c10::isFloatingType(entry->second.dtype)) {
@@ -19,15 +19,15 @@ at::Tensor numbers_of(const char* path, const char* name, WeightChange& change) 
 }
 
 void add_update(WeightChange& change, const torchreel_update& update) {
-  at::Tensor up = numbers_of(update.file, update.up, change);
-  at::Tensor down = numbers_of(update.file, update.down, change);
+  at::Tensor up = find_tensor(update.file, update.up, change);
+  at::Tensor down = find_tensor(update.file, update.down, change);
   if (up.dim() < 2 || down.dim() < 2 || up.numel() != up.size(0) * down.size(0)) {
     throw Error("ERR_MODEL_INCOMPATIBLE", std::string(update.file) + ": " + update.up + " and " +
                                               update.down + " do not fit each other");
   }
   double scale = update.scale;
   if (update.alpha) {
-    at::Tensor alpha = numbers_of(update.file, update.alpha, change);
+    at::Tensor alpha = find_tensor(update.file, update.alpha, change);
     if (alpha.numel() != 1) {
       throw Error("ERR_MODEL_INCOMPATIBLE",
                   std::string(update.file) + ": " + update.alpha + " is not one number");
@@ -39,7 +39,7 @@ void add_update(WeightChange& change, const torchreel_update& update) {
 
 }  // namespace
 
-at::Tensor WeightChange::of(const at::Tensor& base) const {
+at::Tensor WeightChange::apply(const at::Tensor& base) const {
   at::Tensor weight = base.to(base.device(), at::kFloat, /*non_blocking=*/false, /*copy=*/true).contiguous();
   auto here = [&](const at::Tensor& tensor) { return tensor.to(weight.device(), at::kFloat); };
   for (const LowRankUpdate& update : updates) {
@@ -64,7 +64,7 @@ Adaptation read_adaptation(const torchreel_adaptation& adaptation) {
   for (size_t i = 0; i < adaptation.row_count; ++i) {
     const torchreel_rows& rows = adaptation.rows[i];
     WeightChange& change = changes[rows.weight];
-    at::Tensor table = numbers_of(rows.file, rows.tensor, change);
+    at::Tensor table = find_tensor(rows.file, rows.tensor, change);
     change.rows.push_back(table.dim() == 1 ? table.unsqueeze(0) : table);
   }
   return changes;

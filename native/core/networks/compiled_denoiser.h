@@ -1,9 +1,7 @@
-// The UNet's step as AOTInductor compiled it (models/compile_denoiser.py): machine code for one shape,
+// A denoiser's step as AOTInductor compiled it (models/compile_denoiser.py): machine code for one shape,
 // without weights.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <ATen/core/ivalue.h>
 #include <torch/csrc/inductor/aoti_runner/model_container_runner.h>
 
 #include <memory>
@@ -11,32 +9,37 @@
 #include <unordered_map>
 #include <vector>
 
+#include "networks/denoiser.h"
+#include "networks/network.h"
 #include "torchreel_core.h"
 
 namespace torchreel {
 
-class Network;
-
-class CompiledDenoiser {
+class CompiledDenoiser : public Denoiser {
  public:
-  // Loads the library, which is a program. It is a file for no longer than that takes. Throws
-  // ERR_MODEL_CORRUPT if it cannot be loaded, ERR_OUTPUT_WRITE if there is no place for the file.
-  CompiledDenoiser(const torchreel_compiled_denoiser& compiled, at::Device device);
+  // Loads the library, which is a program; it is written to a file only for that time. `eager` prepares the
+  // texts; `network` has the weights. Throws ERR_MODEL_CORRUPT if the library cannot be loaded,
+  // ERR_OUTPUT_WRITE if it cannot be written.
+  CompiledDenoiser(const torchreel_compiled_denoiser& compiled, std::unique_ptr<Denoiser> eager,
+                   const Network& network);
 
-  // From now on computes with the network's weights as they lie now; all stages must be placed, and stay so
-  // until `release` or the next `take`. One that throws leaves none.
-  void take(const Network& network);
-  void release() { weights_.clear(); }
-
-  // As UNet::forward. Throws ERR_INVALID_ARGUMENT for another shape than it was compiled for, ERR_INTERNAL
-  // without weights and for whatever fails in it, refused memory included.
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context);
+  // Also binds the compiled step to the weights as they lie now. If that throws, it is bound to none.
+  WeightHold hold_weights() override;
+  c10::IValue prepare(const at::Tensor& text) override { return eager_->prepare(text); }
+  // While the weights are held. Throws ERR_INVALID_ARGUMENT for another shape than it was compiled for and
+  // for any option, ERR_INTERNAL for everything that fails in the compiled code, refused memory included.
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
+                     const StepOptions& options) override;
 
  private:
+  class Binding;
+  void bind_weights();
+
+  std::unique_ptr<Denoiser> eager_;
+  const Network& network_;
   std::vector<int64_t> shape_;  // of x
   int64_t texts_, tokens_;      // G, L
-  at::Device device_;
-  // By the library's names. It holds their addresses, and no share of them.
+  // By the library's names. The library has their addresses, but does not own them.
   std::unordered_map<std::string, at::Tensor> weights_;
   std::unique_ptr<torch::inductor::AOTIModelContainerRunner> runner_;
 };

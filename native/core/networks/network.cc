@@ -10,6 +10,7 @@
 #include <optional>
 #include <sstream>
 
+#include "process/devices.h"
 #include "process/error.h"
 #include "process/faults.h"
 
@@ -18,27 +19,12 @@ namespace {
 
 constexpr size_t max_named = 10;
 
-// Names that published checkpoints hold and no network needs.
-bool is_bookkeeping(const std::string& name) { return name == "text_model.embeddings.position_ids"; }
-
-// Published VAE files carry the attention's names from before diffusers 0.15.
-std::string current_name(std::string name) {
-  static const std::pair<std::string, std::string> renames[] = {
-      {".query.", ".to_q."}, {".key.", ".to_k."}, {".value.", ".to_v."}, {".proj_attn.", ".to_out.0."}};
-  if (name.find(".attentions.") == std::string::npos) return name;
-  for (const auto& [old_part, new_part] : renames) {
-    if (size_t at = name.find(old_part); at != std::string::npos)
-      return name.replace(at, old_part.size(), new_part);
-  }
-  return name;
-}
-
-// Up to ten complaints of one kind, and how many there are.
-class Complaints {
+// Up to ten tensors with the same problem, and how many there are.
+class Misfits {
  public:
-  explicit Complaints(std::string kind) : kind_(std::move(kind)) {}
-  void add(const std::string& what) {
-    if (count_++ < max_named) list_ += (list_.empty() ? "" : ", ") + what;
+  explicit Misfits(std::string kind) : kind_(std::move(kind)) {}
+  void add(const std::string& tensor) {
+    if (count_++ < max_named) list_ += (list_.empty() ? "" : ", ") + tensor;
   }
   void print(std::ostream& out) const {
     if (count_ == 0) return;
@@ -64,17 +50,17 @@ torch::jit::Module load_graph(const std::string& path) {
     return torch::jit::load(path, at::kCPU);
   } catch (const std::exception& error) {
     throw Error(code_of(error, "ERR_MODEL_CORRUPT"),
-                path + " cannot be loaded as a TorchScript graph: " + std::string(told(error)));
+                path + " cannot be loaded as a TorchScript graph: " + std::string(short_message(error)));
   }
 }
 
-// How parameters' names begin, by stage.
-using Beginnings = std::vector<std::vector<std::string>>;
+// For each stage the prefixes of its parameters' names.
+using NamePrefixes = std::vector<std::vector<std::string>>;
 
-Beginnings beginnings_of(const torch::jit::Module& graph) {
+NamePrefixes stage_prefixes(const torch::jit::Module& graph) {
   auto method = graph.find_method("stages");
   if (!method) return {{""}};
-  Beginnings stages;
+  NamePrefixes stages;
   c10::List<c10::IValue> listed = (*method)({}).toList();
   for (const c10::IValue& stage : listed) {
     stages.emplace_back();
@@ -84,28 +70,28 @@ Beginnings beginnings_of(const torch::jit::Module& graph) {
   return stages;
 }
 
-// The longest beginning tells.
-size_t stage_of(const std::string& parameter, const Beginnings& stages) {
+// The stage with the longest prefix of the name.
+size_t find_stage(const std::string& parameter, const NamePrefixes& stages) {
   size_t stage = 0, length = 0;
   for (size_t i = 0; i < stages.size(); ++i) {
-    for (const std::string& beginning : stages[i]) {
-      if (beginning.size() <= length || !parameter.starts_with(beginning)) continue;
+    for (const std::string& prefix : stages[i]) {
+      if (prefix.size() <= length || !parameter.starts_with(prefix)) continue;
       stage = i;
-      length = beginning.size();
+      length = prefix.size();
     }
   }
   return stage;
 }
 
-// A copy to compute with: kernels with the channels last, which is how activations come.
-at::Tensor copy_of(const at::Tensor& tensor, at::Device device, at::ScalarType dtype) {
+// A copy to compute with. Kernels have their channels last, as activations have.
+at::Tensor make_copy(const at::Tensor& tensor, at::Device device, at::ScalarType dtype) {
   auto layout = tensor.dim() == 4   ? at::MemoryFormat::ChannelsLast
                 : tensor.dim() == 5 ? at::MemoryFormat::ChannelsLast3d
                                     : at::MemoryFormat::Contiguous;
   return tensor.to(device, dtype, /*non_blocking=*/tensor.is_pinned(), /*copy=*/true, layout);
 }
 
-// Copies to a device go through a stream of their own, beside what the device computes, and are awaited.
+// Copies to a device go through a stream of their own while the device computes.
 class CopyStream {
  public:
   explicit CopyStream(at::Device device) {
@@ -134,11 +120,11 @@ class Network::Placement {
     for (const Weight& weight : stage.weights) {
       auto change = network.adaptation_.find(weight.path);
       bool changed = change != network.adaptation_.end();
-      at::Tensor value = changed                   ? change->second.of(weight.host.to(network.device_))
+      at::Tensor value = changed                   ? change->second.apply(weight.host.to(network.device_))
                          : weight.pinned.defined() ? weight.pinned
                                                    : weight.host;
       bool there = value.device() == network.device_ && value.scalar_type() == dtype;
-      placed.push_back(there ? value : copy_of(value, network.device_, dtype));
+      placed.push_back(there ? value : make_copy(value, network.device_, dtype));
       if (placed.back().is_same(weight.host)) {
         from_pages = true;
       } else {
@@ -146,7 +132,7 @@ class Network::Placement {
       }
     }
     stream.wait();
-    if (!from_pages) network.let_go();
+    if (!from_pages) network.drop_pages();
     for (const Weight& weight : stage.weights) before_.push_back(weight.owner.attr(weight.name).toTensor());
     for (size_t i = 0; i < placed.size(); ++i) put(stage.weights[i], placed[i]);
     network.peak_ = std::max(network.peak_.load(), network.copied_ += copied_);
@@ -157,18 +143,22 @@ class Network::Placement {
   Placement& operator=(const Placement&) = delete;
 
   ~Placement() {
-    // The copies' memory goes back to the stream that they were made on: what computes with them must be
-    // done. On a lost device nothing computes.
-    if (copied_ > 0 && !network_.device_.is_cpu()) try {
-        c10::impl::VirtualGuardImpl(network_.device_.type()).getStream(network_.device_).synchronize();
-      } catch (const std::exception&) {
-      }
+    if (copied_ > 0) finish_computing();
     for (size_t i = 0; i < before_.size(); ++i) put(stage_.weights[i], before_[i]);
     network_.copied_ -= copied_;
     --network_.placed_;
   }
 
  private:
+  // The memory of the copies goes back to the stream that they were made on, so whatever computes with them
+  // must be done.
+  void finish_computing() const {
+    try {
+      wait_for(network_.device_);
+    } catch (const std::exception&) {  // a lost device computes nothing
+    }
+  }
+
   static void put(Weight weight, const at::Tensor& tensor) { weight.owner.setattr(weight.name, tensor); }
 
   Network& network_;
@@ -179,15 +169,20 @@ class Network::Placement {
 
 Network::~Network() = default;
 
-Network::Network(const std::string& component, const torchreel_network_files& files, at::Device device,
-                 at::ScalarType dtype, uint64_t max_header, bool pinned)
-    : graph_(load_graph(files.graph)), device_(device), dtype_(dtype), pins_(pinned && !device.is_cpu()) {
+Network::Network(const torchreel_network_files& files, at::Device device, at::ScalarType dtype,
+                 const NetworkOptions& options)
+    : graph_(load_graph(files.graph)),
+      device_(device),
+      dtype_(dtype),
+      pins_(options.pinned && !device.is_cpu()) {
   graph_.eval();
-  bind(component, files, max_header);
+  bind(files, options);
 }
 
-void Network::bind(const std::string& component, const torchreel_network_files& files, uint64_t max_header) {
-  if (files.weight_count == 0) throw invalid_argument("the " + component + " has no weights");
+void Network::bind(const torchreel_network_files& files, const NetworkOptions& options) {
+  std::string network = files.role;  // in words
+  std::ranges::replace(network, '_', ' ');
+  if (files.weight_count == 0) throw invalid_argument("the " + network + " has no weights");
   struct Slot {
     torch::jit::Module owner;
     std::string name;
@@ -201,23 +196,23 @@ void Network::bind(const std::string& component, const torchreel_network_files& 
     }
   }
 
-  Complaints missing("missing"), extra("unknown"), misfit("of another shape or type");
+  Misfits missing("missing"), extra("unknown"), misfit("of another shape or type");
   std::map<std::string, at::Tensor> found;
   for (size_t i = 0; i < files.weight_count; ++i) {
-    auto file = SafetensorsFile::open(files.weights[i], max_header);
+    auto file = SafetensorsFile::open(files.weights[i], options.max_header);
     files_.push_back(file);
     for (const auto& [name, entry] : file->entries()) {
-      if (is_bookkeeping(name)) continue;
-      std::string slot_name = slots.contains(name) ? name : current_name(name);
+      if (options.names.is_bookkeeping(name)) continue;
+      std::string slot_name = slots.contains(name) ? name : options.names.current_name(name);
       auto slot = slots.find(slot_name);
       if (slot == slots.end() || found.contains(slot_name)) {
         extra.add(name);
         continue;
       }
-      at::IntArrayRef wanted = slot->second.placeholder.sizes();
-      bool fits = wanted == at::IntArrayRef(entry.shape);
+      at::IntArrayRef expected = slot->second.placeholder.sizes();
+      bool fits = expected == at::IntArrayRef(entry.shape);
       if (!fits) {
-        misfit.add(name + " " + shape_text(entry.shape) + " instead of " + shape_text(wanted));
+        misfit.add(name + " " + shape_text(entry.shape) + " instead of " + shape_text(expected));
       } else if (!c10::isFloatingType(entry.dtype)) {
         misfit.add(name + " as " + c10::toString(entry.dtype));
       }
@@ -229,55 +224,54 @@ void Network::bind(const std::string& component, const torchreel_network_files& 
   }
   if (missing.count() + extra.count() + misfit.count() > 0) {
     std::ostringstream message;
-    message << "the weights of the " << component << " (" << files.weights[0]
-            << ") do not fit its config.json";
+    message << "the weights of the " << network << " (" << files.weights[0] << ") do not fit its config.json";
     missing.print(message);
     extra.print(message);
     misfit.print(message);
     throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
   }
-  Beginnings beginnings = beginnings_of(graph_);
-  stages_.resize(beginnings.size());
+  NamePrefixes prefixes = stage_prefixes(graph_);
+  stages_.resize(prefixes.size());
   for (auto& [name, slot] : slots) {
     const at::Tensor& host = found.at(name);
     mapped_ += static_cast<int64_t>(host.nbytes());
-    stages_[stage_of(name, beginnings)].weights.push_back({slot.owner, slot.name, name, host, {}});
+    stages_[find_stage(name, prefixes)].weights.push_back({slot.owner, slot.name, name, host, {}});
   }
 }
 
-Network::Share Network::place(size_t stage) {
-  Share share = stages_.at(stage).placement.lock();
-  if (!share) {
+WeightHold Network::place(size_t stage) {
+  std::shared_ptr<const Placement> placement = stages_.at(stage).placement.lock();
+  if (!placement) {
     if (pins_) pin(stages_[stage]);
-    share = std::make_shared<Placement>(*this, stages_[stage], dtype_);
-    stages_[stage].placement = share;
+    placement = std::make_shared<Placement>(*this, stages_[stage], dtype_);
+    stages_[stage].placement = placement;
   }
-  return share;
+  return placement;
 }
 
-std::vector<Network::Share> Network::place() {
-  std::vector<Share> shares;
-  for (size_t stage = 0; stage < stages(); ++stage) shares.push_back(place(stage));
-  return shares;
+WeightHold Network::place() {
+  std::vector<WeightHold> holds;
+  for (size_t stage = 0; stage < stages(); ++stage) holds.push_back(place(stage));
+  return std::make_shared<std::vector<WeightHold>>(std::move(holds));
 }
 
-std::vector<Network::Share> Network::place_as(at::ScalarType dtype) {
-  std::vector<Share> shares;
-  for (const Stage& stage : stages_) shares.push_back(std::make_shared<Placement>(*this, stage, dtype));
-  return shares;
+WeightHold Network::place_as(at::ScalarType dtype) {
+  std::vector<WeightHold> holds;
+  for (const Stage& stage : stages_) holds.push_back(std::make_shared<Placement>(*this, stage, dtype));
+  return std::make_shared<std::vector<WeightHold>>(std::move(holds));
 }
 
-// What adapters change is made anew from the file's pages whenever it is placed.
+// A weight that an adapter changes is not pinned: it is made from the file's pages whenever it is placed.
 void Network::pin(Stage& stage) {
   for (Weight& weight : stage.weights) {
     if (weight.pinned.defined() || adaptation_.contains(weight.path)) continue;
-    weight.pinned = copy_of(weight.host, at::kCPU, dtype_).pin_memory();
+    weight.pinned = make_copy(weight.host, at::kCPU, dtype_).pin_memory();
     pinned_ += static_cast<int64_t>(weight.pinned.nbytes());
   }
 }
 
-void Network::exchange(Adaptation& adaptation) {
-  TORCH_CHECK(placed_ == 0, "weights change only while none is placed");
+void Network::swap_adaptation(Adaptation& adaptation) {
+  TORCH_CHECK(placed_ == 0, "weights must not change while they are placed");
   std::swap(adaptation_, adaptation);
 }
 
@@ -286,7 +280,7 @@ void Network::check(const Adaptation& adaptation) const {
   for (const Stage& stage : stages_) {
     for (const Weight& weight : stage.weights) by_path.emplace(weight.path, &weight);
   }
-  Complaints unknown("unknown"), misfit("of another shape");
+  Misfits unknown("unknown"), misfit("of another shape");
   for (const auto& [path, change] : adaptation) {
     auto found = by_path.find(path);
     if (found == by_path.end()) {
@@ -313,7 +307,7 @@ void Network::check(const Adaptation& adaptation) const {
 }
 
 c10::IValue Network::call(const std::string& method, std::vector<c10::IValue> arguments) {
-  // The profiling executor makes the first calls slow and the later ones no faster.
+  // The profiling executor makes the first calls slow, and the later ones no faster.
   torch::jit::GraphOptimizerEnabledGuard simple_executor(false);
   faults::point();
   c10::IValue result = graph_.get_method(method)(std::move(arguments));
@@ -334,8 +328,8 @@ std::unordered_map<std::string, at::Tensor> Network::placed() const {
   return weights;
 }
 
-void Network::let_go() const {
-  for (const auto& file : files_) file->let_go();
+void Network::drop_pages() const {
+  for (const auto& file : files_) file->drop_pages();
 }
 
 torchreel_network_memory Network::memory() const {

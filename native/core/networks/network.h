@@ -1,4 +1,5 @@
-// One network: a TorchScript graph without weights, and the weights of a checkpoint bound to it by name.
+// One network: a TorchScript graph without weights, and the weights of a checkpoint, which are bound to it by
+// name.
 #pragma once
 
 #include <torch/csrc/jit/api/module.h>
@@ -11,61 +12,75 @@
 
 #include "files/safetensors.h"
 #include "networks/adaptation.h"
+#include "networks/weight_hold.h"
 #include "torchreel_core.h"
 
 namespace torchreel {
 
+// How the published files of a family name weights, where their names differ from the graph's.
+struct WeightNames {
+  // Whether a tensor of a file is not a weight: it is skipped.
+  bool (*is_bookkeeping)(const std::string& name) = [](const std::string&) { return false; };
+  // The graph's name of a weight, by a name that it had in older files.
+  std::string (*current_name)(const std::string& name) = [](const std::string& name) { return name; };
+};
+
+struct NetworkOptions {
+  uint64_t max_header = SafetensorsFile::default_max_header;  // bytes of a weight file's header
+  // Whether weights that are copied to a device also stay in page-locked memory of the host, in the form in
+  // which the device computes with them. For weights that are copied again and again.
+  bool pinned = false;
+  WeightNames names;
+};
+
 class Network {
  public:
-  // The weights of a stage, where and how the network computes. Copies are given back with the last share; on
-  // the CPU in the file's own dtype there are none. The host's weights stay mapped, so nothing is copied from
-  // the device. Must not outlive the network.
-  class Placement;
-  using Share = std::shared_ptr<const Placement>;
-
   // Loads the graph, maps the weights and checks that they fit each other. Copies no weight.
-  // Throws ERR_MODEL_CORRUPT for a broken file or one with a header of more than `max_header` bytes,
-  // ERR_MODEL_INCOMPATIBLE naming up to ten tensors that do not fit. `pinned`: whether weights that are
-  // copied to a device stay in page-locked memory of the host, as the device computes with them, for a device
-  // that they go to again and again.
-  Network(const std::string& component, const torchreel_network_files& files, at::Device device,
-          at::ScalarType dtype, uint64_t max_header = SafetensorsFile::standard_max_header,
-          bool pinned = false);
+  // Throws ERR_MODEL_CORRUPT for a broken file or one with a larger header than is allowed,
+  // ERR_MODEL_INCOMPATIBLE naming up to ten tensors that do not fit.
+  Network(const torchreel_network_files& files, at::Device device, at::ScalarType dtype,
+          const NetworkOptions& options = {});
   ~Network();
 
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
-  // What the graph's `stages` tells; 1 for a graph that has none and computes in one piece.
+  at::Device device() const { return device_; }
+  at::ScalarType dtype() const { return dtype_; }
+
+  // The stages that the graph lists; 1 for a graph that computes in one piece.
   size_t stages() const { return stages_.size(); }
-  Share place(size_t stage);
-  std::vector<Share> place();  // all stages
-  // All stages in another dtype, over what is placed, until the shares are given back.
-  std::vector<Share> place_as(at::ScalarType dtype);
+  // Places the weights of a stage, or of all stages, on the device and in the dtype that the network computes
+  // in. Copies are freed with the last hold; on the CPU in the file's own dtype there are none. The host's
+  // weights stay mapped, so nothing is copied back. A hold must not outlive the network.
+  WeightHold place(size_t stage);
+  WeightHold place();
+  // All stages in another dtype, in place of those that are placed, until the hold ends.
+  WeightHold place_as(at::ScalarType dtype);
 
   // Throws ERR_MODEL_INCOMPATIBLE for a weight that the network lacks or that has another shape.
   void check(const Adaptation& adaptation) const;
-  // Sets what adapters change and gives what they changed before; for what was checked, while no share is
-  // held. A changed weight is made from the file's pages, in float32, and then takes the network's dtype,
-  // whenever it is placed.
-  void exchange(Adaptation& adaptation);
+  // Sets a checked adaptation and gives the one before; while no weight is held. A weight that it changes is
+  // made from the file's pages in float32, and then converted to the network's dtype, whenever it is placed.
+  void swap_adaptation(Adaptation& adaptation);
 
-  // Throws ERR_MODEL_CORRUPT if a file of the weights was rewritten meanwhile.
+  // Runs a method of the graph. Throws ERR_MODEL_CORRUPT if a file of the weights was rewritten meanwhile.
   c10::IValue call(const std::string& method, std::vector<c10::IValue> arguments);
   void check_files() const;
 
   // The weights by their names, as they are placed now.
   std::unordered_map<std::string, at::Tensor> placed() const;
 
-  // The mapped weights leave memory until the next call reads them again.
-  void let_go() const;
+  // Takes the pages of the mapped weights out of memory. The next call reads them again.
+  void drop_pages() const;
 
   // May be called on any thread.
   torchreel_network_memory memory() const;
 
  private:
+  class Placement;  // of one stage
   struct Weight {
-    torch::jit::Module owner;  // the submodule that holds the parameter
+    torch::jit::Module owner;  // the submodule that has the parameter
     std::string name;          // its name there
     std::string path;          // its name in the network
     at::Tensor host;           // on the file's pages
@@ -76,7 +91,7 @@ class Network {
     std::weak_ptr<const Placement> placement;
   };
 
-  void bind(const std::string& component, const torchreel_network_files& files, uint64_t max_header);
+  void bind(const torchreel_network_files& files, const NetworkOptions& options);
   void pin(Stage& stage);
 
   torch::jit::Module graph_;

@@ -12,19 +12,35 @@
 namespace torchreel {
 namespace {
 
-// With and without guidance, which one job may take turns with. Each holds memory for all of a step.
+// With and without guidance, between which one job may alternate. Each keeps the memory of a whole step.
 constexpr size_t max_recordings = 2;
 
 }  // namespace
 
+// Drops the recordings before the weights.
+class RecordedDenoiser::RecordingHold {
+ public:
+  explicit RecordingHold(RecordedDenoiser& denoiser)
+      : denoiser_(denoiser), weights_(denoiser.step_->hold_weights()) {}
+  RecordingHold(const RecordingHold&) = delete;
+  RecordingHold& operator=(const RecordingHold&) = delete;
+  ~RecordingHold() { denoiser_.recordings_.clear(); }
+
+ private:
+  RecordedDenoiser& denoiser_;
+  WeightHold weights_;
+};
+
+WeightHold RecordedDenoiser::hold_weights() { return std::make_shared<RecordingHold>(*this); }
+
 at::Tensor RecordedDenoiser::forward(const at::Tensor& x, const at::Tensor& time, const c10::IValue& context,
-                                     const FreeU& freeu) {
-  c10::List<at::Tensor> tensors = context.toTensorList();
-  Kind kind{x.sizes().vec(), tensors.empty() ? x.size(0) : tensors.get(0).size(0), freeu};
+                                     const StepOptions& options) {
+  if (options.cache) throw invalid_argument("featureCache cannot be combined with captureGraph");
+  Kind kind{x.sizes().vec(), count_texts(context, x), options.freeu};
   auto recording = std::ranges::find(recordings_, kind, &Recording::kind);
   if (recording == recordings_.end()) {
     if (recordings_.size() == max_recordings) recordings_.pop_back();
-    at::Tensor output = aside([&] { return unet_.forward(x, time, context, freeu); });
+    at::Tensor output = run_on_own_stream([&] { return step_->forward(x, time, context, options); });
     recordings_.emplace_front().kind = std::move(kind);
     return output;
   }
@@ -33,6 +49,7 @@ at::Tensor RecordedDenoiser::forward(const at::Tensor& x, const at::Tensor& time
   recording->x.copy_(x);
   recording->time.copy_(time);
   if (!recording->copied.is(context)) {
+    c10::List<at::Tensor> tensors = context.toTensorList();
     for (size_t i = 0; i < tensors.size(); ++i) recording->context.get(i).copy_(tensors.get(i));
     recording->copied = context;
   }
@@ -50,14 +67,15 @@ void RecordedDenoiser::record(Recording& recording, const at::Tensor& x, const a
   for (const at::Tensor& tensor : tensors) recording.context.push_back(tensor.clone());
   recording.copied = context;
   try {
-    recording.output = aside([&] {
-      // Free memory that belongs to the stream of the call before cannot be given to the graph.
+    recording.output = run_on_own_stream([&] {
+      // The allocator cannot give the graph free memory that belongs to the stream of the last call.
       if (!device_.is_cpu()) at::getDeviceAllocator(device_.type())->emptyCache();
       graph->begin();
       at::Tensor output;
       std::exception_ptr failure;
       try {
-        output = unet_.forward(recording.x, recording.time, recording.context, recording.kind.freeu);
+        output =
+            step_->forward(recording.x, recording.time, recording.context, {.freeu = recording.kind.freeu});
       } catch (...) {
         failure = std::current_exception();
       }
@@ -71,21 +89,21 @@ void RecordedDenoiser::record(Recording& recording, const at::Tensor& x, const a
     });
   } catch (const Error&) {
     throw;
-  } catch (const std::exception& error) {  // not a lost device, whatever it says
+  } catch (const std::exception& error) {  // the device is not lost, even if the message sounds like it
     if (std::string_view(code_of(error, "")) == "ERR_OUT_OF_MEMORY") throw;
-    throw Error(
-        "ERR_INTERNAL",
-        "a step could not be recorded, without captureGraph it need not be: " + std::string(told(error)),
-        "denoise");
+    throw Error("ERR_INTERNAL",
+                "could not record a step as a graph of the device (turn captureGraph off to run without): " +
+                    std::string(short_message(error)),
+                "denoise");
   }
   recording.graph = std::move(graph);
 }
 
 template <typename Work>
-at::Tensor RecordedDenoiser::aside(Work&& work) {
+at::Tensor RecordedDenoiser::run_on_own_stream(Work&& work) {
   if (device_.is_cpu()) return work();
   c10::impl::VirtualGuardImpl streams(device_.type());
-  // Of the pool that copies of weights take none from.
+  // From the pool that copies of weights do not use.
   if (!stream_) stream_ = streams.getStreamFromGlobalPool(device_, /*isHighPriority=*/true);
   streams.getStream(device_).synchronize();
   c10::StreamGuard guard(*stream_);

@@ -1,4 +1,5 @@
-// Images larger than the VAE was trained on, or than memory takes, in tiles that overlap and are blended.
+// Images that are larger than the VAE was trained on, or than memory allows, in tiles that overlap and are
+// blended.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,10 +8,10 @@
 
 namespace torchreel {
 
-// Runs `network` on x (N, C, h, w) in squares of `size` that share `overlap` with the one before them; both
-// in x's pixels. What the network gives may have another scale: the overlap is blended in that, from the tile
-// above (left) to the tile below (right) by weights that rise linearly from 0. A size of 0, or one that x
-// fits into, means one piece.
+// Runs `network` on x (N, C, h, w) in squares of `size` that share `overlap` with the one before them, both
+// in pixels of x. The network's output may have another scale. It is blended in the overlap, from the tile
+// above (left) to the tile below (right), with weights that rise linearly from 0. x stays in one piece if
+// size is 0 or x fits into one tile.
 at::Tensor in_tiles(const at::Tensor& x, int64_t size, int64_t overlap,
                     const std::function<at::Tensor(const at::Tensor&)>& network);
 

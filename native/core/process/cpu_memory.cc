@@ -11,8 +11,9 @@
 namespace torchreel {
 namespace {
 
-constexpr size_t smallest = size_t{1} << 16;      // bytes; malloc reuses what is smaller
-constexpr size_t segment_size = size_t{1} << 28;  // address space; pages are taken when they are touched
+constexpr size_t smallest = size_t{1} << 16;  // bytes; malloc reuses smaller ones
+constexpr size_t segment_size =
+    size_t{1} << 28;  // bytes of address space; the system provides pages when they are written
 constexpr size_t page = size_t{1} << 12, huge_page = size_t{1} << 21;
 
 constexpr size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
@@ -22,8 +23,8 @@ char* page_after(char* address) {
   return address + (page - reinterpret_cast<uintptr_t>(address) % page) % page;
 }
 
-// Segments of memory, each cut into blocks that are in use or free. The smallest free block that is large
-// enough is taken, at its beginning; free neighbours are one block.
+// Segments of memory, each divided into blocks that are in use or free. A tensor gets the beginning of the
+// smallest free block that is large enough. Neighbouring free blocks are merged.
 class Pool {
  public:
   void enter() {
@@ -33,13 +34,13 @@ class Pool {
 
   void leave() {
     std::lock_guard lock(mutex_);
-    if (--jobs_ == 0) give_back();
+    if (--jobs_ == 0) free_unused();
   }
 
-  // Null where the system refuses.
-  void* take(size_t bytes) {
-    // Of a length that is no multiple of the page: tensors that all begin at the same place of a page compete
-    // for the same lines of the cache.
+  // Null if the system has no memory.
+  void* allocate(size_t bytes) {
+    // Not a multiple of the page: tensors that all begin at the same offset in a page compete for the same
+    // lines of the cache.
     size_t size = rounded(bytes, 64) + 320;
     std::lock_guard lock(mutex_);
     auto found = free_.lower_bound({size, nullptr});
@@ -60,7 +61,7 @@ class Pool {
   }
 
   // False for memory of another allocator.
-  bool put_back(void* memory) {
+  bool deallocate(void* memory) {
     std::lock_guard lock(mutex_);
     auto block = blocks_.find(static_cast<char*>(memory));
     if (block == blocks_.end()) return false;
@@ -81,7 +82,7 @@ class Pool {
       block = previous;
     }
     free_.emplace(block->second.size, block->first);
-    if (jobs_ == 0) give_back();
+    if (jobs_ == 0) free_unused();
     return true;
   }
 
@@ -104,7 +105,7 @@ class Pool {
       void* memory =
           ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (memory == MAP_FAILED) continue;
-      ::madvise(memory, size, MADV_HUGEPAGE);  // where the system has none, small pages do
+      ::madvise(memory, size, MADV_HUGEPAGE);  // a hint: small pages work as well
       char* begin = static_cast<char*>(memory);
       segments_.emplace(begin, size);
       blocks_.emplace(begin, Block{size, begin, true});
@@ -114,8 +115,8 @@ class Pool {
     return false;
   }
 
-  // Segments without a tensor in use, and the pages of the others that hold none.
-  void give_back() {
+  // Frees segments without tensors, and the unused pages of the others.
+  void free_unused() {
     for (auto segment = segments_.begin(); segment != segments_.end();) {
       auto [begin, size] = *segment;
       auto block = blocks_.find(begin);
@@ -150,15 +151,15 @@ Pool& pool() {
 
 thread_local int pooling = 0;  // PooledMemory of this thread
 
-// Stands before the allocator that libtorch had.
+// Allocates from the pool or, outside of it, as the allocator that libtorch had.
 class PoolAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
-    void* memory = pooling > 0 && bytes >= smallest ? pool().take(bytes) : nullptr;
-    if (!memory) return own_->allocate(bytes);  // which knows how to say that there is no memory
-    return {memory, memory, give_back, at::Device(at::kCPU)};
+    void* memory = pooling > 0 && bytes >= smallest ? pool().allocate(bytes) : nullptr;
+    if (!memory) return own_->allocate(bytes);  // which throws if there is no memory
+    return {memory, memory, deallocate, at::Device(at::kCPU)};
   }
-  c10::DeleterFnPtr raw_deleter() const override { return give_back; }
+  c10::DeleterFnPtr raw_deleter() const override { return deallocate; }
   void copy_data(void* to, const void* from, size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }
@@ -170,8 +171,8 @@ class PoolAllocator final : public c10::Allocator {
 
  private:
   PoolAllocator() : own_(c10::GetCPUAllocator()) { c10::SetCPUAllocator(this); }
-  static void give_back(void* memory) {
-    if (!pool().put_back(memory)) instance().own_->raw_deallocate(memory);
+  static void deallocate(void* memory) {
+    if (!pool().deallocate(memory)) instance().own_->raw_deallocate(memory);
   }
 
   c10::Allocator* own_;

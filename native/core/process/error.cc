@@ -16,15 +16,15 @@ void fill(torchreel_error* error, const char* code, std::string_view message,
                 message.data(), more);
 }
 
-std::string_view whole(const std::exception& error) noexcept {
+std::string_view full_message(const std::exception& error) noexcept {
   auto* own = dynamic_cast<const c10::Error*>(&error);
   return own ? own->what_without_backtrace() : error.what();
 }
 
 }  // namespace
 
-std::string_view told(const std::exception& error) noexcept {
-  std::string_view message = whole(error);
+std::string_view short_message(const std::exception& error) noexcept {
+  std::string_view message = full_message(error);
   if (message.starts_with("The following operation failed in the TorchScript interpreter")) {
     constexpr std::string_view before = "Error: ";
     if (size_t at = message.rfind(before); at != message.npos) message.remove_prefix(at + before.size());
@@ -32,10 +32,9 @@ std::string_view told(const std::exception& error) noexcept {
   return message.substr(0, message.find('\n'));
 }
 
-// libtorch has no type of its own for a refused CPU allocation nor for a lost CUDA context: only the text
-// tells.
+// libtorch has no exception types for a refused CPU allocation or a lost CUDA context, so the text decides.
 const char* code_of(const std::exception& error, const char* otherwise) noexcept {
-  std::string_view message = whole(error);
+  std::string_view message = full_message(error);
   auto says = [&](std::string_view words) { return message.find(words) != message.npos; };
   if (dynamic_cast<const std::bad_alloc*>(&error) || dynamic_cast<const c10::OutOfMemoryError*>(&error) ||
       says("can't allocate memory") || says("out of memory"))
@@ -57,9 +56,9 @@ int guarded(torchreel_error* error, const std::function<void()>& work) noexcept 
   } catch (const std::exception& e) {
     const char* code = code_of(e, "ERR_INTERNAL");
     bool lost = std::string_view(code) == "ERR_DEVICE_LOST";
-    fill(error, code, told(e), lost ? ": the device is lost, restart the process" : "");
+    fill(error, code, short_message(e), lost ? ": the device is lost, restart the process" : "");
   } catch (...) {
-    fill(error, "ERR_INTERNAL", "something that is no std::exception was thrown");
+    fill(error, "ERR_INTERNAL", "an exception that is no std::exception was thrown");
   }
   return 1;
 }

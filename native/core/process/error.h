@@ -1,4 +1,4 @@
-// The core's one exception type, and its way into the C ABI's error struct.
+// The core's only exception type, and its conversion to the C ABI's error struct.
 #pragma once
 
 #include <exception>
@@ -13,7 +13,7 @@ namespace torchreel {
 
 class Error : public std::exception {
  public:
-  // `stage` and `step`, from 1, where they say more than the message.
+  // `stage`, and `step` from 1, where they add to the message.
   Error(std::string code, std::string message, std::string stage = "", int64_t step = 0)
       : code_(std::move(code)), message_(std::move(message)), stage_(std::move(stage)), step_(step) {}
   const char* code() const noexcept { return code_.c_str(); }
@@ -30,13 +30,13 @@ class Error : public std::exception {
 
 inline Error invalid_argument(std::string message) { return {"ERR_INVALID_ARGUMENT", std::move(message)}; }
 
-// One line of what an exception of libtorch says: neither its backtrace nor TorchScript's way to the failure.
-std::string_view told(const std::exception& error) noexcept;
+// The message of an exception of libtorch in one line, without backtrace and TorchScript's call stack.
+std::string_view short_message(const std::exception& error) noexcept;
 
-// What an exception of libtorch means, `otherwise` where it says nothing that is known.
+// The error code that an exception of libtorch stands for, or `otherwise`.
 const char* code_of(const std::exception& error, const char* otherwise) noexcept;
 
-// Runs `work`; whatever it throws becomes `error`. Returns 0 or 1, as the ABI does.
+// Runs `work` and turns what it throws into `error`. Returns 0 or 1, as the ABI does.
 int guarded(torchreel_error* error, const std::function<void()>& work) noexcept;
 
 }  // namespace torchreel

@@ -20,7 +20,7 @@ void leave(int status, void*) {
 
 BusyScope::BusyScope() {
   ++busy_calls;
-  while (leaving) ::pause();  // libtorch is being taken down: this thread ends with the process
+  while (leaving) ::pause();  // libtorch is being torn down: this thread ends with the process
 }
 BusyScope::~BusyScope() { --busy_calls; }
 

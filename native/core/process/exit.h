@@ -1,9 +1,9 @@
-// Leaving a process while a job runs.
+// Exit of the process while a job runs.
 #pragma once
 
 namespace torchreel {
 
-// Counts the calls that are inside libtorch.
+// Marks a call that is inside libtorch.
 class BusyScope {
  public:
   BusyScope();
@@ -12,8 +12,9 @@ class BusyScope {
   ~BusyScope();
 };
 
-// Exit handlers run last in, first out: registered when the exit is already decided, this one runs before
-// libtorch's static destructors, and leaves without them while a job is busy. It keeps the exit status.
+// Registers an exit handler. Handlers run in reverse order, so one that is registered during the exit runs
+// before libtorch's static destructors. If a job is busy, it ends the process at once, without those, with
+// the exit status.
 void leave_at_exit();
 
 }  // namespace torchreel

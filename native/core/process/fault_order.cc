@@ -11,8 +11,8 @@ namespace torchreel::faults {
 namespace {
 
 struct Order {
-  std::string kind;                // written by `arm` only, while nothing else runs
-  std::atomic<int64_t> places{0};  // until the failure; 0: none is ordered
+  std::string kind;                // written only by `arm`, while nothing else runs
+  std::atomic<int64_t> places{0};  // until the failure; 0: no failure is ordered
 };
 
 Order& order() {
@@ -31,6 +31,8 @@ void arm() {
 }
 
 bool due(const char* kind) { return order().kind == kind && order().places > 0 && --order().places == 0; }
+
+bool leaves_out(const char* step) { return order().kind == step; }
 
 }  // namespace torchreel::faults
 

@@ -21,8 +21,8 @@ namespace {
 
 std::atomic<int64_t> live{0};
 
-// Counts, and refuses on order, what it gets from libtorch's own allocator. Like that one's, what it gives is
-// its own context: libtorch's kernels get scratch memory by raw_allocate.
+// Counts the memory of libtorch's own allocator, and refuses it on order. As there, the data pointer is its
+// own context, since libtorch's kernels get scratch memory by raw_allocate.
 class CountingAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
@@ -49,7 +49,7 @@ class CountingAllocator final : public c10::Allocator {
   }
 
  private:
-  // Of the memory that was there before, too.
+  // Also frees memory that was allocated before this allocator was set.
   static void release(void* data) {
     {
       std::lock_guard lock(mutex);
@@ -74,7 +74,7 @@ class CountingAllocator final : public c10::Allocator {
 void watch_allocations() {
   static std::once_flag once;
   std::call_once(once, [] {
-    PooledMemory below;  // so that the pool is what is counted
+    PooledMemory below;  // installs the pool's allocator first, so that its memory is counted, too
     CountingAllocator::base();
     c10::SetCPUAllocator(new CountingAllocator, /*priority=*/255);
   });

@@ -1,4 +1,4 @@
-// What may fail in the core when a test orders it (fault_order.h); empty in an ordinary build.
+// The failures that a test can order in the core (fault_order.h). Empty in an ordinary build.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,17 +7,17 @@ namespace torchreel::faults {
 
 #ifdef TORCHREEL_FAULTS
 
-// From now on tensors' memory is counted, and refused by kind "allocation".
+// From now on the memory of tensors is counted. Kind "allocation" refuses it.
 void watch_allocations();
 
 // Bytes of tensors on the CPU.
 int64_t live_bytes();
 
-// A place of work. Kinds: "int" and "exception" are thrown as such, "bad_alloc", "torch" as c10::Error,
-// "device" as libtorch says that a CUDA device is lost.
+// A place in the work that can fail. Kinds: "int", "exception" and "bad_alloc" throw these, "torch" a
+// c10::Error, "device" the error with which libtorch reports a lost CUDA device.
 void point();
 
-// What a network gave; kind "nan" makes it NaN.
+// The output of a network. Kind "nan" makes it NaN.
 void spoil(at::Tensor& result);
 
 #else

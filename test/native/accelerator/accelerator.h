@@ -67,7 +67,7 @@ class Recording {
   // taken for it belongs to the recording. Waiting for the stream fails as it does on CUDA.
   void begin();
   void end();
-  // Does it all again, on the current stream. Memory of others that was given back meanwhile is a violation.
+  // Does it all again, on the current stream of its device. Memory of others that was given back meanwhile is a violation.
   void replay();
 
   class State;

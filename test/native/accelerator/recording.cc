@@ -67,13 +67,11 @@ void Recording::end() {
 }
 
 void Recording::replay() {
-  c10::Stream stream = current_stream(current_device());
+  c10::Stream stream = current_stream(static_cast<int>(state_->stream / streams_of_device));
   {
     std::lock_guard lock(mutex());
     TORCH_CHECK(!recording_on(stream_number(stream)),
                 "CUDA error: operation not permitted when stream is capturing");
-    TORCH_CHECK(stream_number(stream) / streams_of_device == state_->stream / streams_of_device,
-                "CUDA error: a graph of one device was launched on another");
     begin_work(stream, true);
     for (const Noted& noted : state_->work) {
       for (const Operand& operand : noted.operands) {

@@ -3,8 +3,27 @@
 #include <exception>
 
 #include "accelerator.h"
+#include "networks/device_graph.h"
 
 namespace checks {
+namespace {
+
+class RecordedGraph final : public torchreel::DeviceGraph {
+ public:
+  void begin() override { recording_.begin(); }
+  void end() override { recording_.end(); }
+  void replay() override { recording_.replay(); }
+
+ private:
+  accelerator::Recording recording_;
+};
+
+}  // namespace
+
+void set_up(const std::string& fixtures) {
+  studio::use_fixtures(fixtures);
+  torchreel::set_device_graphs(at::kPrivateUse1, []() -> torchreel::DeviceGraph* { return new RecordedGraph; });
+}
 
 const std::vector<Check>& all() {
   static const auto* const list = new std::vector<Check>{

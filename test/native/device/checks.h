@@ -28,6 +28,9 @@ struct Check {
 // In the order that they run; the last one loses its devices for the rest of the process.
 const std::vector<Check>& all();
 
+// To be called first.
+void set_up(const std::string& fixtures);
+
 // Whatever the check says, what a GPU would not have forgiven, and what was thrown.
 std::vector<std::string> complaints_of(const Check& check);
 

@@ -6,6 +6,8 @@
 
 #include "accelerator.h"
 #include "networks/network.h"
+#include "process/devices.h"
+#include "modelscope/weight_names.h"
 #include "studio.h"
 
 namespace cost {
@@ -38,7 +40,7 @@ Cost of_job(const std::string& dtype, const std::string& offload, int64_t steps,
   cost.synchronizations = counters.synchronizations;
   cost.launches = counters.launches;
   cost.peak = accelerator::memory(device).peak;
-  cost.denoiser_peak = pipeline.memory().unet.peak_copied;
+  cost.denoiser_peak = pipeline.memory().denoiser.peak_copied;
   cost.pinned = accelerator::pinned_bytes();
   return cost;
 }
@@ -58,6 +60,45 @@ Cost of_preview(const std::string& dtype) {
           .to_host = (with.to_host - without.to_host) / (steps - 1),
           .synchronizations = (with.synchronizations - without.synchronizations) / (steps - 1),
           .launches = (with.launches - without.launches) / (steps - 1)};
+}
+
+Weights weights(const std::string& dtype) {
+  static auto* const known = new std::map<std::string, Weights>;
+  Weights& weights = (*known)[dtype];
+  if (weights.stages > 0) return weights;
+  auto bytes = [&](size_t network) {
+    torchreel::Network one(studio::network_files(network), torchreel::device_named("standin:0"),
+                           torchreel::dtype_named(dtype), {.names = torchreel::modelscope::weight_names});
+    std::vector<int64_t> stages;
+    for (size_t stage = 0; stage < one.stages(); ++stage) {
+      auto hold = one.place(stage);
+      stages.push_back(one.memory().copied);
+    }
+    return stages;
+  };
+  weights.text_encoder = bytes(0).front();
+  weights.vae = bytes(2).front();
+  std::vector<int64_t> stages = bytes(1);
+  weights.prepared = stages.front();
+  weights.stages = static_cast<int64_t>(stages.size()) - 1;
+  for (size_t stage = 1; stage < stages.size(); ++stage) {
+    weights.step += stages[stage];
+    weights.two_stages = std::max(weights.two_stages, stages[stage] + (stage > 1 ? stages[stage - 1] : 0));
+  }
+  weights.denoiser = weights.prepared + weights.step;
+  return weights;
+}
+
+int64_t inputs() {
+  int64_t noise = channels * frames * height * width * 4, ids = 2 * tokens * 8;
+  return noise + ids;
+}
+
+int64_t results(int64_t steps) {
+  int64_t latents = channels * frames * height * width * 4, video = frames * height * width * pixels * 3;
+  // Whether they are finite: of the two prompts, of each step, and of the VAE's images, which in half precision the
+  // VAE asks itself, too.
+  return latents + video + 2 + steps + 1;
 }
 
 }  // namespace cost

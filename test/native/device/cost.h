@@ -35,7 +35,7 @@ struct Weights {
 Weights weights(const std::string& dtype);
 
 // Bytes that a job takes of the host without its weights, and gives to it.
-int64_t inputs(const std::string& dtype);
+int64_t inputs();
 int64_t results(int64_t steps);
 
 }  // namespace cost

@@ -51,7 +51,7 @@ void bytes_copied(Complaints& complaints) {
     constexpr int64_t steps = 3;
     Cost none = cost::of_job(dtype, "none", steps), model = cost::of_job(dtype, "model", steps),
          sequential = cost::of_job(dtype, "sequential", steps);
-    complaints.unless(none.to_device <= cost::inputs(dtype),
+    complaints.unless(none.to_device <= cost::inputs(),
                       "with weights that stay only the job's inputs go over: " + bytes(none.to_device));
     int64_t all = weights.text_encoder + weights.denoiser + weights.vae;
     complaints.unless(model.to_device - none.to_device == all,
@@ -76,7 +76,7 @@ void waits_and_launches(Complaints& complaints) {
       int64_t waits = 1 + (std::string(offload) == "sequential" ? 2 * cost::weights(dtype).stages : 0);
       complaints.unless(step.synchronizations == waits,
                         what + std::to_string(waits) + " waits, not " + std::to_string(step.synchronizations));
-      int64_t launches = cost::launches(dtype);
+      int64_t launches = 0;
       complaints.unless(step.launches == launches,
                         what + std::to_string(launches) + " kernels, not " + std::to_string(step.launches));
     }

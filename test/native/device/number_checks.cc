@@ -19,11 +19,11 @@ const std::map<std::string, Job>& jobs() {
   static const auto* const all = new std::map<std::string, Job>{
       {"every instruction", {.program = studio::every_instruction(), .guidance = {3, 1, 3}, .latents_every = 1}},
       {"given latents and FreeU", {.clip_skip = 1, .given_latents = true, .freeu = {0.9, 0.2, 1.2, 1.4}}},
-      {"a video in tiles", {.height = 12, .from_video = true, .tile = 8, .tile_overlap = 2, .decode_chunk = 2}},
+      {"a video in tiles", {.height = 12, .from_video = true, .tile = 8, .tile_overlap = 2}},
       {"windows and kept features",
-       {.frames = 5, .window = 3, .window_overlap = 1, .feature_cache = 2, .decode_chunk = 2}},
+       {.frames = 5, .window = 3, .window_overlap = 1, .feature_cache = 2}},
       {"two videos of embeddings",
-       {.videos = 2, .guided = false, .embedded = true, .seeds = {3, 4}, .decode_chunk = 3}},
+       {.videos = 2, .guided = false, .embedded = true, .seeds = {3, 4}}},
   };
   return *all;
 }

@@ -78,15 +78,24 @@ void use_fixtures(const std::string& folder) {
   for (const std::string& file : files().weights) files().pointers.push_back(file.c_str());
 }
 
+torchreel_network_files network_files(size_t network) {
+  constexpr const char* roles[] = {"text_encoder", "denoiser", "vae"};
+  return {roles[network], files().graphs[network].c_str(), &files().pointers[network], 1};
+}
+
 Pipeline::Pipeline(const Options& given) {
+  constexpr double latent_scale[] = {0.18215, 0.18215, 0.18215, 0.18215}, latent_mean[channels] = {};
+  const torchreel_network_files networks[] = {network_files(0), network_files(1), network_files(2)};
   torchreel_pipeline_options options{};
-  torchreel_network_files* networks[] = {&options.text_encoder, &options.unet, &options.vae};
-  for (size_t i = 0; i < 3; ++i) *networks[i] = {files().graphs[i].c_str(), &files().pointers[i], 1};
+  options.family = "modelscope";
+  options.networks = networks;
+  options.network_count = 3;
   options.device = given.device.c_str();
   options.dtype = given.dtype.c_str();
   options.offload = given.offload.c_str();
-  options.scaling_factor = 0.18215;
   options.latent_channels = channels;
+  options.latent_scale = latent_scale;
+  options.latent_mean = latent_mean;
   options.threads = 1;
   options.capture_graph = given.records;
   options.max_header = 1 << 20;
@@ -118,7 +127,7 @@ Result Pipeline::run(const Job& job) {
   request.prompts = {job.embedded ? nullptr : prompt.data(), tokens_per_prompt, job.clip_skip,
                      job.embedded ? embeddings.data() : nullptr, embedding_size};
   if (job.guided) request.negative_prompts = {negative.data(), tokens_per_prompt, 0, nullptr, 0};
-  request.frames = job.frames;
+  request.frames = request.latent_frames = job.frames;
   request.latent_height = job.height;
   request.latent_width = job.width;
   request.latents = job.given_latents ? latents.data() : nullptr;
@@ -136,7 +145,6 @@ Result Pipeline::run(const Job& job) {
   request.window_overlap = job.window_overlap;
   request.feature_cache = job.feature_cache;
   request.latents_every = job.latents_every;
-  request.decode_chunk = job.decode_chunk;
   request.tile = job.tile;
   request.tile_overlap = job.tile_overlap;
 

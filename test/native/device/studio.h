@@ -13,6 +13,9 @@ namespace studio {
 // To be set once: the folder of the tests' files.
 void use_fixtures(const std::string& folder);
 
+// Of the checkpoint: 0 the text encoder, 1 the denoiser, 2 the VAE.
+torchreel_network_files network_files(size_t network);
+
 struct Options {
   std::string device = "cpu", dtype = "float32", offload = "none";
   bool records = false;  // captureGraph
@@ -29,7 +32,7 @@ struct Job {
   bool given_latents = false, from_video = false;
   std::vector<double> freeu;
   int64_t window = 0, window_overlap = 0, feature_cache = 1, tile = 0, tile_overlap = 0;
-  int64_t latents_every = 0, decode_chunk = 1;
+  int64_t latents_every = 0;
   // Called after every report of progress; true cancels the job.
   std::function<bool(int stage, int64_t step)> at = {};
 };

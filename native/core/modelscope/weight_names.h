@@ -1,0 +1,10 @@
+// Weights whose names in published checkpoints of the family differ from those in the graphs.
+#pragma once
+
+#include "networks/network.h"
+
+namespace torchreel::modelscope {
+
+extern const WeightNames weight_names;
+
+}  // namespace torchreel::modelscope
