@@ -26,11 +26,11 @@ struct Job {
   int32_t word = 7;                                       // the token that the prompt is made of
   int64_t clip_skip = 0;
   bool guided = true, embedded = false;  // embedded: the prompts come as embeddings
-  std::vector<double> program;           // empty: three Euler steps
-  std::vector<double> guidance;          // empty: 3 in each call
+  std::vector<double> program = {};        // empty: three Euler steps
+  std::vector<double> guidance = {};        // empty: 3 in each call
   std::vector<uint64_t> seeds = {1};
   bool given_latents = false, from_video = false;
-  std::vector<double> freeu;
+  std::vector<double> freeu = {};
   int64_t window = 0, window_overlap = 0, feature_cache = 1, tile = 0, tile_overlap = 0;
   int64_t latents_every = 0;
   // Called after every report of progress; true cancels the job.
