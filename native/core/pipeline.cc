@@ -9,8 +9,8 @@
 #include <string>
 #include <utility>
 
-#include "denoising/noise.h"
-#include "denoising/program.h"
+#include "denoise_loop.h"
+#include "denoising/guidance.h"
 #include "families.h"
 #include "networks/compiled_denoiser.h"
 #include "networks/device_graph.h"
@@ -58,8 +58,9 @@ Pipeline::Offload Pipeline::read_offload(const torchreel_pipeline_options& optio
 }
 
 Pipeline::Pipeline(const torchreel_pipeline_options& options)
-    : type_{device_named(options.device), dtype_named(options.dtype)},
-      offload_(read_offload(options, type_.device)),
+    : device_(device_named(options.device)),
+      dtype_(dtype_named(options.dtype)),
+      offload_(read_offload(options, device_)),
       records_steps_(options.capture_graph),
       latent_channels_(options.latent_channels),
       text_network_(load_network(options, "text_encoder")),
@@ -74,7 +75,7 @@ Pipeline::Pipeline(const torchreel_pipeline_options& options)
     denoiser_ = std::make_unique<CompiledDenoiser>(options.compiled_denoiser, std::move(denoiser_),
                                                    denoiser_network_);
   }
-  if (records_steps_) denoiser_ = std::make_unique<RecordedDenoiser>(std::move(denoiser_), type_.device);
+  if (records_steps_) denoiser_ = std::make_unique<RecordedDenoiser>(std::move(denoiser_), device_);
   hold_all_weights();
 }
 
@@ -83,7 +84,7 @@ Network Pipeline::load_network(const torchreel_pipeline_options& options, std::s
   std::span networks(options.networks, options.network_count);
   auto files = std::ranges::find_if(networks, [&](const auto& network) { return network.role == role; });
   if (files == networks.end()) throw invalid_argument("the model has no " + std::string(role));
-  return {*files, type_.device, type_.dtype,
+  return {*files, device_, dtype_,
           NetworkOptions{.max_header = static_cast<uint64_t>(options.max_header),
                          .pinned = offload_ != Offload::none,
                          .names = family_named(options.family).weight_names}};
@@ -104,9 +105,8 @@ torchreel_memory Pipeline::memory() const {
                           .vae = vae_network_.memory(),
                           .allocated = faults::live_bytes(),
                           .reserved = faults::live_bytes()};
-  at::Device device = type_.device;
-  if (device.is_cpu()) return memory;
-  auto statistics = at::getDeviceAllocator(device.type())->getDeviceStats(device.index());
+  if (device_.is_cpu()) return memory;
+  auto statistics = at::getDeviceAllocator(device_.type())->getDeviceStats(device_.index());
   constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
   memory.allocated = statistics.allocated_bytes[all].current;
   memory.reserved = statistics.reserved_bytes[all].current;
@@ -129,7 +129,8 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   check(request, program);
   stop_if_cancelled(listener);
   hold_all_weights();  // `adapt` may have had no memory for it
-  NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, type_.dtype);
+  NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos, dtype_);
+  Job job{request, listener, dtype_, std::move(program), std::move(noise)};
 
   // With offload 'model', the weights of the network whose turn is next: they are copied while the device
   // still computes the present one.
@@ -139,24 +140,24 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   };
 
   listener.progress(listener.context, TORCHREEL_ENCODE, 0, count_encode_steps(request));
-  EmbeddedTexts texts = embed(request, [&] {
+  std::vector<at::Tensor> texts = embed(job, [&] {
     if (request.video)
       prefetch(*autoencoder_);
     else
       prefetch(*denoiser_);
   });
   listener.progress(listener.context, TORCHREEL_ENCODE, 1, count_encode_steps(request));
-  at::Tensor latents = start_latents(request, noise, listener);
+  at::Tensor latents = start_latents(job);
   if (request.video) {
     prefetch(*denoiser_);
     if (!request.allow_non_finite) check_finite(latents, "the VAE", "encode", 2);
   }
   {
-    WeightHold weights = std::move(next);
-    latents = denoise(*denoiser_, type_, program, latents, texts, noise, request, listener,
-                      [&] { prefetch(*autoencoder_); });
+    WeightHold denoiser_weights = std::move(next);
+    Guidance guidance(*denoiser_, texts, {request.guidance, request.guidance_length});
+    latents = denoise(*denoiser_, guidance, latents, job, [&] { prefetch(*autoencoder_); });
   }
-  decode(request, latents, listener);
+  decode(job, latents);
   vae_network_.drop_pages();
 }
 
@@ -184,32 +185,32 @@ at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text) {
   return text_encoder_.embed({{prompts, text}}, [] {}).front();
 }
 
-EmbeddedTexts Pipeline::embed(const torchreel_request& request, const std::function<void()>& queued) {
+std::vector<at::Tensor> Pipeline::embed(const Job& job, const std::function<void()>& queued) {
+  const torchreel_request& request = job.request;
   std::vector<TextEncoder::Prompts> lists{{request.videos, request.prompts}};
   if (is_guided(request)) lists.push_back({request.videos, request.negative_prompts});
-  std::vector<at::Tensor> embeddings = text_encoder_.embed(lists, queued);
-  return {embeddings.front(), is_guided(request) ? embeddings.back() : at::Tensor()};
+  return text_encoder_.embed(lists, queued);
 }
 
-at::Tensor Pipeline::start_latents(const torchreel_request& request, NoiseSource& noise,
-                                   const torchreel_listener& listener) {
+at::Tensor Pipeline::start_latents(Job& job) {
+  const torchreel_request& request = job.request;
   int64_t frames = request.latent_frames, height = request.latent_height, width = request.latent_width;
-  if (request.video) return encode_video(request, noise, listener);
-  if (!request.latents)
-    return to_device(noise.initial(latent_channels_, frames, height, width), type_.device);
+  if (request.video) return encode_video(job);
+  if (!request.latents) return to_device(job.noise.initial(latent_channels_, frames, height, width), device_);
   std::vector<int64_t> shape{request.videos, latent_channels_, frames, height, width};
   return at::from_blob(const_cast<float*>(request.latents), shape, at::kFloat)
-      .to(type_.device, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+      .to(device_, at::kFloat, /*non_blocking=*/false, /*copy=*/true);
 }
 
-at::Tensor Pipeline::encode_video(const torchreel_request& request, NoiseSource& noise,
-                                  const torchreel_listener& listener) {
+at::Tensor Pipeline::encode_video(Job& job) {
+  const torchreel_request& request = job.request;
+  const torchreel_listener& listener = job.listener;
   at::Tensor frames =
       at::from_blob(const_cast<uint8_t*>(request.video),
                     {request.frames, request.video_height, request.video_width, 3}, at::kByte);
   auto draw = [&] {
-    return noise.step(latent_channels_, request.latent_frames, request.latent_height, request.latent_width)
-        .to(type_.device);
+    int64_t height = request.latent_height, width = request.latent_width;
+    return job.noise.step(latent_channels_, request.latent_frames, height, width).to(device_);
   };
   auto encoded = [&](int64_t count) {
     listener.progress(listener.context, TORCHREEL_ENCODE, 1 + count, count_encode_steps(request));
@@ -219,11 +220,12 @@ at::Tensor Pipeline::encode_video(const torchreel_request& request, NoiseSource&
   return latents.expand({request.videos, -1, -1, -1, -1});
 }
 
-void Pipeline::decode(const torchreel_request& request, const at::Tensor& latents,
-                      const torchreel_listener& listener) {
+void Pipeline::decode(const Job& job, const at::Tensor& latents) {
+  const torchreel_request& request = job.request;
+  const torchreel_listener& listener = job.listener;
   int64_t total = request.videos * request.frames;
   listener.progress(listener.context, TORCHREEL_DECODE, 0, total);
-  autoencoder_->decode(latents, read_tiling(request), listener, [&](int64_t first, const at::Tensor& images) {
+  auto take = [&](int64_t first, const at::Tensor& images) {
     if (!request.allow_non_finite) check_finite(images, "the VAE", "decode", first + 1);
     at::Tensor pixels =
         (images.nan_to_num(-1, -1, -1) * 0.5 + 0.5).clamp_(0, 1).mul_(255).round_().to(at::kByte);
@@ -232,7 +234,8 @@ void Pipeline::decode(const torchreel_request& request, const at::Tensor& latent
     listener.frames(listener.context, first, count, pixels.size(1), pixels.size(2),
                     pixels.const_data_ptr<uint8_t>());
     listener.progress(listener.context, TORCHREEL_DECODE, first + count, total);
-  });
+  };
+  autoencoder_->decode(latents, read_tiling(request), listener, take);
 }
 
 }  // namespace torchreel

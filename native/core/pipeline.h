@@ -3,11 +3,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <string_view>
 #include <vector>
 
-#include "denoise_loop.h"
+#include "job.h"
 #include "networks/autoencoder.h"
 #include "networks/denoiser.h"
 #include "networks/network.h"
@@ -48,23 +49,23 @@ class Pipeline {
   // Without offload, places the weights of all networks for good, unless they are.
   void hold_all_weights();
 
+  // Throws ERR_INVALID_ARGUMENT for a request that this pipeline cannot do.
   void check(const torchreel_request& request, const Program& program) const;
 
-  // `queued` is called when the device has all of the work, but may not be done.
-  EmbeddedTexts embed(const torchreel_request& request, const std::function<void()>& queued);
+  // The embeddings of the prompts and, for guidance, of the negative prompts. `queued` is called when the
+  // device has all of the work, but may not have done it.
+  std::vector<at::Tensor> embed(const Job& job, const std::function<void()>& queued);
 
   // The latents that the program starts from: given ones, those of the request's video, or noise.
   // (B, C, f, h, w) float32, on the device.
-  at::Tensor start_latents(const torchreel_request& request, NoiseSource& noise,
-                           const torchreel_listener& listener);
-  // B videos, each drawn on its own where the autoencoder draws.
-  at::Tensor encode_video(const torchreel_request& request, NoiseSource& noise,
-                          const torchreel_listener& listener);
-  // Hands rgb24 frames to the listener.
-  void decode(const torchreel_request& request, const at::Tensor& latents,
-              const torchreel_listener& listener);
+  at::Tensor start_latents(Job& job);
+  at::Tensor encode_video(Job& job);
 
-  ComputeType type_;
+  // Hands rgb24 frames to the listener.
+  void decode(const Job& job, const at::Tensor& latents);
+
+  at::Device device_;
+  at::ScalarType dtype_;
   Offload offload_;
   bool records_steps_;
   int64_t latent_channels_;
@@ -72,7 +73,7 @@ class Pipeline {
   TextEncoder text_encoder_;
   std::unique_ptr<Denoiser> denoiser_;
   std::unique_ptr<Autoencoder> autoencoder_;
-  // With offload 'none', of all networks. After the networks, which it must not outlive.
+  // With offload 'none', of all networks. Last, since it must not outlive the networks.
   std::vector<WeightHold> all_weights_;
 };
 

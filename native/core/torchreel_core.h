@@ -43,8 +43,8 @@ typedef struct torchreel_pipeline_options {
   const char* dtype;           // "float32", "float16", "bfloat16"
   const char* offload;         // "none", "model", "sequential"
   int64_t latent_channels;     // C
-  const double* latent_scale;  // C numbers; decoding takes latents / scale + mean of each channel, encoding
-  const double* latent_mean;   // gives (latents - mean) · scale
+  const double* latent_scale;  // C numbers each: the autoencoder's latents z are
+  const double* latent_mean;   // (z - mean) · scale for the denoiser
   int32_t threads;             // of an operation on the CPU; 0: libtorch's choice
   int32_t capture_graph;       // record a step of the denoiser as a graph of the device and repeat it
   int64_t max_header;          // bytes of a safetensors file's header

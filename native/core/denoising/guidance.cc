@@ -7,12 +7,11 @@
 
 namespace torchreel {
 
-Guidance::Guidance(Denoiser& denoiser, const at::Tensor& prompts, const at::Tensor& negative,
-                   std::span<const double> scales) {
-  if (negative.defined()) scales_ = scales;
+Guidance::Guidance(Denoiser& denoiser, const std::vector<at::Tensor>& texts, std::span<const double> scales) {
+  if (texts.size() == 2) scales_ = scales;
   auto guided = [](double scale) { return scale > 1; };
-  if (scales_.empty() || !std::ranges::all_of(scales_, guided)) alone_ = denoiser.prepare(prompts);
-  if (std::ranges::any_of(scales_, guided)) pair_ = denoiser.prepare(at::cat({negative, prompts}));
+  if (scales_.empty() || !std::ranges::all_of(scales_, guided)) alone_ = denoiser.prepare(texts[0]);
+  if (std::ranges::any_of(scales_, guided)) pair_ = denoiser.prepare(at::cat({texts[1], texts[0]}));
 }
 
 at::Tensor Guidance::combine(const at::Tensor& output, int64_t call) const {

@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <span>
+#include <vector>
 
 #include "networks/denoiser.h"
 
@@ -15,10 +16,10 @@ namespace torchreel {
 
 class Guidance {
  public:
-  // prompts, negative: (B, L, D); negative undefined: no guidance. scales: one for each call, ignored
-  // without guidance; they must outlive this. Prepares the contexts that the calls need.
-  Guidance(Denoiser& denoiser, const at::Tensor& prompts, const at::Tensor& negative,
-           std::span<const double> scales);
+  // texts: the embeddings (B, L, D) of the prompts and, for guidance, those of the negative prompts. scales:
+  // one for each call, ignored without guidance; they must outlive this. Prepares the contexts that the calls
+  // need.
+  Guidance(Denoiser& denoiser, const std::vector<at::Tensor>& texts, std::span<const double> scales);
 
   // What the denoiser gets in a call.
   const c10::IValue& context(int64_t call) const { return needs_pair(call) ? pair_ : alone_; }

@@ -45,7 +45,7 @@ class Pass {
   Network& network_;
   at::ScalarType dtype_;
   const torchreel_listener& listener_;
-  WeightHold hold_, float32_hold_;  // the second lies over the first and ends before it
+  WeightHold hold_, float32_hold_;  // the second replaces the first, and must end before it
 };
 
 // An image (1, 3, H, W) in [-1, 1] to mean and log variance (1, 2·C, h, w), float32

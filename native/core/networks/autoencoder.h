@@ -32,7 +32,7 @@ class Autoencoder {
     at::Tensor frames;                     // rgb24 (F, H, W, 3), on the host
     int64_t latent_height;                 // h
     std::function<at::Tensor()> draw;      // standard normal noise (B, C, f, h, w) on the device
-    std::function<void(int64_t)> encoded;  // called with how many frames are done
+    std::function<void(int64_t)> encoded;  // called with the number of frames that are done
   };
   // Gives latents (B, C, f, h, w) or, where none are drawn, (1, C, f, h, w): float32 on the device. The
   // device may still be computing them.
@@ -42,8 +42,8 @@ class Autoencoder {
   // Images (n, 3, H, W) in about [-1, 1], float32 on the device: the frames from `first` on, counted over all
   // videos.
   using TakeFrames = std::function<void(int64_t first, const at::Tensor& images)>;
-  // Decodes latents (B, C, f, h, w), video by video. `take` gets all frames in order, some at a time, as soon
-  // as they are ordered from the device.
+  // Decodes latents (B, C, f, h, w), one video after the other. `take` gets all frames in order, some at a
+  // time; the device may still be computing them.
   virtual void decode(const at::Tensor& latents, const Tiling& tiling, const torchreel_listener& listener,
                       const TakeFrames& take) = 0;
 };

@@ -10,8 +10,8 @@
 namespace torchreel {
 namespace {
 
-// `change(channel, index)` of each channel. Channel by channel, since libtorch rounds a product with a number
-// otherwise than one with a tensor on some devices.
+// Applies `change(channel, index)` to each channel. With numbers instead of tensors of scales, because on
+// CUDA libtorch rounds a division by a tensor otherwise than one by a number.
 template <typename Change>
 at::Tensor each_channel(const at::Tensor& x, Change&& change) {
   std::vector<at::Tensor> channels;
