@@ -295,7 +295,7 @@ void test_lost() {
   refuses("CUDA error", [&] { wait(one); });
   refuses("CUDA error", [&] { at::empty({1}, at::TensorOptions(one)); });
   at::zeros({1}, at::TensorOptions(zero)).cpu();  // the other device works
-  accelerator::restore_device(1);
+  accelerator::restore();
   check(x.cpu().equal(at::full({2}, 2.0)), "a device that is there again works");
   is_clean("a lost device");
 }

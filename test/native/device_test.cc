@@ -13,7 +13,8 @@ int main(int count, char** arguments) {
     auto begin = std::chrono::steady_clock::now();
     std::vector<std::string> complaints = checks::complaints_of(check);
     std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    std::printf("%s %s, %.1f s\n", complaints.empty() ? "ok    " : "FAILED", check.name.c_str(), seconds.count());
+    std::printf("%s %s, %.1f s\n", complaints.empty() ? "ok    " : "FAILED", check.name.c_str(),
+                seconds.count());
     for (const std::string& complaint : complaints) std::printf("       %s\n", complaint.c_str());
     std::fflush(stdout);
     failed = failed || !complaints.empty();

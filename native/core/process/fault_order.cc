@@ -32,8 +32,6 @@ void arm() {
 
 bool due(const char* kind) { return order().kind == kind && order().places > 0 && --order().places == 0; }
 
-bool leaves_out(const char* step) { return order().kind == step; }
-
 }  // namespace torchreel::faults
 
 #endif

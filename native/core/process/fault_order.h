@@ -15,7 +15,6 @@ bool due(const char* kind);  // a place of that kind is reached: whether it must
 
 inline void arm() {}
 inline bool due(const char*) { return false; }
-constexpr bool leaves_out(const char*) { return false; }
 
 #endif
 

@@ -55,8 +55,9 @@ void refuse_allocation(int device, int64_t n);
 // The n-th kernel from now on never ends: the next call of the device says so, and so do all after it; 0:
 // none.
 void lose_device(int device, int64_t n);
-// A lost device works again, as in a new process.
-void restore_device(int device);
+// All devices work again as in a new process, but for the memory of tensors that there still are: none is lost, none
+// refuses anything, all work is done.
+void restore();
 
 // Work of the device that is noted and then repeated as a whole, at the addresses that it was noted with.
 class Recording {
@@ -67,7 +68,8 @@ class Recording {
   // taken for it belongs to the recording. Waiting for the stream fails as it does on CUDA.
   void begin();
   void end();
-  // Does it all again, on the current stream of its device. Memory of others that was given back meanwhile is a violation.
+  // Does it all again, on the current stream of its device. Memory of others that was given back meanwhile is
+  // a violation.
   void replay();
 
   class State;

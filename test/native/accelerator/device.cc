@@ -1,5 +1,6 @@
 #include "device.h"
 
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
 
 #include "memory.h"
@@ -136,10 +137,17 @@ void lose_device(int device, int64_t n) {
   state(device).kernels_until_lost = n;
 }
 
-void restore_device(int device) {
-  std::lock_guard lock(mutex());
-  state(device).lost = false;
-  state(device).kernels_until_lost = 0;
+void restore() {
+  for (int device = 0; device < device_count; ++device) {
+    limit_memory(device, 0);
+    {
+      std::lock_guard lock(mutex());
+      state(device).lost = false;
+      state(device).kernels_until_lost = state(device).allocations_until_refused = 0;
+    }
+    synchronize_device(device);
+  }
+  c10::getDeviceAllocator(type)->emptyCache();
 }
 
 }  // namespace accelerator

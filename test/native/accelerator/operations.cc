@@ -129,7 +129,8 @@ class Call {
   at::ScalarType result_ = at::ScalarType::Undefined;  // of the results, if it is half
 };
 
-// What an operation was given to write into, of no numbers, takes the size that the CPU gave it; the numbers follow.
+// What an operation was given to write into, of no numbers, takes the size that the CPU gave it; the numbers
+// follow.
 bool take_sizes(const c10::FunctionSchema& schema, const c10::Stack& given, const c10::Stack& computed) {
   bool taken = false;
   for (size_t i = 0; i < given.size(); ++i) {

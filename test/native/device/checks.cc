@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "accelerator.h"
+#include "cost.h"
 #include "networks/device_graph.h"
 
 namespace checks {
@@ -23,6 +24,8 @@ class RecordedGraph final : public torchreel::DeviceGraph {
 void set_up(const std::string& fixtures) {
   studio::use_fixtures(fixtures);
   torchreel::set_device_graphs(at::kPrivateUse1, []() -> torchreel::DeviceGraph* { return new RecordedGraph; });
+  on_cpu("plain");
+  for (const char* dtype : {"float32", "float16"}) cost::weights(dtype);
 }
 
 const std::vector<Check>& all() {
@@ -43,23 +46,22 @@ const std::vector<Check>& all() {
   return *list;
 }
 
-std::vector<std::string> complaints_of(const Check& check) {
-  Complaints complaints;
+std::vector<std::string> complaints_of(const Check& check, bool one) {
+  Complaints complaints(one);
+  cost::forget();
   accelerator::violations();
   accelerator::reset_counters();
   accelerator::reset_peak();
   try {
     check.run(complaints);
+  } catch (const Complaints::Enough&) {
   } catch (const std::exception& error) {
+    complaints = Complaints(false);
     complaints.unless(false, std::string("it threw: ") + error.what());
   }
   std::vector<std::string> all = complaints.all();
   for (std::string& violation : accelerator::violations()) all.push_back(std::move(violation));
-  for (int device = 0; device < accelerator::device_count; ++device) {
-    accelerator::refuse_allocation(device, 0);
-    accelerator::limit_memory(device, 0);
-    accelerator::restore_device(device);
-  }
+  accelerator::restore();
   return all;
 }
 

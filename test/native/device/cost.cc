@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <map>
-#include <tuple>
+#include <utility>
 
 #include "accelerator.h"
+#include "modelscope/weight_names.h"
 #include "networks/network.h"
 #include "process/devices.h"
-#include "modelscope/weight_names.h"
 #include "studio.h"
 
 namespace cost {
@@ -16,13 +16,30 @@ namespace {
 constexpr int device = 0;
 constexpr int64_t frames = 2, height = 8, width = 8, channels = 4, tokens = 77, pixels = 4 * 4;
 
+auto& known_jobs() {
+  static auto* const known = new std::map<std::pair<Kind, int64_t>, Cost>;
+  return *known;
+}
+
+// Whether numbers are finite, a byte each: the two prompts', each step's, the images'. In float16 the VAE asks, too.
+int64_t questions(const std::string& dtype, int64_t steps) { return 2 + steps + 1 + (dtype == "float16" ? 1 : 0); }
+
+Cost difference(const Cost& more, const Cost& less, int64_t times) {
+  return {.to_device = (more.to_device - less.to_device) / times,
+          .to_host = (more.to_host - less.to_host) / times,
+          .synchronizations = (more.synchronizations - less.synchronizations) / times,
+          .launches = (more.launches - less.launches) / times};
+}
+
 }  // namespace
 
-Cost of_job(const std::string& dtype, const std::string& offload, int64_t steps, bool records, bool previews) {
-  static auto* const known = new std::map<std::tuple<std::string, std::string, int64_t, bool, bool>, Cost>;
-  Cost& cost = (*known)[{dtype, offload, steps, records, previews}];
+void forget() { known_jobs().clear(); }
+
+Cost of_job(const Kind& kind, int64_t steps) {
+  Cost& cost = known_jobs()[{kind, steps}];
   if (cost.peak > 0) return cost;
-  studio::Pipeline pipeline({"standin:0", dtype, offload, records});
+  studio::Pipeline pipeline({"standin:0", kind.dtype, kind.offload, kind.records});
+  if (!pipeline.is_open()) return cost;
   cost.resting = accelerator::memory(device).allocated;
   accelerator::reset_counters();
   accelerator::reset_peak();
@@ -32,7 +49,8 @@ Cost of_job(const std::string& dtype, const std::string& offload, int64_t steps,
   job.width = width;
   job.program = studio::euler_steps(steps);
   job.guidance = std::vector<double>(static_cast<size_t>(steps), 3.0);
-  job.latents_every = previews ? 1 : 0;
+  job.latents_every = kind.previews ? 1 : 0;
+  job.allow_non_finite = kind.unchecked;
   pipeline.run(job);
   accelerator::Counters counters = accelerator::counters(device);
   cost.to_device = counters.to_device;
@@ -45,22 +63,7 @@ Cost of_job(const std::string& dtype, const std::string& offload, int64_t steps,
   return cost;
 }
 
-Cost of_step(const std::string& dtype, const std::string& offload, bool records) {
-  Cost few = of_job(dtype, offload, 3, records), more = of_job(dtype, offload, 5, records);
-  return {.to_device = (more.to_device - few.to_device) / 2,
-          .to_host = (more.to_host - few.to_host) / 2,
-          .synchronizations = (more.synchronizations - few.synchronizations) / 2,
-          .launches = (more.launches - few.launches) / 2};
-}
-
-Cost of_preview(const std::string& dtype) {
-  constexpr int64_t steps = 3;  // the last is reported in any case
-  Cost without = of_job(dtype, "none", steps), with = of_job(dtype, "none", steps, false, true);
-  return {.to_device = (with.to_device - without.to_device) / (steps - 1),
-          .to_host = (with.to_host - without.to_host) / (steps - 1),
-          .synchronizations = (with.synchronizations - without.synchronizations) / (steps - 1),
-          .launches = (with.launches - without.launches) / (steps - 1)};
-}
+Cost of_step(const Kind& kind) { return difference(of_job(kind, 5), of_job(kind, 3), 2); }
 
 Weights weights(const std::string& dtype) {
   static auto* const known = new std::map<std::string, Weights>;
@@ -94,11 +97,14 @@ int64_t inputs() {
   return noise + ids;
 }
 
-int64_t results(int64_t steps) {
+int64_t results(const std::string& dtype, int64_t steps) {
   int64_t latents = channels * frames * height * width * 4, video = frames * height * width * pixels * 3;
-  // Whether they are finite: of the two prompts, of each step, and of the VAE's images, which in half precision the
-  // VAE asks itself, too.
-  return latents + video + 2 + steps + 1;
+  return latents + video + questions(dtype, steps);
+}
+
+int64_t waits(const std::string& dtype, int64_t steps) {
+  int64_t tokens_copied = 2, latents_copied = 1, frames_copied = 1;
+  return tokens_copied + questions(dtype, steps) + latents_copied + frames_copied;
 }
 
 }  // namespace cost

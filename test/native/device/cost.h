@@ -1,5 +1,5 @@
-// What jobs of the small checkpoint cost on the device: for the checks, which hold them, and for bench/device_cost,
-// which prints them.
+// What jobs of the small checkpoint cost on the device: for the checks, which hold them, and for
+// bench/device_cost, which prints them.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +16,20 @@ struct Cost {
   int64_t pinned = 0;         // page-locked bytes after the job
 };
 
-// The first job of a new pipeline, with guidance, without its opening.
-Cost of_job(const std::string& dtype, const std::string& offload, int64_t steps, bool records = false,
-            bool previews = false);
+struct Kind {
+  std::string dtype = "float32", offload = "none";
+  bool records = false;
+  bool previews = false;   // after each step
+  bool unchecked = false;  // allowNonFinite
+  auto operator<=>(const Kind&) const = default;
+};
+
+// The first job of a new pipeline, with guidance, without the pipeline's opening. Jobs of the same kind are run once,
+// until `forget`.
+Cost of_job(const Kind& kind, int64_t steps);
+void forget();
 // One step of it: what two more steps add, halved.
-Cost of_step(const std::string& dtype, const std::string& offload, bool records = false);
-// One preview.
-Cost of_preview(const std::string& dtype);
+Cost of_step(const Kind& kind);
 
 // Bytes of the networks' weights on the device.
 struct Weights {
@@ -36,6 +43,8 @@ Weights weights(const std::string& dtype);
 
 // Bytes that a job takes of the host without its weights, and gives to it.
 int64_t inputs();
-int64_t results(int64_t steps);
+int64_t results(const std::string& dtype, int64_t steps);
+// Of 'none': how often the host waits in a job.
+int64_t waits(const std::string& dtype, int64_t steps);
 
 }  // namespace cost

@@ -1,9 +1,15 @@
 #include "studio.h"
 
-#include <array>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+#include "files/safetensors.h"
 
 namespace studio {
 namespace {
@@ -65,15 +71,54 @@ torchreel_listener listener_of(Listening& listening) {
   };
 }
 
+// For this process.
+struct Folder {
+  Folder() : path(std::filesystem::temp_directory_path() / ("torchreel-device-" + std::to_string(::getpid()))) {
+    std::filesystem::create_directories(path);
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  std::filesystem::path path;
+};
+
+// Tensors whose bytes are a multiple of 64 come first, so that all but those few after them are aligned.
+void copy_aligned(const std::string& from, const std::string& to) {
+  auto file = torchreel::SafetensorsFile::open(from);
+  std::vector<std::pair<std::string, at::Tensor>> tensors;
+  for (const auto& [name, entry] : file->entries()) tensors.emplace_back(name, torchreel::mapped_tensor(file, name));
+  std::ranges::stable_partition(tensors, [](const auto& named) { return named.second.nbytes() % 64 == 0; });
+  std::ostringstream header;
+  size_t offset = 0;
+  for (const auto& [name, tensor] : tensors) {
+    header << (offset ? "," : "{") << '"' << name << R"(":{"dtype":"F32","shape":[)";
+    for (int64_t i = 0; i < tensor.dim(); ++i) header << (i ? "," : "") << tensor.size(i);
+    header << R"(],"data_offsets":[)" << offset << ',' << offset + tensor.nbytes() << "]}";
+    offset += tensor.nbytes();
+  }
+  header << '}';
+  std::string text = header.str();
+  text.append((64 - (8 + text.size()) % 64) % 64, ' ');
+  uint64_t size = text.size();
+  std::ofstream out(to, std::ios::binary);
+  out.write(reinterpret_cast<const char*>(&size), sizeof size);
+  out << text;
+  for (const auto& [name, tensor] : tensors)
+    out.write(static_cast<const char*>(tensor.const_data_ptr()), static_cast<std::streamsize>(tensor.nbytes()));
+  if (!out) throw std::runtime_error("no room for copies of the checkpoint");
+}
+
 }  // namespace
 
 void use_fixtures(const std::string& folder) {
   const std::pair<const char*, const char*> networks[] = {
       {"text_encoder", "model"}, {"unet", "diffusion_pytorch_model"}, {"vae", "diffusion_pytorch_model"}};
+  static Folder copies;
   files().folder = folder;
   for (const auto& [name, weights] : networks) {
     files().graphs.push_back(folder + "/../../models/graphs/tiny/" + name + ".pt");
-    files().weights.push_back(folder + "/tiny/checkpoint/" + name + "/" + weights + ".safetensors");
+    files().weights.push_back(copies.path / (std::string(name) + ".safetensors"));
+    copy_aligned(folder + "/tiny/checkpoint/" + name + "/" + weights + ".safetensors", files().weights.back());
   }
   for (const std::string& file : files().weights) files().pointers.push_back(file.c_str());
 }
@@ -145,6 +190,7 @@ Result Pipeline::run(const Job& job) {
   request.window_overlap = job.window_overlap;
   request.feature_cache = job.feature_cache;
   request.latents_every = job.latents_every;
+  request.allow_non_finite = job.allow_non_finite;
   request.tile = job.tile;
   request.tile_overlap = job.tile_overlap;
 
@@ -163,17 +209,21 @@ std::string Pipeline::adapt(double strength) {
   std::string folder = files().folder + "/adapters/";
   std::string updates_file = folder + "peft.safetensors", rows_file = folder + "words.safetensors";
   const std::string text = "text_model.encoder.layers.0.self_attn.q_proj", denoiser = "conv_in";
-  auto update = [&](const std::string& weight, const std::string& file, const std::string& a, const std::string& b) {
+  auto update = [&](const std::string& weight, const std::string& file, const std::string& a,
+                    const std::string& b) {
     return torchreel_update{weight.c_str(), file.c_str(), b.c_str(), a.c_str(), nullptr, strength};
   };
   std::string text_weight = text + ".weight", denoiser_weight = denoiser + ".weight";
-  std::string text_a = "text_encoder." + text + ".lora_A.weight", text_b = "text_encoder." + text + ".lora_B.weight";
-  std::string denoiser_a = "unet." + denoiser + ".lora_A.weight", denoiser_b = "unet." + denoiser + ".lora_B.weight";
+  std::string text_a = "text_encoder." + text + ".lora_A.weight",
+              text_b = "text_encoder." + text + ".lora_B.weight";
+  std::string denoiser_a = "unet." + denoiser + ".lora_A.weight",
+              denoiser_b = "unet." + denoiser + ".lora_B.weight";
   torchreel_update of_text = update(text_weight, updates_file, text_a, text_b);
   torchreel_update of_denoiser = update(denoiser_weight, updates_file, denoiser_a, denoiser_b);
   torchreel_rows rows{"text_model.embeddings.token_embedding.weight", rows_file.c_str(), "<torch-reel>"};
   bool none = strength == 0;
-  torchreel_adaptation text_adaptation{none ? nullptr : &of_text, none ? 0u : 1u, none ? nullptr : &rows, none ? 0u : 1u};
+  torchreel_adaptation text_adaptation{none ? nullptr : &of_text, none ? 0u : 1u, none ? nullptr : &rows,
+                                       none ? 0u : 1u};
   torchreel_adaptation denoiser_adaptation{none ? nullptr : &of_denoiser, none ? 0u : 1u, nullptr, 0};
   torchreel_error error{};
   return core().pipeline_adapt(pipeline_, &text_adaptation, &denoiser_adaptation, &error) ? error.code : "";
@@ -196,19 +246,19 @@ std::vector<double> euler_steps(int64_t steps) {
 }
 
 std::vector<double> every_instruction() {
-  return {0, 900, 0.9,              // output <- network(0.9 * sample)
-          1, 2, 2, 0, 1, 1, -0.4,   // clean <- sample - 0.4 * output
-          4, 2, 0.9, 1.5,           // thresholded
-          1, 3, 0,                  // an empty sum
-          2, 4,                     // noise
-          1, 0, 3, 2, 0.9, 3, 1, 4, 0.2,  // sample <- 0.9 * clean + 0.2 * noise
-          0, 500, 1,                //
-          1, 2, 2, 0, 1, 1, -0.2,   //
-          3, 2, 1,                  // clamped
-          2, 4,                     //
-          1, 0, 3, 2, 0.9, 1, 0.05, 4, 0.1,  //
-          0, 100, 1,                //
-          1, 0, 2, 0, 1, 1, -0.1};
+  return {0, 900, 0.9,                             // output <- network(0.9 * sample)
+          1, 2,   2,   0,   1,   1, -0.4,          // clean <- sample - 0.4 * output
+          4, 2,   0.9, 1.5,                        // thresholded
+          1, 3,   0,                               // an empty sum
+          2, 4,                                    // noise
+          1, 0,   3,   2,   0.9, 3, 1,    4, 0.2,  // sample <- 0.9 * clean + 0.2 * noise
+          0, 500, 1,                               //
+          1, 2,   2,   0,   1,   1, -0.2,          //
+          3, 2,   1,                               // clamped
+          2, 4,                                    //
+          1, 0,   3,   2,   0.9, 1, 0.05, 4, 0.1,  //
+          0, 100, 1,                               //
+          1, 0,   2,   0,   1,   1, -0.1};
 }
 
 }  // namespace studio
