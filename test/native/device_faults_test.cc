@@ -36,8 +36,8 @@ int main(int count, char** arguments) {
     std::vector<std::string> complaints = checks::complaints_of(named(fault.seen_by), /*one=*/true);
     leave_out("");
     std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    std::printf("%s %s, %.1f s: %s\n", complaints.empty() ? "UNSEEN" : "seen  ", fault.name.c_str(), seconds.count(),
-                complaints.empty() ? fault.seen_by.c_str() : complaints.back().c_str());
+    std::printf("%s %s, %.1f s: %s\n", complaints.empty() ? "UNSEEN" : "seen  ", fault.name.c_str(),
+                seconds.count(), complaints.empty() ? fault.seen_by.c_str() : complaints.back().c_str());
     std::fflush(stdout);
     unseen += complaints.empty();
   }

@@ -55,8 +55,8 @@ void refuse_allocation(int device, int64_t n);
 // The n-th kernel from now on never ends: the next call of the device says so, and so do all after it; 0:
 // none.
 void lose_device(int device, int64_t n);
-// All devices work again as in a new process, but for the memory of tensors that there still are: none is lost, none
-// refuses anything, all work is done.
+// All devices work again as in a new process, but for the memory of tensors that there still are: none is
+// lost, none refuses anything, all work is done.
 void restore();
 
 // Work of the device that is noted and then repeated as a whole, at the addresses that it was noted with.

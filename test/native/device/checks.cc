@@ -23,7 +23,8 @@ class RecordedGraph final : public torchreel::DeviceGraph {
 
 void set_up(const std::string& fixtures) {
   studio::use_fixtures(fixtures);
-  torchreel::set_device_graphs(at::kPrivateUse1, []() -> torchreel::DeviceGraph* { return new RecordedGraph; });
+  torchreel::set_device_graphs(at::kPrivateUse1,
+                               []() -> torchreel::DeviceGraph* { return new RecordedGraph; });
   on_cpu("plain");
   for (const char* dtype : {"float32", "float16"}) cost::weights(dtype);
 }

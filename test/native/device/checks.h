@@ -45,8 +45,8 @@ std::vector<std::string> complaints_of(const Check& check, bool one = false);
 void expect_same(Complaints& complaints, const studio::Result& given, const studio::Result& wanted,
                  const std::string& what);
 
-// Jobs that together pass through all of the core, and what the CPU makes of them. "adapted" is a plain job after
-// Pipeline::adapt(1).
+// Jobs that together pass through all of the core, and what the CPU makes of them. "adapted" is a plain job
+// after Pipeline::adapt(1).
 const studio::Job& job(const std::string& name);
 const studio::Result& on_cpu(const std::string& name);
 

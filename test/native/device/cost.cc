@@ -21,8 +21,11 @@ auto& known_jobs() {
   return *known;
 }
 
-// Whether numbers are finite, a byte each: the two prompts', each step's, the images'. In float16 the VAE asks, too.
-int64_t questions(const std::string& dtype, int64_t steps) { return 2 + steps + 1 + (dtype == "float16" ? 1 : 0); }
+// Whether numbers are finite, a byte each: the two prompts', each step's, the images'. In float16 the VAE
+// asks, too.
+int64_t questions(const std::string& dtype, int64_t steps) {
+  return 2 + steps + 1 + (dtype == "float16" ? 1 : 0);
+}
 
 Cost difference(const Cost& more, const Cost& less, int64_t times) {
   return {.to_device = (more.to_device - less.to_device) / times,

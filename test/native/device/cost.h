@@ -24,8 +24,8 @@ struct Kind {
   auto operator<=>(const Kind&) const = default;
 };
 
-// The first job of a new pipeline, with guidance, without the pipeline's opening. Jobs of the same kind are run once,
-// until `forget`.
+// The first job of a new pipeline, with guidance, without the pipeline's opening. Jobs of the same kind are
+// run once, until `forget`.
 Cost of_job(const Kind& kind, int64_t steps);
 void forget();
 // One step of it: what two more steps add, halved.

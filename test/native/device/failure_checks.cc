@@ -35,8 +35,8 @@ void refuse_while_opening(Complaints& complaints, const studio::Options& options
   for (int64_t n = 1; n <= count; n = after(n)) {
     accelerator::refuse_allocation(0, n);
     Pipeline pipeline(options);
-    std::string where = "offload '" + options.offload + "', allocation " + std::to_string(n) + " of the opening's " +
-                        std::to_string(count) + " refused: ";
+    std::string where = "offload '" + options.offload + "', allocation " + std::to_string(n) +
+                        " of the opening's " + std::to_string(count) + " refused: ";
     complaints.unless(!pipeline.is_open() && pipeline.code() == "ERR_OUT_OF_MEMORY", where + pipeline.code());
     complaints.unless(accelerator::memory(0).allocated == 0, where + "all bytes go back");
   }
@@ -51,14 +51,15 @@ void refuse_in_jobs(Complaints& complaints, const studio::Options& options) {
   for (int64_t n = 1; n <= count; n = after(n)) {
     accelerator::refuse_allocation(0, n);
     Result refused = pipeline.run(small_job());
-    std::string where = "offload '" + options.offload + "', allocation " + std::to_string(n) + " of a job's " +
-                        std::to_string(count) + " refused: ";
+    std::string where = "offload '" + options.offload + "', allocation " + std::to_string(n) +
+                        " of a job's " + std::to_string(count) + " refused: ";
     complaints.unless(refused.code == "ERR_OUT_OF_MEMORY", where + refused.code + " " + refused.message);
     int64_t more = accelerator::memory(0).allocated - resting;
     complaints.unless(more == 0, where + "all bytes go back, not all but " + std::to_string(more));
   }
   accelerator::refuse_allocation(0, 0);
-  expect_same(complaints, pipeline.run(job("small")), on_cpu("small"), "offload '" + options.offload + "', the next job");
+  expect_same(complaints, pipeline.run(job("small")), on_cpu("small"),
+              "offload '" + options.offload + "', the next job");
 }
 
 }  // namespace
@@ -90,7 +91,8 @@ void lost_device(Complaints& complaints) {
   accelerator::reset_counters();
   result = lost.run(job("plain"));
   complaints.unless(result.code == "ERR_DEVICE_LOST", "and says so again: " + result.code);
-  complaints.unless(accelerator::counters(0).launches + accelerator::counters(0).allocations == 0, "without trying");
+  complaints.unless(accelerator::counters(0).launches + accelerator::counters(0).allocations == 0,
+                    "without trying");
   complaints.unless(Pipeline({.device = "standin:0"}).code() == "ERR_DEVICE_LOST", "to other pipelines, too");
   expect_same(complaints, other.run(job("plain")), on_cpu("plain"), "the other device works");
 }

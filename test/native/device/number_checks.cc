@@ -107,12 +107,14 @@ void recorded_steps(Complaints& complaints) {
 
 void pipelines_together(Complaints& complaints) {
   const std::string name = "every instruction";
-  const std::pair<const char*, const char*> pairs[] = {{"standin:0", "standin:1"}, {"standin:1", "standin:1"}};
+  const std::pair<const char*, const char*> pairs[] = {{"standin:0", "standin:1"},
+                                                       {"standin:1", "standin:1"}};
   for (const auto& [first, second] : pairs) {
     Result results[2];
     auto run = [&](const char* device, const char* offload, Result& result) {
       Pipeline pipeline({.device = device, .offload = offload});
-      result = pipeline.is_open() ? pipeline.run(job(name)) : Result{pipeline.code(), pipeline.message(), {}, {}, {}, {}};
+      result = pipeline.is_open() ? pipeline.run(job(name))
+                                  : Result{pipeline.code(), pipeline.message(), {}, {}, {}, {}};
     };
     std::thread other([&] { run(second, "sequential", results[1]); });
     run(first, "model", results[0]);

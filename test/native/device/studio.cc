@@ -73,7 +73,8 @@ torchreel_listener listener_of(Listening& listening) {
 
 // For this process.
 struct Folder {
-  Folder() : path(std::filesystem::temp_directory_path() / ("torchreel-device-" + std::to_string(::getpid()))) {
+  Folder()
+      : path(std::filesystem::temp_directory_path() / ("torchreel-device-" + std::to_string(::getpid()))) {
     std::filesystem::create_directories(path);
   }
   ~Folder() { std::filesystem::remove_all(path); }
@@ -86,7 +87,8 @@ struct Folder {
 void copy_aligned(const std::string& from, const std::string& to) {
   auto file = torchreel::SafetensorsFile::open(from);
   std::vector<std::pair<std::string, at::Tensor>> tensors;
-  for (const auto& [name, entry] : file->entries()) tensors.emplace_back(name, torchreel::mapped_tensor(file, name));
+  for (const auto& [name, entry] : file->entries())
+    tensors.emplace_back(name, torchreel::mapped_tensor(file, name));
   std::ranges::stable_partition(tensors, [](const auto& named) { return named.second.nbytes() % 64 == 0; });
   std::ostringstream header;
   size_t offset = 0;
@@ -104,7 +106,8 @@ void copy_aligned(const std::string& from, const std::string& to) {
   out.write(reinterpret_cast<const char*>(&size), sizeof size);
   out << text;
   for (const auto& [name, tensor] : tensors)
-    out.write(static_cast<const char*>(tensor.const_data_ptr()), static_cast<std::streamsize>(tensor.nbytes()));
+    out.write(static_cast<const char*>(tensor.const_data_ptr()),
+              static_cast<std::streamsize>(tensor.nbytes()));
   if (!out) throw std::runtime_error("no room for copies of the checkpoint");
 }
 
@@ -118,7 +121,8 @@ void use_fixtures(const std::string& folder) {
   for (const auto& [name, weights] : networks) {
     files().graphs.push_back(folder + "/../../models/graphs/tiny/" + name + ".pt");
     files().weights.push_back(copies.path / (std::string(name) + ".safetensors"));
-    copy_aligned(folder + "/tiny/checkpoint/" + name + "/" + weights + ".safetensors", files().weights.back());
+    copy_aligned(folder + "/tiny/checkpoint/" + name + "/" + weights + ".safetensors",
+                 files().weights.back());
   }
   for (const std::string& file : files().weights) files().pointers.push_back(file.c_str());
 }

@@ -10,8 +10,9 @@
 
 namespace studio {
 
-// To be called once, with the folder of the tests' files. The checkpoint's weights are copied to files in which each
-// begins at a multiple of 64 bytes, as the device's do: where weights lie otherwise, the CPU may give other last bits.
+// To be called once, with the folder of the tests' files. The checkpoint's weights are copied to files in
+// which each begins at a multiple of 64 bytes, as the device's do: where weights lie otherwise, the CPU may
+// give other last bits.
 void use_fixtures(const std::string& folder);
 
 // Of the checkpoint: 0 the text encoder, 1 the denoiser, 2 the VAE.
