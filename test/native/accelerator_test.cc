@@ -163,7 +163,7 @@ void test_races() {
   x.mul(2);
   is_clean("waiting for the stream");
 
-  violates({"a race: ", "writes", "which aten::mul reads"}, [&] { on_side([&] { x.add_(1); }); });
+  violates({"a race: ", "writes", "which aten::mul read"}, [&] { on_side([&] { x.add_(1); }); });
   side.synchronize();
   wait();
   c10::Event event(at::kPrivateUse1);

@@ -18,6 +18,13 @@ const parts = {
   core: () => {
     const held = step('the core’s tests', 'npm', ['run', 'test:native']) !== undefined
     ledger.told(casesOf('34–42: '), { failed: !held })
+    const refused = step(
+      'every allocation of a device refused',
+      'build/cmake/test/native/device_test',
+      ['test/fixtures', 'refused memory'],
+      { TORCHREEL_TEST_EVERY_ALLOCATION: '1' },
+    )
+    ledger.told(casesOf('61: '), { failed: refused === undefined })
   },
   sanitizers: () => {
     sanitized('address', 'ASan and UBSan')

@@ -18,7 +18,7 @@ std::string shape_text(const at::Tensor& tensor) {
 std::string race(const char* name, size_t stream, const Block& block, bool written, const char* other,
                  bool other_wrote, size_t other_stream) {
   return std::string("a race: ") + name + " on " + stream_text(stream) + (written ? " writes " : " reads ") +
-         block.text() + ", which " + other + (other_wrote ? " writes" : " reads") + " on " +
+         block.text() + ", which " + other + (other_wrote ? " wrote" : " read") + " on " +
          stream_text(other_stream) + ": nothing orders the two";
 }
 

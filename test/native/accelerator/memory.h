@@ -28,7 +28,7 @@ struct Range {
 struct Block {
   std::shared_ptr<Range> range;
   size_t requested = 0;
-  const char* writer = "nobody";
+  const char* writer = "another tensor that had its memory";
   size_t written_on = 0;  // stream
   Tick written = 0;
   std::array<Tick, stream_count> read{};

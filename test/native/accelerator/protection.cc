@@ -91,6 +91,7 @@ void report_touched_memory() {
   for (size_t i = 0; i < count; ++i) {
     const Touch& touch = touches.at(i);
     std::string where = touch.device ? memory_text(touch.address) : pinned_memory_text(touch.address);
+    if (where.empty()) where = "page-locked memory that a copy still used";  // which is gone by now
     violate(std::string("the host ") + (touch.write ? "wrote to " : "read from ") + where +
             (touch.during ? std::string(", during ") + touch.during : ""));
     auto start = reinterpret_cast<uintptr_t>(touch.address) / page * page;

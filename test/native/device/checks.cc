@@ -21,6 +21,13 @@ class RecordedGraph final : public torchreel::DeviceGraph {
 
 }  // namespace
 
+void Complaints::unless(bool holds, const std::string& complaint) {
+  if (!holds) all_.push_back(complaint);
+  if (!one_) return;
+  for (std::string& violation : accelerator::violations()) all_.push_back(std::move(violation));
+  if (!all_.empty()) throw Enough();
+}
+
 void set_up(const std::string& fixtures) {
   studio::use_fixtures(fixtures);
   torchreel::set_device_graphs(at::kPrivateUse1,
@@ -42,6 +49,7 @@ const std::vector<Check>& all() {
       {"bytes copied", bytes_copied},
       {"waits and launches", waits_and_launches},
       {"refused memory", refused_memory},
+      {"cancelled jobs", cancelled_jobs},
       {"a lost device", lost_device},
   };
   return *list;

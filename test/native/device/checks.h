@@ -13,13 +13,9 @@ class Complaints {
  public:
   struct Enough {};
 
-  // `one`: the first complaint ends the check by throwing Enough.
+  // `one`: the first complaint, or violation, ends the check by throwing Enough.
   explicit Complaints(bool one) : one_(one) {}
-  void unless(bool holds, const std::string& complaint) {
-    if (holds) return;
-    all_.push_back(complaint);
-    if (one_) throw Enough();
-  }
+  void unless(bool holds, const std::string& complaint);
   const std::vector<std::string>& all() const { return all_; }
 
  private:
@@ -62,6 +58,7 @@ void bytes_on_device(Complaints&);
 void bytes_copied(Complaints&);
 void waits_and_launches(Complaints&);
 void refused_memory(Complaints&);
+void cancelled_jobs(Complaints&);
 void lost_device(Complaints&);
 
 }  // namespace checks

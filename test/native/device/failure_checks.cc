@@ -1,4 +1,5 @@
 // What a job leaves behind when the device has no memory for it, or is lost.
+#include <algorithm>
 #include <cstdlib>
 
 #include "accelerator.h"
@@ -62,6 +63,31 @@ void refuse_in_jobs(Complaints& complaints, const studio::Options& options) {
               "offload '" + options.offload + "', the next job");
 }
 
+// A recording that finds no memory is none, and what it took goes back.
+void refuse_while_recording(Complaints& complaints) {
+  Job two_steps = job("small");
+  two_steps.program = studio::euler_steps(2);
+  two_steps.guidance = {3, 3};
+  Pipeline plain({.device = "standin:0"});
+  Result wanted = plain.run(two_steps);
+  auto allocations = [&](bool records) {
+    Pipeline pipeline({.device = "standin:0", .records = records});
+    accelerator::reset_counters();
+    pipeline.run(two_steps);
+    return accelerator::counters(0).allocations;
+  };
+  int64_t count = allocations(true);
+  for (int64_t n = count / 3; n <= count; n = after(std::max<int64_t>(n, 30))) {
+    Pipeline pipeline({.device = "standin:0", .records = true});
+    accelerator::refuse_allocation(0, n);
+    std::string where =
+        "a recording, allocation " + std::to_string(n) + " of " + std::to_string(count) + " refused: ";
+    Result refused = pipeline.run(two_steps);
+    complaints.unless(refused.code == "ERR_OUT_OF_MEMORY", where + refused.code + " " + refused.message);
+    expect_same(complaints, pipeline.run(two_steps), wanted, where + "the next job");
+  }
+}
+
 }  // namespace
 
 void refused_memory(Complaints& complaints) {
@@ -71,12 +97,37 @@ void refused_memory(Complaints& complaints) {
     refuse_in_jobs(complaints, options);
     complaints.unless(accelerator::memory(0).allocated == 0, "nothing stays");
   }
+  refuse_while_recording(complaints);
   // A change of adapters that finds no memory leaves the weights before it.
   Pipeline pipeline({.device = "standin:0"});
   accelerator::refuse_allocation(0, 100);
   std::string code = pipeline.adapt(1);
   complaints.unless(code == "ERR_OUT_OF_MEMORY", "adapters that find no memory: " + code);
   expect_same(complaints, pipeline.run(job("plain")), on_cpu("plain"), "after adapters that found no memory");
+}
+
+void cancelled_jobs(Complaints& complaints) {
+  for (const char* offload : {"none", "model", "sequential"}) {
+    Pipeline pipeline({.device = "standin:1", .offload = offload});
+    for (int64_t i = 0; i < remembered; ++i) pipeline.run(small_job());
+    int64_t resting = accelerator::memory(1).allocated;
+    for (int stage : {TORCHREEL_ENCODE, TORCHREEL_DENOISE, TORCHREEL_DECODE}) {
+      for (int64_t step : {0, 1}) {
+        if (stage == TORCHREEL_DECODE && step == 1) continue;  // both frames are decoded at once
+        Job cancelled = job("a video in tiles");
+        cancelled.word = small_job().word;
+        cancelled.at = [&](int at_stage, int64_t at_step) { return at_stage == stage && at_step == step; };
+        Result result = pipeline.run(cancelled);
+        std::string where = std::string("offload '") + offload + "', cancelled in stage " +
+                            std::to_string(stage) + " at step " + std::to_string(step) + ": ";
+        complaints.unless(result.code == "ABORTED", where + result.code + " " + result.message);
+        int64_t more = accelerator::memory(1).allocated - resting;
+        complaints.unless(more == 0, where + "all bytes go back, not all but " + std::to_string(more));
+      }
+    }
+    expect_same(complaints, pipeline.run(job("small")), on_cpu("small"),
+                std::string(offload) + ", the next job");
+  }
 }
 
 void lost_device(Complaints& complaints) {
