@@ -16,7 +16,7 @@ using studio::Result;
 // TORCHREEL_TEST_EVERY_ALLOCATION is set, which takes minutes.
 int64_t after(int64_t n) {
   static const bool every = std::getenv("TORCHREEL_TEST_EVERY_ALLOCATION");
-  return n < 30 || every ? n + 1 : n + 61;
+  return n < 12 || every ? n + 1 : n + 101;
 }
 
 constexpr int64_t remembered = 8;  // lists of prompts whose embeddings a pipeline keeps
@@ -77,7 +77,7 @@ void refuse_while_recording(Complaints& complaints) {
     return accelerator::counters(0).allocations;
   };
   int64_t count = allocations(true);
-  for (int64_t n = count / 3; n <= count; n = after(std::max<int64_t>(n, 30))) {
+  for (int64_t n = count / 3; n <= count; n = after(std::max<int64_t>(n, 12))) {
     Pipeline pipeline({.device = "standin:0", .records = true});
     accelerator::refuse_allocation(0, n);
     std::string where =
