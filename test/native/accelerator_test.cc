@@ -33,7 +33,7 @@
 
 namespace {
 
-const at::Device zero("standin:0"), one("standin:1");
+const at::Device zero(at::kPrivateUse1, 0), one(at::kPrivateUse1, 1);
 
 c10::impl::VirtualGuardImpl streams() { return {at::kPrivateUse1}; }
 c10::Stream pooled() { return streams().getStreamFromGlobalPool(zero); }

@@ -35,7 +35,7 @@ void bytes_on_device(Complaints& complaints) {
                       "offload 'none' keeps all weights on the device");
     for (const Cost* of : {&model, &sequential}) {
       complaints.unless(of->resting < weights.two_stages / 10, "at rest no weights are on the device");
-      complaints.unless(of->pinned >= weights.text_encoder + weights.denoiser + weights.vae,
+      complaints.unless(of->pinned >= weights.denoiser + weights.vae,
                         "weights that go again are kept page-locked");
     }
     complaints.unless(sequential.denoiser_peak == weights.two_stages,

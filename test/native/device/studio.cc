@@ -129,7 +129,12 @@ void use_fixtures(const std::string& folder) {
 
 torchreel_network_files network_files(size_t network) {
   constexpr const char* roles[] = {"text_encoder", "denoiser", "vae"};
-  return {roles[network], files().graphs[network].c_str(), &files().pointers[network], 1};
+  torchreel_network_files named{};
+  named.role = roles[network];
+  named.graph = files().graphs[network].c_str();
+  named.weights = &files().pointers[network];
+  named.weight_count = 1;
+  return named;
 }
 
 Pipeline::Pipeline(const Options& given) {
@@ -173,9 +178,9 @@ Result Pipeline::run(const Job& job) {
 
   torchreel_request request{};
   request.videos = job.videos;
-  request.prompts = {job.embedded ? nullptr : prompt.data(), tokens_per_prompt, job.clip_skip,
+  request.prompts = {job.embedded ? nullptr : prompt.data(),     tokens_per_prompt, nullptr, job.clip_skip,
                      job.embedded ? embeddings.data() : nullptr, embedding_size};
-  if (job.guided) request.negative_prompts = {negative.data(), tokens_per_prompt, 0, nullptr, 0};
+  if (job.guided) request.negative_prompts = {negative.data(), tokens_per_prompt, nullptr, 0, nullptr, 0};
   request.frames = request.latent_frames = job.frames;
   request.latent_height = job.height;
   request.latent_width = job.width;
