@@ -145,22 +145,15 @@ class Network::Placement {
   Placement& operator=(const Placement&) = delete;
 
   ~Placement() {
-    if (copied_ > 0) finish_computing();
+    // The memory of the copies goes back to the stream that they were made on, so whatever computes with them
+    // must be done.
+    if (copied_ > 0) finish_work(network_.device_);
     for (size_t i = 0; i < before_.size(); ++i) put(stage_.weights[i], before_[i]);
     network_.copied_ -= copied_;
     --network_.placed_;
   }
 
  private:
-  // The memory of the copies goes back to the stream that they were made on, so whatever computes with them
-  // must be done.
-  void finish_computing() const {
-    try {
-      wait_for(network_.device_);
-    } catch (const std::exception&) {  // a lost device computes nothing
-    }
-  }
-
   static void put(Weight weight, const at::Tensor& tensor) { weight.owner.setattr(weight.name, tensor); }
 
   Network& network_;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <exception>
 
+#include "process/devices.h"
 #include "process/error.h"
 
 namespace torchreel {
@@ -109,7 +110,14 @@ at::Tensor RecordedDenoiser::run_on_own_stream(Work&& work) {
   if (!stream_) stream_ = streams.getStreamFromGlobalPool(device_, /*isHighPriority=*/true);
   streams.getStream(device_).synchronize();
   c10::StreamGuard guard(*stream_);
-  at::Tensor output = work();
+  at::Tensor output;
+  try {
+    output = work();
+  } catch (...) {
+    // The memory of what was read goes back to the other stream, so this one must be done with it.
+    finish_work(device_);
+    throw;
+  }
   stream_->synchronize();
   return output;
 }

@@ -3,6 +3,8 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <exception>
+
 #include "process/error.h"
 
 namespace torchreel {
@@ -43,6 +45,13 @@ at::Tensor to_device(const at::Tensor& host, at::Device device) {
 
 void wait_for(at::Device device) {
   if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
+}
+
+void finish_work(at::Device device) noexcept {
+  try {
+    wait_for(device);
+  } catch (const std::exception&) {
+  }
 }
 
 }  // namespace torchreel

@@ -20,4 +20,7 @@ at::Tensor to_device(const at::Tensor& host, at::Device device);
 // Until the device has done all work of this thread's stream.
 void wait_for(at::Device device);
 
+// The same while cleaning up: it does not throw. A lost device computes nothing more.
+void finish_work(at::Device device) noexcept;
+
 }  // namespace torchreel

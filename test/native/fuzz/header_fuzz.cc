@@ -4,8 +4,8 @@
 #include <cstring>
 #include <string_view>
 
-#include "process/error.h"
 #include "files/safetensors.h"
+#include "process/error.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // The first byte is how many bytes of numbers follow the header.

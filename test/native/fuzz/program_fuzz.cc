@@ -3,8 +3,8 @@
 #include <cstring>
 #include <vector>
 
-#include "process/error.h"
 #include "denoising/program.h"
+#include "process/error.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<double> code(size / sizeof(double));

@@ -1,0 +1,64 @@
+// What must hold of the core on a device. Each check gives its complaints in place of ending the process:
+// with the core as it is there are none, and of each fault that is ordered one check at least complains.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "studio.h"
+
+namespace checks {
+
+class Complaints {
+ public:
+  struct Enough {};
+
+  // `one`: the first complaint, or violation, ends the check by throwing Enough.
+  explicit Complaints(bool one) : one_(one) {}
+  void unless(bool holds, const std::string& complaint);
+  const std::vector<std::string>& all() const { return all_; }
+
+ private:
+  bool one_;
+  std::vector<std::string> all_;
+};
+
+struct Check {
+  std::string name;
+  void (*run)(Complaints& complaints);
+};
+
+// In the order that they run; the last one loses its devices for the rest of the process.
+const std::vector<Check>& all();
+
+// To be called first, while no fault is ordered: computes on the CPU what the checks want.
+void set_up(const std::string& fixtures);
+
+// Whatever the check says, what a GPU would not have forgiven, and what was thrown.
+std::vector<std::string> complaints_of(const Check& check, bool one = false);
+
+// A job that went well, and gave to the byte what another gave.
+void expect_same(Complaints& complaints, const studio::Result& given, const studio::Result& wanted,
+                 const std::string& what);
+
+// Jobs that together pass through all of the core, and what the CPU makes of them. "adapted" is a plain job
+// after Pipeline::adapt(1).
+const studio::Job& job(const std::string& name);
+const studio::Result& on_cpu(const std::string& name);
+
+// The checks themselves, each in a file with its like.
+void none_as_on_cpu(Complaints&);
+void model_as_on_cpu(Complaints&);
+void sequential_as_on_cpu(Complaints&);
+void half_precision(Complaints&);
+void adapters(Complaints&);
+void recorded_steps(Complaints&);
+void pipelines_together(Complaints&);
+void bytes_on_device(Complaints&);
+void bytes_copied(Complaints&);
+void waits_and_launches(Complaints&);
+void refused_memory(Complaints&);
+void cancelled_jobs(Complaints&);
+void lost_device(Complaints&);
+
+}  // namespace checks

@@ -1,0 +1,50 @@
+// What jobs of the small checkpoint cost on the device: for the checks, which hold them, and for
+// bench/device_cost, which prints them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace cost {
+
+struct Cost {
+  int64_t to_device = 0, to_host = 0;  // bytes
+  int64_t synchronizations = 0, launches = 0;
+  int64_t peak = 0;           // most bytes on the device
+  int64_t resting = 0;        // bytes on it before the job
+  int64_t denoiser_peak = 0;  // most bytes of the denoiser's weights
+  int64_t pinned = 0;         // page-locked bytes after the job
+};
+
+struct Kind {
+  std::string dtype = "float32", offload = "none";
+  bool records = false;
+  bool previews = false;   // after each step
+  bool unchecked = false;  // allowNonFinite
+  auto operator<=>(const Kind&) const = default;
+};
+
+// The first job of a new pipeline, with guidance, without the pipeline's opening. Jobs of the same kind are
+// run once, until `forget`.
+Cost of_job(const Kind& kind, int64_t steps);
+void forget();
+// One step of it: what two more steps add, halved.
+Cost of_step(const Kind& kind);
+
+// Bytes of the networks' weights on the device.
+struct Weights {
+  int64_t text_encoder = 0, denoiser = 0, vae = 0;
+  int64_t prepared = 0;    // of the denoiser, what `prepare` takes
+  int64_t step = 0;        // of the denoiser, what a step takes
+  int64_t two_stages = 0;  // of the denoiser, the most that two neighbouring stages have
+  int64_t stages = 0;      // of a step
+};
+Weights weights(const std::string& dtype);
+
+// Bytes that a job takes of the host without its weights, and gives to it.
+int64_t inputs();
+int64_t results(const std::string& dtype, int64_t steps);
+// Of 'none': how often the host waits in a job.
+int64_t waits(const std::string& dtype, int64_t steps);
+
+}  // namespace cost

@@ -1,0 +1,79 @@
+// A pipeline of the small checkpoint on any device, through the C ABI, and the jobs that tests give it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "torchreel_core.h"
+
+namespace studio {
+
+// To be called once, with the folder of the tests' files. The checkpoint's weights are copied to files in
+// which each begins at a multiple of 64 bytes, as the device's do: where weights lie otherwise, the CPU may
+// give other last bits.
+void use_fixtures(const std::string& folder);
+
+// Of the checkpoint: 0 the text encoder, 1 the denoiser, 2 the VAE.
+torchreel_network_files network_files(size_t network);
+
+struct Options {
+  std::string device = "cpu", dtype = "float32", offload = "none";
+  bool records = false;  // captureGraph
+};
+
+struct Job {
+  int64_t videos = 1, frames = 2, height = 8, width = 8;  // of latents
+  int32_t word = 7;                                       // the token that the prompt is made of
+  int64_t clip_skip = 0;
+  bool guided = true, embedded = false;  // embedded: the prompts come as embeddings
+  std::vector<double> program = {};      // empty: three Euler steps
+  std::vector<double> guidance = {};     // empty: 3 in each call
+  std::vector<uint64_t> seeds = {1};
+  bool given_latents = false, from_video = false;
+  std::vector<double> freeu = {};
+  int64_t window = 0, window_overlap = 0, feature_cache = 1, tile = 0, tile_overlap = 0;
+  int64_t latents_every = 0;
+  bool allow_non_finite = false;
+  // Called after every report of progress; true cancels the job.
+  std::function<bool(int stage, int64_t step)> at = {};
+};
+
+struct Result {
+  std::string code, message;  // empty: it went well
+  std::vector<float> latents;
+  std::vector<std::vector<float>> previews;
+  std::vector<uint8_t> frames;
+  std::vector<std::string> warnings;
+};
+
+class Pipeline {
+ public:
+  // A pipeline that could not be opened has an error and takes no jobs.
+  explicit Pipeline(const Options& options);
+  ~Pipeline();
+  Pipeline(const Pipeline&) = delete;
+  Pipeline& operator=(const Pipeline&) = delete;
+
+  bool is_open() const { return pipeline_ != nullptr; }
+  const std::string& code() const { return code_; }
+  const std::string& message() const { return message_; }
+
+  Result run(const Job& job);
+  // Low-rank updates of a weight of the text encoder and one of the denoiser; with a scale of 0, none. Gives
+  // the error's code, empty if it went well.
+  std::string adapt(double scale);
+  torchreel_memory memory() const;
+
+ private:
+  torchreel_pipeline* pipeline_ = nullptr;
+  std::string code_, message_;
+};
+
+// Calls with that many steps, which draw noise, clamp, threshold and combine: every instruction that there
+// is.
+std::vector<double> every_instruction();
+std::vector<double> euler_steps(int64_t steps);
+
+}  // namespace studio
