@@ -110,8 +110,17 @@ function checkPublication(tarball: string): void {
       cwd: work,
     })
   look('publint@0.3', 'publint', 'run', tarball, '--strict')
-  // The ignored rule warns of require() of an ES module, which every Node in "engines" can do.
-  look('@arethetypeswrong/cli@0.18', 'attw', tarball, '--ignore-rules', 'cjs-resolves-to-esm')
+  // node16: resolution by "exports", which every Node in "engines" has. The ignored rule warns of require() of an ES module,
+  // which they can do, too.
+  look(
+    '@arethetypeswrong/cli@0.18',
+    'attw',
+    tarball,
+    '--profile',
+    'node16',
+    '--ignore-rules',
+    'cjs-resolves-to-esm',
+  )
 }
 
 /** Runs a program in a project with nothing on PATH but one Node. Throws with its output. */
