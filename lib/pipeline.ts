@@ -268,18 +268,14 @@ export class TextToVideoPipeline implements AsyncDisposable {
     const plan = planSteps(fitted, this.#schedulerFor(call.scheduler), this.#model)
     const start = (prepared: PreparedCall) => {
       this.#assertUsable()
-      return runJob(prepared, plan, this.#model, this.#adapters, beside.onFrame)
+      const { warnings = beside.outputWarnings } = prepared
+      return runJob({ ...prepared, warnings }, plan, this.#model, this.#adapters, beside.onFrame)
     }
 
-    const warnings = beside.outputWarnings
-    const output = warnings ? undefined : call.output
+    const output = beside.outputWarnings ? undefined : call.output
     const sized = call.video === undefined ? sizeCall(fitted, facts, limits) : undefined
-    if (sized && !output)
-      return this.#queue.run({ start: async () => start({ call: sized, warnings }), signal })
-    const prepare = async () => {
-      const prepared = await prepareFiles(fitted, sized, { model: facts, limits, output })
-      return warnings ? { ...prepared, warnings } : prepared
-    }
+    if (sized && !output) return this.#queue.run({ start: async () => start({ call: sized }), signal })
+    const prepare = () => prepareFiles(fitted, sized, { model: facts, limits, output })
     return this.#queue.run({ prepare, start, signal })
   }
 

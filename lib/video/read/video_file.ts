@@ -1,7 +1,8 @@
-import { open, stat } from 'node:fs/promises'
+import { type FileHandle, open } from 'node:fs/promises'
 import { PassThrough, Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { invalidArgument, TorchreelError } from '../../errors.js'
+import { isFile } from '../../files/regular_file.js'
 import { captureFfmpeg, type Ffmpeg, findFfmpeg, runFfmpeg } from '../ffmpeg.js'
 import type { RgbImage } from './resize.js'
 
@@ -41,11 +42,7 @@ export async function readVideoFile(
   take: (frame: RgbImage) => void,
   { ffmpeg: named, signal }: { ffmpeg: string | undefined; signal: AbortSignal | undefined },
 ): Promise<FileFrames> {
-  const isFile = await stat(path).then(
-    (found) => found.isFile(),
-    () => false,
-  )
-  if (!isFile) throw invalidArgument('video', 'an existing file', path)
+  if (!(await isFile(path))) throw invalidArgument('video', 'an existing file', path)
   const ffmpeg = await findFfmpeg(named, ['rawvideo'], signal)
   const file = await open(path).catch((cause: Error) => {
     throw new TorchreelError('ERR_INVALID_ARGUMENT', `video: cannot open ${path}: ${cause.message}`, {
@@ -58,7 +55,7 @@ export async function readVideoFile(
     return { ...size, ...rateOf(times, size.nominalFps) }
   } catch (error) {
     if (!(error instanceof TorchreelError) || error.code !== 'ERR_ENCODER_FAILED') throw error
-    throw await unreadable(path, ffmpeg, error)
+    throw await unreadable(path, file, ffmpeg, error)
   } finally {
     await file.close()
   }
@@ -141,10 +138,15 @@ function rateOf(
   return { fps: mean, varies: !isConstant(mean) }
 }
 
-async function unreadable(path: string, ffmpeg: Ffmpeg, failure: TorchreelError): Promise<TorchreelError> {
+async function unreadable(
+  path: string,
+  file: FileHandle,
+  ffmpeg: Ffmpeg,
+  failure: TorchreelError,
+): Promise<TorchreelError> {
   const { stderrTail = '', exitCode = null } = failure
   let advice = stderrTail.trim() || failure.message
-  if (await isAnimatedWebp(path)) {
+  if (await isAnimatedWebp(file)) {
     advice = `ffmpeg ${ffmpeg.version} cannot read an animated WebP; convert it to mp4, gif or apng first`
   } else if (/not on whitelist|m3u8/i.test(advice)) {
     advice =
@@ -160,14 +162,9 @@ async function unreadable(path: string, ffmpeg: Ffmpeg, failure: TorchreelError)
 }
 
 /** RFC 9649: RIFF, its size, WEBP, then a chunk VP8X whose flags have the animation bit. */
-async function isAnimatedWebp(path: string): Promise<boolean> {
-  const file = await open(path)
-  try {
-    const { buffer } = await file.read(Buffer.alloc(21), 0, 21, 0)
-    return /^RIFF.{4}WEBPVP8X/s.test(buffer.toString('latin1')) && ((buffer[20] as number) & 2) !== 0
-  } finally {
-    await file.close()
-  }
+async function isAnimatedWebp(file: FileHandle): Promise<boolean> {
+  const { buffer } = await file.read(Buffer.alloc(21), 0, 21, 0)
+  return /^RIFF.{4}WEBPVP8X/s.test(buffer.toString('latin1')) && ((buffer[20] as number) & 2) !== 0
 }
 
 /** Cuts a stream of rgb24 into frames. */

@@ -95,11 +95,11 @@ export async function encodeToStream(
     return
   }
   const { ffmpeg, encoder } = await chooseEncoder(encoders, options.ffmpeg, signal)
-  const comment = commentFor(source, options)
   if (needsFile(format, encoder)) {
     await streamFile(source, format, stdout, options)
     return
   }
+  const comment = commentFor(source, options)
   const job = { ...sizeAndRate(source), format, output: 'stream', settings: options, comment } as const
   const parameters = [...ffmpegParameters(encoder, job), 'pipe:1']
   if (format === 'gif' && comment !== undefined) {
