@@ -75,12 +75,17 @@ export class TextToVideoPipeline implements AsyncDisposable {
     return TextToVideoPipeline.load(name, checkPipelineOptions(options))
   }
 
-  /** @internal `fromPretrained` with checked options. */
+  /**
+   * @internal `fromPretrained` with checked options.
+   *
+   * @param call the only call of the pipeline
+   */
   static async load(
     name: string | URL | undefined,
     options: CheckedPipelineOptions,
+    call?: Call,
   ): Promise<TextToVideoPipeline> {
-    return new TextToVideoPipeline(await loadModel(name, options), options)
+    return new TextToVideoPipeline(await loadModel(name, options, call), options)
   }
 
   /** The model as it was asked for: owner/name, or the name of its folder. */

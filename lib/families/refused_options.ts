@@ -1,6 +1,6 @@
 import type { Options } from '../checks/options.js'
 import { TorchreelError } from '../errors.js'
-import type { Family } from '../families/family.js'
+import type { Family } from './family.js'
 
 /**
  * Refuses options that a family cannot honour, unless they are at their defaults.

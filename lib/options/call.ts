@@ -65,7 +65,7 @@ export interface GenerateOptions {
   /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue see {@link findFfmpeg} */
   ffmpeg?: string | URL | undefined
   /**
-   * How much of the source video may change, above 0 to 1: only the last `steps · strength` steps run.
+   * How much of the source video may change, from 1 / steps to 1: only the last `steps · strength` steps run.
    * @defaultValue 0.6; Wan: 0.8
    */
   strength?: number | undefined
@@ -274,10 +274,10 @@ export const callOptions = {
     see: ['video to video', 'video-to-video.md'],
   },
   strength: {
-    kind: number(0, 1),
+    kind: number(1 / maxSteps, 1),
     otherwise: '0.6; Wan: 0.8',
     group: source,
-    says: 'how much of the source video may change',
+    says: 'how much of the source video may change; at least 1 / steps',
     flag: '--strength <x>',
   },
   latents: {
