@@ -49,6 +49,8 @@ export type Config = Readonly<Record<string, unknown>>
 export interface Family {
   /** The name of the family's folders, here, in native/core/ and in models/definitions/. */
   readonly name: string
+  /** Its name in sentences, such as 'Wan'. */
+  readonly title: string
   /** The values of `_class_name` in model_index.json. */
   readonly pipelineClasses: readonly string[]
   /** Names on Hugging Face of the model that a call uses that names none, if the cache holds it. */

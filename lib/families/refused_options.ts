@@ -12,9 +12,9 @@ export function refuseForFamily(options: object, table: Options, family: Family)
     if (!Object.hasOwn(table, name)) continue
     const value = (options as Record<string, unknown>)[name]
     if (value === undefined || value === table[name]?.default) continue
-    throw new TorchreelError('ERR_INVALID_ARGUMENT', `${name} cannot be used with ${family.name}: ${why}`, {
+    throw new TorchreelError('ERR_INVALID_ARGUMENT', `${name} cannot be used with ${family.title}: ${why}`, {
       parameter: name,
-      expected: `no ${name} with ${family.name}`,
+      expected: `no ${name} with ${family.title}`,
       received: value,
     })
   }

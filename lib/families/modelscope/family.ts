@@ -30,6 +30,7 @@ const previewColours = {
  */
 export const modelscope: Family = {
   name: 'modelscope',
+  title: 'ModelScope',
   pipelineClasses: ['TextToVideoSDPipeline', 'VideoToVideoSDPipeline'],
   publishedModels: ['damo-vilab/text-to-video-ms-1.7b', 'ali-vilab/text-to-video-ms-1.7b'],
   components: [

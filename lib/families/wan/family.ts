@@ -37,6 +37,7 @@ const transformerOnly = 'it changes the blocks of a UNet, and this model has a t
  */
 export const wan: Family = {
   name: 'wan',
+  title: 'Wan',
   pipelineClasses: ['WanPipeline', 'WanVideoToVideoPipeline'],
   publishedModels: ['Wan-AI/Wan2.1-T2V-1.3B-Diffusers', 'Wan-AI/Wan2.1-T2V-14B-Diffusers'],
   components: [
