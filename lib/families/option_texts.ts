@@ -4,15 +4,14 @@ import type { Family } from './family.js'
 
 // What the texts of options say of families.
 
-/** A default in words where it depends on the family: `16 (Wan: 81)`. The first family's has no name. */
+/** A default in words where it depends on the family: `16, with Wan 81`. The first family's has no name. */
 export function defaultByFamily(defaultOf: (family: Family) => unknown): string {
   const [first, ...others] = families.map((family) => ({
     title: family.title,
     value: `${defaultOf(family)}`,
   }))
   const different = others.filter(({ value }) => value !== first?.value)
-  const named = different.map(({ title, value }) => `${title}: ${value}`)
-  return `${first?.value}${named.length === 0 ? '' : ` (${named.join(', ')})`}`
+  return [first?.value, ...different.map(({ title, value }) => `with ${title} ${value}`)].join(', ')
 }
 
 /** A table of options whose texts name the families that refuse an option: `…; not for Wan`. */

@@ -22,11 +22,11 @@ import { type FreeU, freeU, interval, scheduler, side, vaeTiling, window } from 
 
 /** How a video is made. */
 export interface GenerateOptions {
-  /** Denoising steps, 1 to 1000. @defaultValue 25 (Wan: 50) */
+  /** Denoising steps, 1 to 1000. @defaultValue 25, with Wan 50 */
   steps?: number | undefined
   /**
    * Frames of the video. ModelScope models were trained on 16. Wan needs a multiple of 4 plus 1.
-   * @defaultValue 16 (Wan: 81)
+   * @defaultValue 16, with Wan 81
    */
   frames?: number | undefined
   /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own: often 256, Wan's 832 */
@@ -35,7 +35,7 @@ export interface GenerateOptions {
   height?: number | undefined
   /**
    * How closely the video follows the prompt: one number, or one for each step. At 1 or less the network runs on the prompt
-   * alone, without guidance. @defaultValue the checkpoint's own (`shapes`: 3), else 9 (Wan: 5), with a video 15 (Wan: 5)
+   * alone, without guidance. @defaultValue the checkpoint's own (`shapes`: 3), else 9, with Wan 5; from a video 15, with Wan 5
    */
   guidanceScale?: number | readonly number[] | undefined
   /** Things that the video must not show: one text for all prompts, or one for each. @defaultValue '' */
@@ -46,7 +46,7 @@ export interface GenerateOptions {
   eta?: number | undefined
   /** Take the text encoder's output this many layers before the last, for the prompt only; not for Wan. @defaultValue 0 */
   clipSkip?: number | undefined
-  /** Frames per second of the result. @defaultValue 8 (Wan: 16) */
+  /** Frames per second of the result. @defaultValue 8, with Wan 16 */
   fps?: number | undefined
   /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue the pipeline's scheduler: DPM-Solver++, or the checkpoint's class with Wan */
   scheduler?: Scheduler | string | undefined
@@ -67,7 +67,7 @@ export interface GenerateOptions {
   ffmpeg?: string | URL | undefined
   /**
    * How much of the source video may change, from 1 / steps to 1: only the last `steps · strength` steps run.
-   * @defaultValue 0.6 (Wan: 0.8)
+   * @defaultValue 0.6, with Wan 0.8
    */
   strength?: number | undefined
   /** The timesteps to call the network at, see {@link ProgramOptions}; `steps` is their number. @defaultValue the scheduler's */
@@ -77,7 +77,7 @@ export interface GenerateOptions {
   /**
    * The VAE works on tiles of `tileSize` pixels that share the fraction `overlap` (0 to 0.5) and are blended there. Large frames need less memory, and change slightly. The VAE
    * works on one frame at a time in any case, Wan's on four; with tiles, Wan's frames come only when all are decoded.
-   * @defaultValue false; tiles of 512 (Wan: 256) that share 0.25
+   * @defaultValue false; tiles of 512, with Wan 256, that share 0.25
    */
   vaeTiling?:
     | boolean
@@ -206,8 +206,8 @@ export const callOptions = withRefusals({
   guidanceScale: {
     kind: oneOrEach(number(0, 1000), maxSteps),
     otherwise:
-      `the checkpoint's own (shapes: 3), else ${defaultByFamily(({ defaults }) => defaults.guidanceScale)}, ` +
-      `with a video ${defaultByFamily(({ defaults }) => defaults.videoGuidanceScale)}`,
+      `the checkpoint's own (shapes: 3), else ${defaultByFamily(({ defaults }) => defaults.guidanceScale)}; ` +
+      `from a video ${defaultByFamily(({ defaults }) => defaults.videoGuidanceScale)}`,
     group: denoising,
     says: 'how closely the video follows the prompt: one number, or one for each step; 1 or less turns guidance off',
     flag: '--guidance-scale <x[,x...]>',
@@ -322,7 +322,7 @@ export const callOptions = withRefusals({
   vaeTiling: {
     kind: vaeTiling,
     default: false,
-    otherwise: 'false; tiles of 512 (Wan: 256) that share 0.25',
+    otherwise: 'false; tiles of 512, with Wan 256, that share 0.25',
     group: savings,
     kept: 'value',
     says: 'encode and decode large frames in tiles, to save memory',

@@ -22,7 +22,7 @@ export interface PipelineOptions
   extends Pick<HubOptions, 'revision' | 'cacheDir' | 'token' | 'localFilesOnly'> {
   /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA if there is a GPU, else the CPU */
   device?: string | undefined
-  /** The number type that the networks compute in. @defaultValue 'float32' on the CPU, on CUDA 'float16' (Wan: 'bfloat16') */
+  /** The number type that the networks compute in. @defaultValue 'float32' on the CPU; on CUDA 'float16', with Wan 'bfloat16' */
   dtype?: 'float16' | 'bfloat16' | 'float32' | undefined
   /**
    * Use the text encoder of another model, a folder or owner/name, so that several models share one. It must have the
@@ -161,7 +161,7 @@ export const pipelineOptions = withRefusals({
   },
   dtype: {
     kind: choice(['float16', 'bfloat16', 'float32']),
-    otherwise: `\`'float32'\` on the CPU, on CUDA ${defaultByFamily(({ gpuDtype }) => `\`'${gpuDtype}'\``)}`,
+    otherwise: `\`'float32'\` on the CPU; on CUDA ${defaultByFamily(({ gpuDtype }) => `\`'${gpuDtype}'\``)}`,
     group: machine,
     says: 'the number type that the networks compute in: float16, bfloat16 or float32',
     flag: '--dtype <name>',
