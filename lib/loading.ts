@@ -12,7 +12,7 @@ import {
 import { indexFile } from './checkpoint/selection.js'
 import { TorchreelError } from './errors.js'
 import { requireFamily } from './families/families.js'
-import type { Family, ModelFacts } from './families/family.js'
+import type { Family, ModelProperties } from './families/family.js'
 import { refuseForFamily } from './families/refused_options.js'
 import { verifyFiles } from './files/hashes.js'
 import { readJson } from './files/json.js'
@@ -29,7 +29,7 @@ import type { Tokenizer } from './text/tokenizer.js'
 export interface LoadedModel {
   /** As it was asked for: owner/name, or the name of its folder. */
   readonly name: string
-  readonly facts: ModelFacts
+  readonly properties: ModelProperties
   readonly checkpoint: Checkpoint
   readonly tokenizer: Tokenizer
   readonly native: NativePipeline
@@ -73,14 +73,14 @@ export async function loadModel(
   const { model, folder, notices } = await findFolder(name, options, checkFamily)
   const textEncoder = await findTextEncoder(folder, options, notices)
   const checkpoint = await readCheckpoint(folder, { ...options, textEncoder })
-  const { model: facts, files: networks, scheduler } = checkpoint
-  const { family, latentChannels } = facts
+  const { properties, files: networks, scheduler } = checkpoint
+  const { family, latentChannels } = properties
   checkFamily(family)
-  const tokenizer = await family.loadTokenizer(checkpoint.folder, facts)
+  const tokenizer = await family.loadTokenizer(checkpoint.folder, properties)
   const dtype = options.dtype ?? (device === 'cpu' ? 'float32' : family.gpuDtype)
   if (compiled) {
     const { denoiserGraph: graph } = checkpoint
-    requireCompiledFor(compiled, { graph, vaeScale: facts.vaeScale, libtorch, device, dtype })
+    requireCompiledFor(compiled, { graph, vaeScale: properties.vaeScale, libtorch, device, dtype })
   }
   if (options.verify) {
     const { textEncoder, denoiser, vae } = networks
@@ -91,14 +91,14 @@ export async function loadModel(
   const maxHeader = limits.headerBytes
   const { threads } = chooseThreads(options.threads)
   const where = { device, dtype, offload, threads, captureGraph, maxHeader }
-  const latents = { latentScale: [...facts.latentScale], latentMean: [...facts.latentMean] }
+  const latents = { latentScale: [...properties.latentScale], latentMean: [...properties.latentMean] }
   const native = await NativePipeline.open(
     { family: family.name, networks, compiledDenoiser, ...latents, ...where },
     signal,
   )
   return {
     name: path.resolve(model) === folder ? path.basename(folder) : model,
-    facts,
+    properties,
     checkpoint,
     tokenizer,
     native,

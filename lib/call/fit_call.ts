@@ -1,6 +1,6 @@
 import { checkValue, integer } from '../checks/kinds.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
-import type { ModelFacts } from '../families/family.js'
+import type { ModelProperties } from '../families/family.js'
 import { refuseForFamily } from '../families/refused_options.js'
 import { callOptions } from '../options/call.js'
 import type { Limits } from '../options/limits.js'
@@ -37,7 +37,7 @@ export interface SizedCall extends FittedCall {
  *
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`
  */
-export function fitCall(call: Call, model: ModelFacts): FittedCall {
+export function fitCall(call: Call, model: ModelProperties): FittedCall {
   const { video, promptEmbeds, width, height, vaeTiling } = call
   refuseForFamily(call, callOptions, model.family)
   if (promptEmbeds) checkValue(tensor([null, null, model.textSize]), 'promptEmbeds', promptEmbeds)
@@ -67,7 +67,7 @@ export function fitCall(call: Call, model: ModelFacts): FittedCall {
  */
 export function sizeCall(
   call: FittedCall,
-  model: ModelFacts,
+  model: ModelProperties,
   limits: Limits,
   source?: SourceVideo,
 ): SizedCall {
