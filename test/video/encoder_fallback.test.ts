@@ -1,6 +1,6 @@
 // An ffmpeg without libx264: mp4 is written by the H.264 encoder that it has, and the video says so.
 import assert from 'node:assert/strict'
-import { chmodSync, writeFileSync } from 'node:fs'
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { checkSave, generate, TextToVideoPipeline } from 'torchreel'
@@ -11,7 +11,8 @@ const folders = emptyFolders()
 
 /**
  * The real ffmpeg under other names of encoders: it lists `encoders` in place of libx264. It encodes with libx264 where
- * libopenh264 is asked for; h264_nvenc fails, as it does on a machine without its GPU.
+ * libopenh264 or h264_qsv is asked for, and writes a line to `trials` where it only tries the latter. h264_nvenc fails, as
+ * it does on a machine without its GPU.
  */
 function withEncoders(folder: string, encoders: readonly string[]): string {
   const path = join(folder, 'ffmpeg')
@@ -28,9 +29,13 @@ if (args.includes('-encoders')) {
   process.exit(0)
 }
 if (args.includes('h264_nvenc')) process.exit(1)
-const own = args.indexOf('-rc_mode')
-if (own >= 0) args.splice(own, 2)
-args = args.map((word) => (word === 'libopenh264' ? 'libx264' : word))
+if (args.includes('h264_qsv') && args.includes('null'))
+  require('node:fs').appendFileSync(${JSON.stringify(join(folder, 'trials'))}, 'h264_qsv\\n')
+for (const name of ['-rc_mode', '-global_quality']) {
+  const own = args.indexOf(name)
+  if (own >= 0) args.splice(own, 2)
+}
+args = args.map((word) => (/^(libopenh264|h264_qsv)$/.test(word) ? 'libx264' : word))
 process.exit(run('inherit').status)
 `,
   )
@@ -80,6 +85,16 @@ test('hardware that is listed but does not answer is passed over', async () => {
   await assert.rejects(video(32, 32, 2, 8).save(join(folder, 'a.mp4'), { ffmpeg }), {
     code: 'ERR_ENCODER_NOT_FOUND',
   })
+})
+
+test('hardware that answers is tried once, though the file is checked before it is written', async () => {
+  const { folder, tools } = folders()
+  const made = await generate('a', {
+    ...{ model: tinyCheckpoint, steps: 1, frames: 2, width: 32, height: 32, seed: 1 },
+    ...{ output: join(folder, 'a.mp4'), ffmpeg: withEncoders(tools, ['h264_qsv']) },
+  })
+  assert.match(made.warnings.join('\n'), /has no libx264: encoded with h264_qsv$/)
+  assert.equal(readFileSync(join(tools, 'trials'), 'utf8'), 'h264_qsv\n')
 })
 
 test('generate says it, too, though it checks the file before it loads a model', async () => {

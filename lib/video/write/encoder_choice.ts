@@ -42,17 +42,25 @@ export async function chooseEncoder(
   }
 }
 
+/** Hardware encoders that have answered, as `PATH NAME`. Others are asked again: the hardware may have been in use. */
+const answered = new Set<string>()
+
 function isMissing(error: unknown): boolean {
   return error instanceof TorchreelError && error.code === 'ERR_ENCODER_NOT_FOUND'
 }
 
 /** Whether a hardware encoder encodes a frame: ffmpeg lists it on machines without the hardware, too. */
 async function answers(ffmpeg: Ffmpeg, encoder: string, signal: AbortSignal | undefined): Promise<boolean> {
+  const key = `${ffmpeg.path} ${encoder}`
+  if (answered.has(key)) return true
   const frame = ['-f', 'rawvideo', '-pix_fmt', 'yuv420p', '-video_size', '256x256', '-i', 'pipe:0']
   const parameters = ['-v', 'error', '-nostdin', ...frame, '-c:v', encoder, '-f', 'null', '-']
   const stdin = [new Uint8Array((256 * 256 * 3) / 2)]
   return runFfmpeg(ffmpeg.path, parameters, { stdin, signal }).then(
-    () => true,
+    () => {
+      answered.add(key)
+      return true
+    },
     () => {
       signal?.throwIfAborted()
       return false
