@@ -91,6 +91,15 @@ describe('the permission model', () => {
     assert.match(said, /^ERR_ENCODER_NOT_FOUND .*start node with --allow-child-process\n/s)
   })
 
+  test('doctor needs to read no more', async () => {
+    using _ = withEnvironment({ TORCHREEL_LIBTORCH: needed.libtorch, FFMPEG_PATH: ffmpeg })
+    const cli = `${repository}dist/cli/main.js`
+    const { stdout } = await startNode(['--no-warnings', ...restricted(), cli, 'doctor', '--json']).ended
+    const checks = JSON.parse(stdout).checks as { name: string; ok: boolean }[]
+    for (const { name, ok } of checks)
+      if (!['models', 'disk', 'gpu'].includes(name)) assert.ok(ok, `${name}: ${stdout}`)
+  })
+
   test('a model’s folder and a source video that may not be read', async () => {
     const elsewhere = path.join(tmpdir(), 'torchreel-not-allowed')
     const program = `
