@@ -3,6 +3,7 @@
  *
  *     npm run bench -- --model MODEL [--peer PYTHON [--compile] [--no-eager]]   one video: stages, rates, memory
  *     npm run bench -- scaling --model MODEL                       several sizes: time per TFLOP, memory
+ *     npm run bench -- busy --model MODEL [--peer PYTHON]          the loop beside none, one and two busy processes
  *     npm run bench -- start                                       import, and start to first step
  *     npm run bench -- approximate --model MODEL [--videos N]      time and quality of the approximate savings
  *     npm run bench -- pool --model MODEL                          gain of the memory pool
@@ -16,6 +17,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { approximate, approximateTable } from './approximate.js'
+import { busy, busyTable } from './busy.js'
 import { chart } from './chart.js'
 import { contest } from './contest.js'
 import { machine, productRate } from './machine.js'
@@ -92,6 +94,15 @@ async function severalSizes() {
   }
 }
 
+async function beside() {
+  const sizes = { frames: Number(values.frames), width: number(values.width), height: number(values.height) }
+  const task = { ...settings, ...sizes, steps: Number(values.steps) }
+  const loops = await busy(await model(), task, values.peer, Number(values.rounds))
+  const what = `${values.model}: ${task.frames} frames, ${task.steps} steps, ${task.dtype}, ${task.device}`
+  const head = heading(what, machine(), undefined, command)
+  return { json: { machine: machine(), command, loops }, text: `${head}\n\n${busyTable(loops)}` }
+}
+
 async function starting() {
   const times = await start(Number(values.rounds))
   const head = heading(`Starting, ${values.rounds} times`, machine(), undefined, command)
@@ -133,6 +144,7 @@ function model() {
 const modes = {
   video,
   scaling: severalSizes,
+  busy: beside,
   start: starting,
   approximate: lessExact,
   pool: pooled,

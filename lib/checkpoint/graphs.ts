@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import { readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { show, TorchreelError } from '../errors.js'
 import type { Config } from '../families/family.js'
 import { readJson } from '../files/json.js'
+import { exists } from '../files/regular_file.js'
 import { shellWord } from '../files/shell_word.js'
 import { packageFolder } from '../package.js'
 
@@ -64,7 +64,7 @@ export async function findGraphs(
   trustGraph: boolean,
 ): Promise<Graph[]> {
   const own = path.join(root, 'graphs')
-  const folders = trustGraph && existsSync(own) ? [packageGraphs, own] : [packageGraphs]
+  const folders = trustGraph && exists(own) ? [packageGraphs, own] : [packageGraphs]
   const manifests = await Promise.all(
     folders.map(async (folder) => ({ folder, manifest: await readManifest(root, folder) })),
   )
@@ -78,7 +78,7 @@ export async function findGraphs(
       .find(({ graph }) => graph !== undefined)
     if (!found?.graph) {
       const known = manifests.map(({ manifest }) => manifest)
-      throw missingGraph(root, network, known, existsSync(own) && !trustGraph)
+      throw missingGraph(root, network, known, exists(own) && !trustGraph)
     }
     graphs.push(await checkGraph(found.folder, found.graph))
   }

@@ -92,11 +92,11 @@ function platformCheck(): Check {
 function processorCheck(): Check {
   const sets = instructionSets()
   const [first] = cpus()
-  const ok = sets.includes('AVX2')
+  const ok = sets?.includes('AVX2') ?? true
   return {
     name: 'processor',
     ok,
-    found: `${cpus().length} × ${first?.model.trim()}, ${sets.join(', ') || 'no AVX2'}, ${gigabytes(totalmem())} of memory`,
+    found: `${cpus().length} × ${first?.model.trim()}, ${sets ? sets.join(', ') || 'no AVX2' : 'instruction sets unknown (/proc/cpuinfo cannot be read)'}, ${gigabytes(totalmem())} of memory`,
     details: { count: cpus().length, model: first?.model, instructionSets: sets, memoryBytes: totalmem() },
     ...(!ok && { advice: 'Works, but slowly: libtorch’s fast kernels need AVX2' }),
   }

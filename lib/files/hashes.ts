@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import { realpath } from 'node:fs/promises'
 import path from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { TorchreelError } from '../errors.js'
 import { readText } from './json.js'
-import { readRegularFile } from './regular_file.js'
+import { exists, readRegularFile } from './regular_file.js'
 
 /**
  * Reads each file completely and compares its sha256 with the expected one: from `SHA256SUMS` in the model's folder, as
@@ -37,7 +36,7 @@ export async function verifyFiles(
 
 /** Hashes by name, relative to the folder. */
 async function readSums(file: string): Promise<Map<string, string>> {
-  const text = existsSync(file) ? await readText(file) : ''
+  const text = exists(file) ? await readText(file) : ''
   const lines = text.matchAll(/^([0-9a-f]{64}) [ *](?:\.\/)?(.+)$/gm)
   return new Map(Array.from(lines, ([, hash, name]) => [name as string, hash as string]))
 }

@@ -5,6 +5,7 @@ import { basename, dirname, join } from 'node:path'
 import { types } from 'node:util'
 import { TorchreelError } from '../errors.js'
 import { flush } from './flush.js'
+import { refusedPermission } from './permission.js'
 import { identityPattern, isDead, ownIdentity } from './process_identity.js'
 
 /** A file being written. The temporary file is in the target's folder. */
@@ -198,8 +199,7 @@ export function cannotWrite(path: string, cause: unknown): TorchreelError {
   const reason =
     errorCode(cause) === 'ENOENT'
       ? `the folder ${dirname(path)} does not exist`
-      : types.isNativeError(cause)
-        ? cause.message
-        : String(cause)
+      : (refusedPermission(cause, dirname(path)) ??
+        (types.isNativeError(cause) ? cause.message : String(cause)))
   return new TorchreelError('ERR_OUTPUT_WRITE', `cannot write ${basename(path)}: ${reason}`, { path, cause })
 }

@@ -1,6 +1,28 @@
-import { constants } from 'node:fs'
+import { constants, statSync } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { TorchreelError } from '../errors.js'
+import { refusedPermission } from './permission.js'
+
+/** Whether a file or folder is there. Not `existsSync`, which throws under Node's permission model. */
+export function exists(file: string): boolean {
+  return whyUnseen(file) === undefined
+}
+
+/** Why a file or folder cannot be seen, as the end of a sentence. Undefined: it can. */
+export function whyUnseen(file: string): string | undefined {
+  try {
+    statSync(file)
+    return undefined
+  } catch (error) {
+    return whyUnreadable(error)
+  }
+}
+
+function whyUnreadable(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException
+  if (code === 'ENOENT' || code === 'ENOTDIR') return 'is missing'
+  return `cannot be read: ${refusedPermission(error) ?? message}`
+}
 
 export async function isFolder(file: string): Promise<boolean> {
   return stat(file).then(
@@ -44,7 +66,5 @@ export async function readRegularFile<T>(file: string, read: (handle: FileHandle
 
 /** An `ERR_MODEL_NOT_FOUND` for a file that is missing or cannot be read. */
 function cannotRead(file: string, cause: unknown): TorchreelError {
-  const { code, message } = cause as NodeJS.ErrnoException
-  const what = code === 'ENOENT' ? 'is missing' : `cannot be read: ${message}`
-  return new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${what}`, { path: file, cause })
+  return new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${whyUnreadable(cause)}`, { path: file, cause })
 }

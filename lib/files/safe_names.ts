@@ -44,8 +44,8 @@ export async function checkLinks(root: string, names: readonly string[]): Promis
     if (target === undefined || target.startsWith(real + path.sep) || inHubCache.test(target)) continue
     throw new TorchreelError(
       'ERR_UNSAFE_PATH',
-      `${file} is a link to ${target}, outside the model's folder and of Hugging Face's cache: copy the file, or link the ` +
-        'whole folder',
+      `${file} is a link to ${target}, outside the model's folder and of Hugging Face's cache. If the link is yours, set ` +
+        'trustLinks: true (--trust-links), or copy the file, or link the whole folder',
       { path: file, received: target },
     )
   }

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import {
@@ -15,6 +14,7 @@ import { TorchreelError } from '../errors.js'
 import { requireFamily } from '../families/families.js'
 import type { Family } from '../families/family.js'
 import { readJson } from '../files/json.js'
+import { exists } from '../files/regular_file.js'
 
 /** One repository's folder in the cache: `blobs/HASH`, `snapshots/COMMIT/NAME` → blob, `refs/REVISION` = commit. */
 export class CachedRepository {
@@ -53,7 +53,7 @@ export class CachedRepository {
     const snapshot = this.snapshot(commit)
     const names = await readdir(snapshot, { recursive: true }).catch((): string[] => [])
     return names
-      .filter((name) => existsSync(path.join(snapshot, name)))
+      .filter((name) => exists(path.join(snapshot, name)))
       .map((name) => name.replaceAll(path.sep, '/'))
   }
 
@@ -98,7 +98,7 @@ export class CachedRepository {
   ): Promise<string> {
     const commit = await this.findCommit(revision)
     const snapshot = commit && this.snapshot(commit)
-    if (!commit || !snapshot || !existsSync(snapshot)) {
+    if (!commit || !snapshot || !exists(snapshot)) {
       throw new TorchreelError(
         'ERR_MODEL_NOT_FOUND',
         `${this.id} (revision ${revision}) is not in the cache ${path.dirname(this.folder)}`,

@@ -1,9 +1,8 @@
-import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { describeModelFile } from '../checkpoint/other_layouts.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { readPath } from '../files/paths.js'
-import { isFolder } from '../files/regular_file.js'
+import { exists, isFolder, whyUnseen } from '../files/regular_file.js'
 import { checkFileName } from '../files/safe_names.js'
 import { packageFolder } from '../package.js'
 import { CachedRepository } from './cache.js'
@@ -42,7 +41,7 @@ export async function resolveModel(model: string | URL, options: HubOptions = {}
   if (name !== model) return resolveModel(name, options)
   if (model === embeddedModel) return embeddedFolder
   if (await isFolder(model)) return path.resolve(model)
-  if (existsSync(model)) {
+  if (exists(model)) {
     const file = path.resolve(model)
     const kind = describeModelFile(file)
     throw new TorchreelError(
@@ -52,6 +51,11 @@ export async function resolveModel(model: string | URL, options: HubOptions = {}
     )
   }
   if (!isModelId(model)) {
+    const unseen = whyUnseen(model)
+    if (unseen !== 'is missing')
+      throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${path.resolve(model)} ${unseen}`, {
+        path: path.resolve(model),
+      })
     throw new TorchreelError(
       'ERR_MODEL_NOT_FOUND',
       `there is no model folder ${path.resolve(model)}, and ${JSON.stringify(model)} is not the name of a model on ` +

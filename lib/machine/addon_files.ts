@@ -1,7 +1,9 @@
-import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { TorchreelError } from '../errors.js'
+import { refusedPermission } from '../files/permission.js'
+import { exists } from '../files/regular_file.js'
 import { packageFolder } from '../package.js'
 import { type Libtorch, libtorchAdvice } from './libtorch.js'
 import { glibcVersion } from './machine.js'
@@ -14,14 +16,18 @@ const require = createRequire(import.meta.url)
  * @throws TorchreelError `ERR_NATIVE_LOAD`
  */
 export function addonFile(): string {
-  const nodeGypBuild = require('node-gyp-build') as { path(folder: string): string }
   try {
-    return nodeGypBuild.path(packageFolder)
+    return (require('node-gyp-build') as { path(folder: string): string }).path(packageFolder)
   } catch (error) {
+    const refused = refusedPermission(error)
+    if (refused) {
+      const message = `node-gyp-build, which finds the addon, cannot read a file: ${refused}`
+      throw new TorchreelError('ERR_NATIVE_LOAD', message, { path: packageFolder, cause: error })
+    }
     const base = process.env.TORCHREEL_PREBUILD ?? packageFolder
     const tried = ['build/Release', `prebuilds/${process.platform}-${process.arch}`].map((name) => {
       const folder = path.join(base, name)
-      return `  - ${folder}: ${existsSync(folder) ? 'no .node in it' : 'no such folder'}\n`
+      return `  - ${folder}: ${exists(folder) ? 'no .node in it' : 'no such folder'}\n`
     })
     throw new TorchreelError(
       'ERR_NATIVE_LOAD',
@@ -82,6 +88,7 @@ export function loadError(cause: Error, libtorch: Libtorch, files: string[]): To
   if (/already loaded/.test(reason)) advice = 'A process can load only one libtorch.'
   else if ((cause as NodeJS.ErrnoException).code === 'ERR_DLOPEN_DISABLED')
     advice = 'Node’s permission model refuses addons: start node with --allow-addons'
+  else if (/--allow-ffi/.test(reason)) advice = 'Deno refuses addons: start deno with --allow-ffi'
   else if (/not built together/.test(reason))
     advice = 'Type: npm install torchreel, or in a clone: npm run build'
   else if (/version `GLIBC(XX)?_/.test(reason))
@@ -91,7 +98,7 @@ export function loadError(cause: Error, libtorch: Libtorch, files: string[]): To
   return new TorchreelError(
     'ERR_NATIVE_LOAD',
     `torchreel could not be loaded with libtorch ${version} (found by ${source}): ${reason}\nTried, in this order:\n` +
-      files.map((file) => `  - ${file}${existsSync(file) ? '' : ' (missing)'}\n`).join('') +
+      files.map((file) => `  - ${file}${exists(file) ? '' : ' (missing)'}\n`).join('') +
       advice,
     { path: folder, cause },
   )

@@ -1,7 +1,8 @@
-import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { readFileSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { TorchreelError } from '../errors.js'
 import { expandHome } from '../files/paths.js'
+import { exists, whyUnseen } from '../files/regular_file.js'
 import { cacheAdvice, cacheFolder, findCacheFolder } from './cache.js'
 
 /** The libtorch that `torchreel setup` gets, and the one this package is tested with. */
@@ -74,7 +75,7 @@ export function findLibtorch(option?: string): Libtorch {
 /** The libtorch in a folder: an unpacked archive, a `torch` package, or a folder that holds either. */
 export function libtorchIn(folder: string): { folder: string; version: string } | undefined {
   for (const candidate of ['.', 'torch', 'libtorch'].map((name) => path.resolve(folder, name))) {
-    if (!existsSync(path.join(candidate, 'lib', 'libtorch_cpu.so'))) continue
+    if (!exists(path.join(candidate, 'lib', 'libtorch_cpu.so'))) continue
     // Resolved, because a process can load only one libtorch: two links to it must have one name.
     return { folder: realpathSync(candidate), version: versionOf(candidate) }
   }
@@ -83,33 +84,30 @@ export function libtorchIn(folder: string): { folder: string; version: string } 
 
 /** Why `libtorchIn` found nothing there. */
 function whyNot(folder: string): string {
-  try {
-    if (!statSync(folder).isDirectory()) return 'it is not a folder'
-    return 'neither it nor torch/ or libtorch/ in it has a lib/libtorch_cpu.so'
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    return code === 'ENOENT' ? 'no such folder' : `it cannot be read (${code})`
-  }
+  const unseen = whyUnseen(folder)
+  if (unseen !== undefined) return unseen === 'is missing' ? 'no such folder' : `it ${unseen}`
+  if (!statSync(folder).isDirectory()) return 'it is not a folder'
+  return 'neither it nor torch/ or libtorch/ in it has a lib/libtorch_cpu.so'
 }
 
 /** The libraries to open, in order. Those of the CUDA distribution are opened where they exist. */
 export function librariesOf({ folder }: { folder: string }): string[] {
   const names = ['libc10.so', 'libtorch_cpu.so', 'libc10_cuda.so', 'libtorch_cuda.so']
-  return names.map((name) => path.join(folder, 'lib', name)).filter((library) => existsSync(library))
+  return names.map((name) => path.join(folder, 'lib', name)).filter((library) => exists(library))
 }
 
 /** What a libtorch was built for: `cpu`, `cu130` and so on; `cuda` if its version does not say which. */
 export function variantOf({ folder, version }: { folder: string; version: string }): string {
   const local = /\+(cpu|cu\d+)/.exec(version)?.[1]
   if (local) return local
-  return existsSync(path.join(folder, 'lib', 'libtorch_cuda.so')) ? 'cuda' : 'cpu'
+  return exists(path.join(folder, 'lib', 'libtorch_cuda.so')) ? 'cuda' : 'cpu'
 }
 
 function versionOf(folder: string): string {
   const archive = path.join(folder, 'build-version')
-  if (existsSync(archive)) return readFileSync(archive, 'utf8').trim()
+  if (exists(archive)) return readFileSync(archive, 'utf8').trim()
   const wheel = path.join(folder, 'version.py')
-  const version = existsSync(wheel) && /^__version__ = '([^']+)'/m.exec(readFileSync(wheel, 'utf8'))?.[1]
+  const version = exists(wheel) && /^__version__ = '([^']+)'/m.exec(readFileSync(wheel, 'utf8'))?.[1]
   if (version) return version
   throw new TorchreelError(
     'ERR_NATIVE_LOAD',

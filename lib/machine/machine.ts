@@ -48,12 +48,15 @@ export function glibcVersion(): string | undefined {
   return header.glibcVersionRuntime
 }
 
-/** The instruction sets of this processor that libtorch has kernels for. */
-export function instructionSets(): string[] {
-  const flags =
-    readFileSync('/proc/cpuinfo', 'utf8')
-      .match(/^flags\s*:(.*)$/m)?.[1]
-      ?.split(' ') ?? []
+/** The instruction sets of this processor that libtorch has kernels for. Undefined: this process may not read /proc. */
+export function instructionSets(): string[] | undefined {
+  let text: string
+  try {
+    text = readFileSync('/proc/cpuinfo', 'utf8')
+  } catch {
+    return undefined
+  }
+  const flags = text.match(/^flags\s*:(.*)$/m)?.[1]?.split(' ') ?? []
   const named = { avx2: 'AVX2', avx512f: 'AVX-512', avx512_bf16: 'AVX-512 BF16', amx_tile: 'AMX' }
   return Object.entries(named).flatMap(([flag, name]) => (flags.includes(flag) ? [name] : []))
 }

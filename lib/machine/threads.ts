@@ -21,12 +21,16 @@ export function chooseThreads(option?: number): ThreadChoice {
   const quota = readCpuQuota()
   if (quota !== undefined && quota.processors < processors) {
     const threads = Math.max(1, Math.floor(quota.processors))
+    const most = Number(quota.processors.toFixed(2))
     return {
       threads,
-      reason: `the quota of ${Number(quota.processors.toFixed(2))} processors in ${quota.file}`,
+      reason: `the quota of ${most} ${most === 1 ? 'processor' : 'processors'} in ${quota.file}`,
     }
   }
-  return { threads: processors, reason: `the ${processors} processors that this process may use` }
+  return {
+    threads: processors,
+    reason: `the ${processors === 1 ? 'one processor' : `${processors} processors`} that this process may use`,
+  }
 }
 
 export interface CpuQuota {

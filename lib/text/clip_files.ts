@@ -1,7 +1,7 @@
-import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { show, TorchreelError, type TorchreelErrorCode } from '../errors.js'
 import { readJson, readText } from '../files/json.js'
+import { exists } from '../files/regular_file.js'
 
 /** A token that is looked for before a text is split into words. */
 export interface FixedToken {
@@ -32,8 +32,8 @@ export interface ClipFiles {
  */
 export async function readClipFiles(folder: string): Promise<ClipFiles> {
   const at = (name: string) => path.join(folder, name)
-  const isSplit = existsSync(at('vocab.json')) && existsSync(at('merges.txt'))
-  const together = !isSplit && existsSync(at('tokenizer.json'))
+  const isSplit = exists(at('vocab.json')) && exists(at('merges.txt'))
+  const together = !isSplit && exists(at('tokenizer.json'))
   const { file, vocabulary, merges, added } = together
     ? await readTogether(at('tokenizer.json'))
     : await readSplit(at('vocab.json'), at('merges.txt'))

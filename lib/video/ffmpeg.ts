@@ -8,6 +8,8 @@ import { text } from 'node:stream/consumers'
 import { unlessAborted } from '../abort.js'
 import { TorchreelError } from '../errors.js'
 import { readPath } from '../files/paths.js'
+import { refusedPermission } from '../files/permission.js'
+import { whyUnseen } from '../files/regular_file.js'
 import { cacheAdvice, cacheFolder, findCacheFolder } from '../machine/cache.js'
 
 /** An ffmpeg that was found and has answered. */
@@ -87,7 +89,7 @@ export async function findFfmpeg(
       return { path, source, ...answer }
     } catch (error) {
       signal?.throwIfAborted()
-      tried.push(`${source}: ${path}: ${(error as Error).message}`)
+      tried.push(`${source}: ${path}: ${refusedPermission(error) ?? (error as Error).message}`)
     }
   }
   throw new TorchreelError(
@@ -185,6 +187,8 @@ function ask(path: string): Promise<Answer> {
 }
 
 async function interrogate(path: string): Promise<Answer> {
+  const unseen = whyUnseen(path)
+  if (unseen?.startsWith('cannot')) throw new Error(`it ${unseen}`)
   if (!(await stat(path).catch(() => undefined))?.isFile()) throw new Error('no such file')
   if (!(await isExecutable(path))) throw new Error(`not executable; type: chmod +x '${path}'`)
   const signal = AbortSignal.timeout(answerTimeoutMs)

@@ -121,23 +121,44 @@ describe('folders', () => {
 
   test('rank-stabilised', () => assertSame(folderOf('rslora', { ...config, use_rslora: true }), unet, 16))
 
-  test('α of some layers', async () => {
-    const folder = folderOf('pattern', {
-      ...config,
-      lora_alpha: 4,
-      alpha_pattern: { conv_in: 12, 'attn1.to_q': 2 },
+  for (const [name, alpha_pattern] of [
+    ['names', { conv_in: 12, 'attn1.to_q': 2 }],
+    ['expressions', { '^conv_(in|none)': 12, '.*attn1\\.to_q$': 2, '^attn1': 5 }],
+  ] as const)
+    test(`α of some layers, by ${name}`, async () => {
+      const folder = folderOf(`pattern-${name}`, { ...config, lora_alpha: 4, alpha_pattern })
+      // The same scales, as α of Kohya's layout.
+      const kohya = renamed((name) => {
+        const [, layer = '', half] = /^unet\.(.+)\.lora_([AB])\.weight$/.exec(name) ?? []
+        return `lora_unet_${layer.replaceAll('.', '_')}.lora_${half === 'A' ? 'down' : 'up'}.weight`
+      }, 'unet.')
+      for (const [name] of [...kohya]) {
+        if (!name.endsWith('down.weight')) continue
+        const alpha = name.includes('conv_in') ? 12 : name.includes('attn1_to_q') ? 2 : 4
+        kohya.push([name.replace('.lora_down.weight', '.alpha'), numbers([], [alpha])])
+      }
+      await assertSame(folder, write(kohya))
     })
-    // The same scales, as α of Kohya's layout.
-    const kohya = renamed((name) => {
-      const [, layer = '', half] = /^unet\.(.+)\.lora_([AB])\.weight$/.exec(name) ?? []
-      return `lora_unet_${layer.replaceAll('.', '_')}.lora_${half === 'A' ? 'down' : 'up'}.weight`
-    }, 'unet.')
-    for (const [name] of [...kohya]) {
-      if (!name.endsWith('down.weight')) continue
-      const alpha = name.includes('conv_in') ? 12 : name.includes('attn1_to_q') ? 2 : 4
-      kohya.push([name.replace('.lora_down.weight', '.alpha'), numbers([], [alpha])])
+
+  test('an expression for α that is not read, or could take long, is refused', async () => {
+    for (const [index, pattern] of ['(a+)+$', '(?i)conv', '(conv', '.*.*.*x', 'conv_in{2}'].entries()) {
+      const folder = folderOf(`unread-${index}`, { ...config, alpha_pattern: { [pattern]: 2 } })
+      await assert.rejects(pipeline.loadLora(folder), (error: TorchreelError) => {
+        assert.equal(error.code, 'ERR_MODEL_INCOMPATIBLE')
+        assert.ok(
+          error.message.includes(`alpha_pattern has the expression ${JSON.stringify(pattern)}`),
+          error.message,
+        )
+        return true
+      })
     }
-    await assertSame(folder, write(kohya))
+  })
+
+  test('another kind of adapter that only the configuration names', async () => {
+    await assert.rejects(pipeline.loadLora(folderOf('kind', { ...config, peft_type: 'FOURIERFT' })), {
+      code: 'ERR_MODEL_INCOMPATIBLE',
+      message: /is a FOURIERFT \(peft_type\)/,
+    })
   })
 
   test('a configuration beside a file that PEFT did not save does not count', async () => {
@@ -326,12 +347,19 @@ describe('adapters of other kinds are refused by their names', () => {
     ['LoKr', `${kohya}.lokr_w1`],
     ['LoKr', `${kohya}.lokr_w2_b`],
     ['LoRA with a Tucker core', `${kohya}.lora_mid.weight`],
+    ['AdaLoRA', 'base_model.model.conv_in.lora_E'],
+    ['OFT', 'base_model.model.conv_in.oft_R.weight'],
+    ['OFT', `${kohya}.oft_blocks`],
+    ['BOFT', 'base_model.model.conv_in.boft_R'],
+    ['IA3', 'base_model.model.conv_in.ia3_l'],
+    ['VeRA', 'base_model.model.conv_in.vera_lambda_b'],
   ] as const) {
     test(`${kind}: ${name}`, async () => {
       const file = write([...plain(), [name, any]])
       await assert.rejects(pipeline.loadLora(file), (error: TorchreelError) => {
         assert.equal(error.code, 'ERR_MODEL_INCOMPATIBLE')
-        assert.ok(error.message.includes(`is a ${kind} (${name})`), error.message)
+        const article = /^[AIO]/.test(kind) ? 'an' : 'a'
+        assert.ok(error.message.includes(`is ${article} ${kind} (${name})`), error.message)
         return true
       })
       assert.deepEqual(pipeline.adapters, [])

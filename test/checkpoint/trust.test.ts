@@ -189,9 +189,10 @@ describe('names and links', () => {
     })
     await assert.rejects(readCheckpoint(model, {}), {
       code: 'ERR_UNSAFE_PATH',
-      message: /copy the file, or link/,
+      message: /set trustLinks: true \(--trust-links\), or copy the file, or link/,
     })
     await readCheckpoint(model, { trustLinks: true })
+    await (await TextToVideoPipeline.fromPretrained(model, { trustLinks: true })).dispose()
   })
 
   test('[unsafe-links] links within the folder, and a link to the folder, are fine', async () => {

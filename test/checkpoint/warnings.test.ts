@@ -12,6 +12,18 @@ import { tinyCheckpoint } from '../support/fixtures.js'
 
 const small = { steps: 2, frames: 2, width: 32, height: 32, seed: 1 }
 
+test('float16 on a CPU is said to be slow, in the pipeline’s warnings and the video’s; other types are not', async () => {
+  for (const dtype of ['float32', 'bfloat16', 'float16'] as const) {
+    await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { dtype, device: 'cpu' })
+    const video = await pipeline.generate('a', small)
+    for (const warnings of [pipeline.warnings, video.warnings])
+      assert.equal(
+        warnings.filter((line) => /float16' is slow on a CPU/.test(line)).length,
+        dtype === 'float16' ? 1 : 0,
+      )
+  }
+})
+
 describe('tensors that a network does not need', () => {
   for (const [component, words] of [
     ['text_encoder', 'text encoder'],

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { TextToVideoPipeline } from 'torchreel'
 import { readCheckpoint } from '#dist/checkpoint/checkpoint.js'
 import { modelscope } from '#dist/families/modelscope/family.js'
+import { listModels } from '#dist/hub/cached_models.js'
 import { cachedModel, type DownloadProgress, type DownloadStart, resolveModel } from '#dist/hub/hub.js'
+import { repository as root } from '../support/fixtures.js'
 import {
   base,
+  cache,
   fails,
   inCache,
   model,
@@ -36,6 +40,40 @@ describe('a pull', () => {
     assert.equal(server.asked.length, 12)
     assert.ok(!server.asked.some((name) => /README|\.bin|gif/.test(name)))
     await readCheckpoint(folder, {})
+  })
+
+  test('takes tokenizer.json where a model has neither vocab.json nor merges.txt, as transformers 5 saves it', async () => {
+    server.files.clear()
+    const put = (folder: string, prefix = '') => {
+      for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }))
+        if (statSync(join(folder, name)).isFile())
+          server.files.set(prefix + name, readFileSync(join(folder, name)))
+    }
+    const shapes = `${root}models/shapes`
+    put(shapes)
+    for (const name of [...server.files.keys()]) if (name.startsWith('tokenizer/')) server.files.delete(name)
+    put(`${root}test/fixtures/tokenizer_json/plain`, 'tokenizer/')
+    server.files.set('tokenizer/vocab.json.bak', Buffer.from('not needed'))
+    const { folder } = await pull()
+    assert.deepEqual(readdirSync(join(folder, 'tokenizer')).sort(), [
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ])
+    assert.deepEqual(await listModels(cache).then(([found]) => found?.problem), undefined)
+    process.env.HF_HUB_OFFLINE = '1'
+    const call = { steps: 1, frames: 1, seed: 1 }
+    await using pulled = await TextToVideoPipeline.fromPretrained(model)
+    await using local = await TextToVideoPipeline.fromPretrained(shapes)
+    const [one, other] = [
+      await pulled.generate('two red circles!', call),
+      await local.generate('two red circles!', call),
+    ]
+    assert.deepEqual(one.data, other.data)
+  })
+
+  test('one of vocab.json and merges.txt alone is not enough, and the missing one is named', async () => {
+    server.files.delete('tokenizer/merges.txt')
+    await fails('ERR_MODEL_NOT_FOUND', /tokenizer\/merges\.txt/)
   })
 
   test('tells of the licence once, and of bytes that grow to their total', async () => {

@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, describe, test } from 'node:test'
 import { findFfmpeg } from 'torchreel'
+import { findLibtorch } from '#dist/machine/libtorch.js'
 import { startNode } from '../support/child.js'
-import { tinyCheckpoint } from '../support/fixtures.js'
+import { repository, tinyCheckpoint } from '../support/fixtures.js'
+import { withEnvironment } from '../support/video.js'
 
 const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-permission-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -55,9 +57,70 @@ describe('the permission model', () => {
     assert.match(said, /^ERR_NATIVE_LOAD .*start node with --allow-addons$/s)
   })
 
+  const needed = {
+    ffmpeg,
+    libtorch: findLibtorch().folder,
+    'node-gyp-build': '/etc/alpine-release',
+    'the package': repository.replace(/\/$/, ''),
+  }
+  /** Allows to read the folders that a call needs, but for one. */
+  const restricted = (left?: string) => [
+    ...[permission, '--allow-addons', '--allow-child-process', `--allow-fs-write=${folder}`],
+    ...Object.entries(needed).flatMap(([name, file]) => (name === left ? [] : [`--allow-fs-read=${file}`])),
+  ]
+
+  test('a video needs to read four places only', async () => {
+    const file = path.join(folder, 'restricted.mp4')
+    assert.equal(await make([...restricted(), `--allow-fs-read=${folder}`], file), file)
+  })
+
+  for (const [name, code] of [
+    ['libtorch', 'ERR_INVALID_ARGUMENT'],
+    ['node-gyp-build', 'ERR_NATIVE_LOAD'],
+  ] as const) {
+    test(`without reading ${name}: the flag that allows it`, async () => {
+      using _ = withEnvironment({ TORCHREEL_LIBTORCH: needed.libtorch })
+      const said = await make(restricted(name), path.join(folder, 'c.mp4'))
+      assert.ok(said.startsWith(code), said)
+      assert.ok(said.includes(`start node with --allow-fs-read=${needed[name]}`), said)
+    })
+  }
+
+  test('without child processes: the flag that allows them', async () => {
+    const said = await make([...files, '--allow-addons'], path.join(folder, 'd.mp4'))
+    assert.match(said, /^ERR_ENCODER_NOT_FOUND .*start node with --allow-child-process\n/s)
+  })
+
+  test('doctor needs to read no more', async () => {
+    using _ = withEnvironment({ TORCHREEL_LIBTORCH: needed.libtorch, FFMPEG_PATH: ffmpeg })
+    const cli = `${repository}dist/cli/main.js`
+    const { stdout } = await startNode(['--no-warnings', ...restricted(), cli, 'doctor', '--json']).ended
+    const checks = JSON.parse(stdout).checks as { name: string; ok: boolean }[]
+    for (const { name, ok } of checks)
+      if (!['models', 'disk', 'gpu'].includes(name)) assert.ok(ok, `${name}: ${stdout}`)
+  })
+
+  test('a model’s folder and a source video that may not be read', async () => {
+    const elsewhere = path.join(tmpdir(), 'torchreel-not-allowed')
+    const program = `
+      import { generate } from 'torchreel'
+      const model = ${JSON.stringify(tinyCheckpoint)}
+      const elsewhere = ${JSON.stringify(elsewhere)}
+      for (const options of [{ model: elsewhere }, { model, video: elsewhere, steps: 2, width: 32, height: 32 }])
+        await generate('a', options).catch((error) => console.log(error.name, error.code, error.message))`
+    const { stdout } = await startNode([
+      ...['--no-warnings', ...restricted(), '--input-type=module', '-e', program],
+    ]).ended
+    const refused = `cannot be read: Node’s permission model refuses it; start node with --allow-fs-read=${elsewhere}`
+    assert.deepEqual(stdout.trim().split('\n'), [
+      `TorchreelError ERR_MODEL_NOT_FOUND ${elsewhere} ${refused}`,
+      `TorchreelError ERR_INVALID_ARGUMENT video: ${elsewhere} ${refused}`,
+    ])
+  })
+
   test('without writing: before the first step', async () => {
     const said = await make([permission, '--allow-fs-read=*', '--allow-addons'], path.join(folder, 'b.apng'))
-    assert.match(said, /^ERR_OUTPUT_WRITE cannot write b\.apng: .* 0$/s)
+    assert.match(said, /^ERR_OUTPUT_WRITE cannot write b\.apng: .*start node with --allow-fs-write=\S+ 0$/s)
   })
 })
 

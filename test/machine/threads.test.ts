@@ -1,16 +1,18 @@
 // How many threads are used under quotas of control groups, versions 1 and 2.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
 import { chooseThreads, readCpuQuota } from '#dist/machine/threads.js'
+import { repository } from '../support/fixtures.js'
 import { withEnvironment } from '../support/video.js'
 
 const base = mkdtempSync(path.join(tmpdir(), 'torchreel-'))
 after(() => rmSync(base, { recursive: true }))
 let count = 0
+const doctor = [process.execPath, `${repository}dist/cli/main.js`, 'doctor', '--json']
 
 /** A folder with the given files, which stands for the machine's root. */
 function machine(files: Record<string, string>): string {
@@ -77,4 +79,46 @@ test('a process that may use one processor uses one thread', (t) => {
   })
   if (status === null) return t.skip('there is no taskset here')
   assert.equal(stdout.trim(), '1')
+})
+
+/** A control group of this machine's kernel with a quota of one processor, in which a command can run. */
+function realQuota(): { enter: string; remove: () => void } | undefined {
+  const name = `torchreel-test-${process.pid}`
+  for (const [mount, file, value] of [
+    ['/sys/fs/cgroup/cpu', 'cpu.cfs_quota_us', '100000'],
+    ['/sys/fs/cgroup', 'cpu.max', '100000 100000'],
+  ] as const) {
+    const group = path.join(mount, name)
+    try {
+      mkdirSync(group)
+    } catch {
+      continue // not mounted, or this user may not make groups
+    }
+    const remove = () => rmdirSync(group)
+    try {
+      writeFileSync(path.join(group, file), value, { flag: 'r+' })
+      return { enter: path.join(group, 'cgroup.procs'), remove }
+    } catch {
+      remove() // the group has no quotas
+    }
+  }
+  return undefined
+}
+
+test('a real control group with a quota of one processor: one thread, and doctor says why', (t) => {
+  const quota = realQuota()
+  if (!quota) return t.skip('this user may not make a control group with a quota here')
+  try {
+    const { stdout, stderr } = spawnSync(
+      ...(['sh', ['-c', `echo $$ > ${quota.enter} && exec "$@"`, 'sh', ...doctor]] as const),
+      { encoding: 'utf8', env: { ...process.env, OMP_NUM_THREADS: '' } },
+    )
+    const { checks } = JSON.parse(stdout || stderr) as { checks: { name: string; found: string }[] }
+    const { found } = checks.find(({ name }) => name === 'threads') as { found: string }
+    if (availableParallelism() === 1) assert.match(found, /^1 for/)
+    else
+      assert.match(found, /^1 for an operation on the CPU: the quota of 1 processor in \/sys\/fs\/cgroup\//)
+  } finally {
+    quota.remove()
+  }
 })

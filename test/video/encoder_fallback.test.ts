@@ -1,20 +1,23 @@
 // An ffmpeg without libx264: mp4 is written by the H.264 encoder that it has, and the video says so.
 import assert from 'node:assert/strict'
-import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { checkSave, generate, TextToVideoPipeline } from 'torchreel'
+import { checkSave, findFfmpeg, generate, TextToVideoPipeline } from 'torchreel'
 import { tinyCheckpoint } from '../support/fixtures.js'
 import { decode, difference, emptyFolders, real, video } from '../support/video.js'
 
 const folders = emptyFolders()
 
 /**
- * The real ffmpeg under other names of encoders: it lists `encoders` in place of libx264. It encodes with libx264 where
- * libopenh264 or h264_qsv is asked for, and writes a line to `trials` where it only tries the latter. h264_nvenc fails, as
- * it does on a machine without its GPU.
+ * The real ffmpeg under other names of encoders: it lists `encoders` in place of libx264. It encodes with libx264 where one
+ * of `working` is asked for; the others fail, as they do on a machine without their hardware.
  */
-function withEncoders(folder: string, encoders: readonly string[]): string {
+function withEncoders(
+  folder: string,
+  encoders: readonly string[],
+  working: readonly string[] = ['libopenh264'],
+): string {
   const path = join(folder, 'ffmpeg')
   writeFileSync(
     path,
@@ -28,14 +31,16 @@ if (args.includes('-encoders')) {
   process.stdout.write(list.filter((line) => !/libx264|h264_/.test(line)).concat(names, '').join('\\n'))
   process.exit(0)
 }
-if (args.includes('h264_nvenc')) process.exit(1)
-if (args.includes('h264_qsv') && args.includes('null'))
-  require('node:fs').appendFileSync(${JSON.stringify(join(folder, 'trials'))}, 'h264_qsv\\n')
-for (const name of ['-rc_mode', '-global_quality']) {
-  const own = args.indexOf(name)
-  if (own >= 0) args.splice(own, 2)
+const asked = args[args.indexOf('-c:v') + 1]
+if (args.includes('-c:v') && !${JSON.stringify(working)}.includes(asked)) {
+  console.error('Cannot load ' + asked + '\\nand more')
+  process.exit(1)
 }
-args = args.map((word) => (/^(libopenh264|h264_qsv)$/.test(word) ? 'libx264' : word))
+if (args.includes('null'))
+  require('node:fs').appendFileSync(${JSON.stringify(join(folder, 'trials'))}, asked + '\\n')
+for (const own of ['-rc_mode', '-rc', '-cq', '-global_quality'])
+  if (args.includes(own)) args.splice(args.indexOf(own), 2)
+if (args.includes('-c:v')) args[args.indexOf('-c:v') + 1] = 'libx264'
 process.exit(run('inherit').status)
 `,
   )
@@ -84,17 +89,51 @@ test('hardware that is listed but does not answer is passed over', async () => {
   const ffmpeg = withEncoders(tools, ['h264_nvenc'])
   await assert.rejects(video(32, 32, 2, 8).save(join(folder, 'a.mp4'), { ffmpeg }), {
     code: 'ERR_ENCODER_NOT_FOUND',
+    message: new RegExp(
+      `no encoder libx264.*\\n${ffmpeg} lists h264_nvenc, but it does not encode on this machine: Cannot load h264_nvenc$`,
+      's',
+    ),
   })
+  assert.deepEqual(readdirSync(folder), [])
 })
 
-test('hardware that answers is tried once, though the file is checked before it is written', async () => {
+test('hardware that answers is used, NVIDIA’s first; software comes before it', async () => {
+  const all = ['h264_nvenc', 'h264_qsv', 'libopenh264']
+  for (const [listed, working, expected] of [
+    [all, all, 'libopenh264'],
+    [['h264_vaapi', 'h264_qsv', 'h264_nvenc'], all, 'h264_nvenc'],
+    [['h264_nvenc', 'h264_qsv'], ['h264_qsv'], 'h264_qsv'],
+  ] as const) {
+    const { folder, tools } = folders()
+    const ffmpeg = withEncoders(tools, listed, working)
+    const made = video(32, 32, 4, 8)
+    const file = join(folder, 'a.mp4')
+    await made.save(file, { ffmpeg })
+    assert.deepEqual(made.warnings, [
+      `ffmpeg ${(await findFfmpeg(real)).version} (${ffmpeg}) has no libx264: encoded with ${expected}`,
+    ])
+    assert.ok(difference(decode(file).frames, made.data) < 12)
+  }
+})
+
+test('a hardware encoder that answered is not tried again', async () => {
   const { folder, tools } = folders()
+  const ffmpeg = withEncoders(tools, ['h264_qsv'], ['h264_qsv'])
   const made = await generate('a', {
     ...{ model: tinyCheckpoint, steps: 1, frames: 2, width: 32, height: 32, seed: 1 },
-    ...{ output: join(folder, 'a.mp4'), ffmpeg: withEncoders(tools, ['h264_qsv']) },
+    ...{ output: join(folder, 'a.mp4'), ffmpeg },
   })
   assert.match(made.warnings.join('\n'), /has no libx264: encoded with h264_qsv$/)
   assert.equal(readFileSync(join(tools, 'trials'), 'utf8'), 'h264_qsv\n')
+})
+
+test('an encoder that needs frames in a GPU’s memory is no fallback', async () => {
+  const { folder, tools } = folders()
+  const ffmpeg = withEncoders(tools, ['h264_vaapi'], ['h264_vaapi'])
+  await assert.rejects(video(32, 32, 2, 8).save(join(folder, 'a.mp4'), { ffmpeg }), {
+    code: 'ERR_ENCODER_NOT_FOUND',
+    message: /it has no encoder libx264\n.*npx torchreel setup/s,
+  })
 })
 
 test('generate says it, too, though it checks the file before it loads a model', async () => {

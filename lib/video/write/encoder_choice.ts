@@ -29,41 +29,83 @@ export async function chooseEncoder(
     return { ffmpeg, encoder, warning: undefined }
   } catch (error) {
     if (!isMissing(error)) throw error
+    const silent: string[] = []
     for (const encoder of encoders.filter(({ fallback }) => fallback)) {
       const ffmpeg = await findFfmpeg(named, [encoder.name], signal).catch((failure: unknown) => {
         if (isMissing(failure)) return undefined
         throw failure
       })
-      if (!ffmpeg || (encoder.hardware && !(await answers(ffmpeg, encoder.name, signal)))) continue
+      if (!ffmpeg) continue
+      const failure = encoder.hardware ? await tryHardware(ffmpeg, encoder, signal) : undefined
+      if (failure !== undefined) {
+        silent.push(
+          `${ffmpeg.path} lists ${encoder.name}, but it does not encode on this machine: ${failure}`,
+        )
+        continue
+      }
       const warning = `ffmpeg ${ffmpeg.version} (${ffmpeg.path}) has no ${names.join(' or ')}: encoded with ${encoder.name}`
       return { ffmpeg, encoder, warning }
     }
-    throw error
+    throw silent.length === 0 ? error : withLines(error, silent)
   }
 }
+
+/** The error with more lines at its end. */
+function withLines(error: TorchreelError, lines: readonly string[]): TorchreelError {
+  const { expected = '', received } = error
+  return new TorchreelError(error.code, [error.message, ...lines].join('\n'), {
+    ...{ parameter: 'ffmpeg', expected, received },
+    cause: error,
+  })
+}
+
+function isMissing(error: unknown): error is TorchreelError {
+  return error instanceof TorchreelError && error.code === 'ERR_ENCODER_NOT_FOUND'
+}
+
+/** A size that every encoder takes, and settings as for a video without wishes. */
+const trial = {
+  width: 256,
+  height: 256,
+  pixelFormat: 'yuv420p',
+  crf: 0,
+  bitrate: undefined,
+  quality: 0,
+} as const
+const trialTimeoutMs = 10_000
 
 /** Hardware encoders that have answered, as `PATH NAME`. Others are asked again: the hardware may have been in use. */
 const answered = new Set<string>()
 
-function isMissing(error: unknown): boolean {
-  return error instanceof TorchreelError && error.code === 'ERR_ENCODER_NOT_FOUND'
-}
-
-/** Whether a hardware encoder encodes a frame: ffmpeg lists it on machines without the hardware, too. */
-async function answers(ffmpeg: Ffmpeg, encoder: string, signal: AbortSignal | undefined): Promise<boolean> {
-  const key = `${ffmpeg.path} ${encoder}`
-  if (answered.has(key)) return true
-  const frame = ['-f', 'rawvideo', '-pix_fmt', 'yuv420p', '-video_size', '256x256', '-i', 'pipe:0']
-  const parameters = ['-v', 'error', '-nostdin', ...frame, '-c:v', encoder, '-f', 'null', '-']
-  const stdin = [new Uint8Array((256 * 256 * 3) / 2)]
-  return runFfmpeg(ffmpeg.path, parameters, { stdin, signal }).then(
-    () => {
-      answered.add(key)
-      return true
-    },
-    () => {
-      signal?.throwIfAborted()
-      return false
-    },
-  )
+/**
+ * Encodes a frame with a hardware encoder: ffmpeg lists it on machines without the hardware, too.
+ *
+ * @returns why it failed; undefined if it did not
+ */
+async function tryHardware(
+  ffmpeg: Ffmpeg,
+  encoder: Encoder,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  const key = `${ffmpeg.path} ${encoder.name}`
+  if (answered.has(key)) return undefined
+  const { width, height } = trial
+  const frame = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-video_size', `${width}x${height}`, '-i', 'pipe:0']
+  const output = ['-vf', encoder.filters(trial), '-c:v', encoder.name, ...encoder.parameters(trial)]
+  const parameters = ['-v', 'error', '-nostdin', ...frame, ...output, '-f', 'null', '-']
+  const timeout = AbortSignal.timeout(trialTimeoutMs)
+  const stdin = [new Uint8Array(width * height * 3)]
+  try {
+    await runFfmpeg(ffmpeg.path, parameters, {
+      stdin,
+      signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+    })
+    answered.add(key)
+    return undefined
+  } catch (error) {
+    signal?.throwIfAborted()
+    if (timeout.aborted) return `no answer within ${trialTimeoutMs / 1000} s`
+    const { stderrTail, message } = error as TorchreelError
+    return stderrTail?.trim().split('\n')[0] || message
+  }
 }
