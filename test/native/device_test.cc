@@ -19,5 +19,6 @@ int main(int count, char** arguments) {
     std::fflush(stdout);
     failed = failed || !complaints.empty();
   }
+  std::printf("allocations refused: %lld\n", static_cast<long long>(checks::refused_allocations()));
   return failed;
 }

@@ -32,26 +32,38 @@ void set_up(const std::string& fixtures) {
   studio::use_fixtures(fixtures);
   torchreel::set_device_graphs(at::kPrivateUse1,
                                []() -> torchreel::DeviceGraph* { return new RecordedGraph; });
-  on_cpu("plain");
-  for (const char* dtype : {"float32", "float16"}) cost::weights(dtype);
+  for (const char* family : {"modelscope", "wan"}) {
+    on_cpu(family, "plain");
+    for (const char* dtype : {"float32", "float16", "bfloat16"}) cost::weights(family, dtype);
+  }
 }
 
 const std::vector<Check>& all() {
-  static const auto* const list = new std::vector<Check>{
-      {"offload 'none' computes as the CPU", none_as_on_cpu},
-      {"offload 'model' computes as the CPU", model_as_on_cpu},
-      {"offload 'sequential' computes as the CPU", sequential_as_on_cpu},
-      {"half precision", half_precision},
-      {"adapters", adapters},
-      {"recorded steps", recorded_steps},
-      {"pipelines together", pipelines_together},
-      {"bytes on the device", bytes_on_device},
-      {"bytes copied", bytes_copied},
-      {"waits and launches", waits_and_launches},
-      {"refused memory", refused_memory},
-      {"cancelled jobs", cancelled_jobs},
-      {"a lost device", lost_device},
-  };
+  static const auto* const list = [] {
+    const std::pair<const char*, CheckFamily*> of_families[] = {
+        {"offload 'none' computes as the CPU", none_as_on_cpu},
+        {"offload 'model' computes as the CPU", model_as_on_cpu},
+        {"offload 'sequential' computes as the CPU", sequential_as_on_cpu},
+        {"half precision", half_precision},
+        {"adapters", adapters},
+        {"recorded steps", recorded_steps},
+        {"bytes on the device", bytes_on_device},
+        {"bytes copied", bytes_copied},
+        {"waits and launches", waits_and_launches},
+        {"refused memory", refused_memory},
+        {"cancelled jobs", cancelled_jobs},
+    };
+    auto* checks = new std::vector<Check>;
+    for (const std::string family : {"modelscope", "wan"}) {
+      for (const auto& [name, run] : of_families) {
+        checks->push_back({(family == "wan" ? "Wan: " : "") + std::string(name),
+                           [run, family](Complaints& complaints) { run(complaints, family); }});
+      }
+    }
+    checks->push_back({"pipelines together", pipelines_together});
+    checks->push_back({"a lost device", lost_device});
+    return checks;
+  }();
   return *list;
 }
 
