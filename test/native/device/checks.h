@@ -2,6 +2,7 @@
 // with the core as it is there are none, and of each fault that is ordered one check at least complains.
 #pragma once
 
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@ class Complaints {
 
 struct Check {
   std::string name;
+  bool counts;  // needs the device for tests
   std::function<void(Complaints& complaints)> run;
 };
 
@@ -38,9 +40,22 @@ void set_up(const std::string& fixtures);
 // Whatever the check says, what a GPU would not have forgiven, and what was thrown.
 std::vector<std::string> complaints_of(const Check& check, bool one = false);
 
-// A job that went well, and gave to the byte what another gave.
+// A job that went well, and gave to the byte what another gave; on a GPU, up to rounding: float32's, or that
+// of `rounding`.
 void expect_same(Complaints& complaints, const studio::Result& given, const studio::Result& wanted,
-                 const std::string& what);
+                 const std::string& what, double rounding = 1e-3);
+
+// ‖given − wanted‖ / ‖wanted‖; 1 for another number of numbers.
+template <typename Number>
+double relative_error(const std::vector<Number>& given, const std::vector<Number>& wanted) {
+  if (given.size() != wanted.size()) return 1;
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < given.size(); ++i) {
+    difference += std::pow(static_cast<double>(given[i]) - static_cast<double>(wanted[i]), 2);
+    size += std::pow(static_cast<double>(wanted[i]), 2);
+  }
+  return difference == 0 ? 0 : std::sqrt(difference / size);
+}
 
 // Jobs that together pass through all of the core, and what the CPU makes of them. "adapted" is a plain job
 // after Pipeline::adapt(1).

@@ -14,7 +14,7 @@
 namespace cost {
 namespace {
 
-constexpr int device = 0;
+constexpr int device = 1;                                          // the checks of a lost device leave it be
 constexpr int64_t frames = 2, height = 8, width = 8, prompts = 2;  // frames of latents
 // Numbers that Wan's `prepare` writes into the bias of each prompt. TorchScript copies each to the device.
 constexpr int64_t biases = 3 * prompts;
@@ -52,7 +52,7 @@ void forget() { known_jobs().clear(); }
 Cost of_job(const Kind& kind, int64_t steps) {
   Cost& cost = known_jobs()[{kind, steps}];
   if (cost.peak > 0) return cost;
-  studio::Pipeline pipeline({kind.family, "standin:0", kind.dtype, kind.offload, kind.records});
+  studio::Pipeline pipeline({kind.family, "standin:1", kind.dtype, kind.offload, kind.records});
   if (!pipeline.is_open()) return cost;
   cost.resting = accelerator::memory(device).allocated;
   accelerator::reset_counters();
@@ -90,7 +90,7 @@ Weights weights(const std::string& family, const std::string& dtype) {
     at::ScalarType of_network = network == 0   ? precision.text_encoder
                                 : network == 1 ? precision.denoiser
                                                : precision.vae;
-    torchreel::Network one(studio::network_files(family, network), torchreel::device_named("standin:0"),
+    torchreel::Network one(studio::network_files(family, network), torchreel::device_named("standin:1"),
                            of_network, {.names = of.weight_names});
     std::vector<int64_t> stages;
     for (size_t stage = 0; stage < one.stages(); ++stage) {

@@ -123,8 +123,11 @@ FAULTS = [
           "    if (!LEFT_OUT) finish_work(device_);", "refused memory"),
     Fault(RECORDED, "a recording is made on the current stream", "  c10::StreamGuard guard(*stream_);",
           "  c10::StreamGuard guard(LEFT_OUT ? streams.getStream(device_) : *stream_);", "recorded steps"),
-    Fault("process/lost_devices.cc", "a lost device is tried again", "  lost_devices().names.insert(name);",
-          "  if (!LEFT_OUT) lost_devices().names.insert(name);", "a lost device"),
+    Fault("process/lost_devices.cc", "a lost device is tried again", "  lost_devices().names.insert(",
+          "  if (!LEFT_OUT) lost_devices().names.insert(", "a lost device"),
+    Fault("process/lost_devices.cc", "a lost device is known by one of its names",
+          'return name.find(\':\') == std::string::npos ?', 'return name.find(\':\') == std::string::npos && !LEFT_OUT ?',
+          "a lost device"),
 ]
 
 

@@ -1,6 +1,4 @@
 // The same seed gives the CPU's frames, whatever the device, and however the networks get there.
-#include <algorithm>
-#include <cmath>
 #include <thread>
 
 #include "accelerator.h"
@@ -20,26 +18,17 @@ bool opened(Complaints& complaints, const Pipeline& pipeline) {
 
 void as_on_cpu(Complaints& complaints, const std::string& family, const std::string& offload) {
   {
-    Pipeline pipeline({.family = family, .device = "standin:1", .offload = offload});
+    Pipeline pipeline({.family = family, .device = studio::device(1), .offload = offload});
     if (!opened(complaints, pipeline)) return;
     for (const std::string& name : jobs_of(family))
       expect_same(complaints, pipeline.run(job(name)), on_cpu(family, name), name);
-    complaints.unless(pipeline.memory().allocated == accelerator::memory(1).allocated,
+    complaints.unless(pipeline.memory().allocated == studio::allocated(1),
                       "memory() says what is on the device");
   }
   accelerator::Counters other = accelerator::counters(0);
   complaints.unless(other.launches + other.allocations + other.to_device + other.synchronizations == 0,
                     "a pipeline on one device leaves the other alone");
   complaints.unless(accelerator::memory(1).allocated == 0, "a pipeline that is closed leaves no bytes");
-}
-
-double relative_error(const std::vector<float>& given, const std::vector<float>& wanted) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < std::min(given.size(), wanted.size()); ++i) {
-    difference += std::pow(given[i] - wanted[i], 2);
-    size += std::pow(wanted[i], 2);
-  }
-  return given.size() == wanted.size() ? std::sqrt(difference / size) : 1;
 }
 
 }  // namespace
@@ -59,7 +48,7 @@ void half_precision(Complaints& complaints, const std::string& family) {
   for (const auto& [dtype, tolerance] : dtypes) {
     Result first;
     for (const char* offload : {"none", "model", "sequential"}) {
-      Pipeline pipeline({.family = family, .device = "standin:0", .dtype = dtype, .offload = offload});
+      Pipeline pipeline({.family = family, .device = studio::device(0), .dtype = dtype, .offload = offload});
       if (!opened(complaints, pipeline)) return;
       Result result = pipeline.run(job("a video in tiles"));
       std::string what = std::string(dtype) + " with offload '" + offload + "'";
@@ -67,7 +56,7 @@ void half_precision(Complaints& complaints, const std::string& family) {
       complaints.unless(result.code.empty() && error < tolerance && error > 0,
                         what + " is " + std::to_string(error) + " off " + result.message);
       if (first.frames.empty()) first = result;
-      expect_same(complaints, result, first, what);
+      expect_same(complaints, result, first, what, tolerance);
     }
   }
 }
@@ -76,7 +65,7 @@ void adapters(Complaints& complaints, const std::string& family) {
   complaints.unless(on_cpu(family, "adapted").frames != on_cpu(family, "plain").frames,
                     "adapters change what is computed");
   for (const char* offload : {"none", "model", "sequential"}) {
-    Pipeline pipeline({.family = family, .device = "standin:1", .offload = offload});
+    Pipeline pipeline({.family = family, .device = studio::device(1), .offload = offload});
     if (!opened(complaints, pipeline)) return;
     std::string what = std::string("offload '") + offload + "', ";
     expect_same(complaints, pipeline.run(job("plain")), on_cpu(family, "plain"), what + "before");
@@ -90,8 +79,8 @@ void adapters(Complaints& complaints, const std::string& family) {
 
 void recorded_steps(Complaints& complaints, const std::string& family) {
   for (const char* offload : {"none", "model"}) {
-    Pipeline plain({.family = family, .device = "standin:1", .offload = offload});
-    Pipeline recorded({.family = family, .device = "standin:1", .offload = offload, .records = true});
+    Pipeline plain({.family = family, .device = studio::device(1), .offload = offload});
+    Pipeline recorded({.family = family, .device = studio::device(1), .offload = offload, .records = true});
     if (!opened(complaints, recorded)) return;
     auto same = [&](const Job& job, const std::string& what) {
       Result wanted = plain.run(job);
@@ -115,12 +104,12 @@ void recorded_steps(Complaints& complaints, const std::string& family) {
 
 void pipelines_together(Complaints& complaints) {
   const std::string name = "every instruction";
-  const std::pair<const char*, const char*> pairs[] = {{"standin:0", "standin:1"},
-                                                       {"standin:1", "standin:1"}};
+  const std::pair<std::string, std::string> pairs[] = {{studio::device(0), studio::device(1)},
+                                                       {studio::device(1), studio::device(1)}};
   for (const auto& [first, second] : pairs) {
     const std::string families[] = {"modelscope", "wan"};
     Result results[2];
-    auto run = [&](const char* device, const char* offload, size_t index) {
+    auto run = [&](const std::string& device, const char* offload, size_t index) {
       Pipeline pipeline({.family = families[index], .device = device, .offload = offload});
       results[index] = pipeline.is_open() ? pipeline.run(job(name))
                                           : Result{pipeline.code(), pipeline.message(), {}, {}, {}, {}};

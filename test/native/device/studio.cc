@@ -1,11 +1,14 @@
 #include "studio.h"
 
 #include <ATen/ops/from_blob.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -147,6 +150,21 @@ const Model& model(const std::string& family) {
       {"wan", {"wan", "wan-tiny", "wan", {"text_encoder", "transformer", "vae"}, 16, 8, 4, 512, 6, 32, 171}},
   };
   return models->at(family);
+}
+
+std::string device(int number) {
+  const char* chosen = std::getenv("TORCHREEL_TEST_DEVICE");
+  const std::string kind = chosen ? chosen : "standin";
+  int count = c10::impl::VirtualGuardImpl(at::Device(kind).type()).deviceCount();
+  return kind + ":" + std::to_string(std::min(number, count - 1));
+}
+
+bool is_standin() { return at::Device(device(0)).type() == at::kPrivateUse1; }
+
+int64_t allocated(int number) {
+  at::Device of(device(number));
+  constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return at::getDeviceAllocator(of.type())->getDeviceStats(of.index()).allocated_bytes[all].current;
 }
 
 void use_fixtures(const std::string& folder) {

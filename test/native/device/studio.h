@@ -30,6 +30,13 @@ const Model& model(const std::string& family);
 // 0 the text encoder, 1 the denoiser, 2 the VAE.
 torchreel_network_files network_files(const std::string& family, size_t network);
 
+// The devices that are tested: the two for tests, or those of TORCHREEL_TEST_DEVICE, such as "cuda". A
+// machine with one GPU has that one twice.
+std::string device(int number);
+// Whether they are those for tests, which count, refuse and give the CPU's bytes.
+bool is_standin();
+int64_t allocated(int number);
+
 struct Options {
   std::string family = "modelscope", device = "cpu", dtype = "float32", offload = "none";
   bool records = false;  // captureGraph
