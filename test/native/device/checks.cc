@@ -64,6 +64,7 @@ const std::vector<Check>& all() {
       }
     }
     checks->push_back({"pipelines together", false, pipelines_together});
+    checks->push_back({"a compiled step", true, compiled_step});
     checks->push_back({"a lost device", true, lost_device});
     return checks;
   }();

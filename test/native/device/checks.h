@@ -69,6 +69,7 @@ using CheckFamily = void(Complaints& complaints, const std::string& family);
 CheckFamily none_as_on_cpu, model_as_on_cpu, sequential_as_on_cpu, half_precision, adapters, recorded_steps;
 CheckFamily bytes_on_device, bytes_copied, waits_and_launches, refused_memory, cancelled_jobs;
 void pipelines_together(Complaints& complaints);
+void compiled_step(Complaints& complaints);
 void lost_device(Complaints& complaints);
 
 // Allocations that `refused_memory` had refused so far.

@@ -121,6 +121,13 @@ Weights weights(const std::string& family, const std::string& dtype) {
   return weights;
 }
 
+int64_t promised(const Kind& kind) {
+  const Weights of = weights(kind.family, kind.dtype);
+  const int64_t text_or_vae = std::max(of.two_layers, of.vae);
+  if (kind.offload == "none") return of.held() + (of.text_stages ? of.two_layers : 0);
+  return kind.offload == "model" ? text_or_vae + of.denoiser : std::max(text_or_vae, of.two_stages);
+}
+
 int64_t inputs(const Kind& kind) {
   const studio::Model& model = model_of(kind);
   if (kind.family == "modelscope") return latent_bytes(kind) + prompts * model.tokens * 8;

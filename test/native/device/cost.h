@@ -47,6 +47,10 @@ struct Weights {
 };
 Weights weights(const std::string& family, const std::string& dtype);
 
+// The most bytes of weights that a mode of offload has on the device: all; one network's and the next one's;
+// two stages'.
+int64_t promised(const Kind& kind);
+
 // Of a job of a kind with offload 'none' and so many steps: bytes that the device takes of the host without
 // the weights that stay, and gives to it; how often the host waits.
 int64_t inputs(const Kind& kind);

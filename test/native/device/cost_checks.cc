@@ -50,14 +50,12 @@ void bytes_on_device(Complaints& complaints, const std::string& family) {
   for (const std::string& dtype : dtypes_of(family)) {
     const auto [weights, none, model, sequential] = Modes(family, dtype);
     int64_t activations = none.peak - none.resting;
-    auto within = [&](const Cost& of, int64_t promised, const std::string& mode) {
-      complaints.unless(of.peak <= promised + weights.rounding + activations,
+    for (const auto& [mode, peak] : {std::pair{"model", model.peak}, {"sequential", sequential.peak}}) {
+      int64_t promised = cost::promised({.dtype = dtype, .offload = mode, .family = family});
+      complaints.unless(peak <= promised + weights.rounding + activations,
                         dtype + ", offload '" + mode + "': at most " + bytes(promised) + " of weights and " +
-                            bytes(activations) + " beside them, not " + bytes(of.peak));
-    };
-    int64_t text_or_vae = std::max(weights.two_layers, weights.vae);
-    within(model, text_or_vae + weights.denoiser, "model");
-    within(sequential, std::max(text_or_vae, weights.two_stages), "sequential");
+                            bytes(activations) + " beside them, not " + bytes(peak));
+    }
     complaints.unless(none.resting >= weights.held(), "offload 'none' keeps all weights on the device");
     for (const Cost* of : {&model, &sequential}) {
       complaints.unless(of->resting < weights.two_stages / 10, "at rest no weights are on the device");

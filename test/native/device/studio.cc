@@ -221,6 +221,9 @@ Pipeline::Pipeline(const Options& given) : model_(model(given.family)) {
   options.latent_mean = latent_mean.data();
   options.threads = 1;
   options.capture_graph = given.records;
+  const uint8_t library[] = {0};
+  if (given.compiled)
+    options.compiled_denoiser = {library, 1, nullptr, {1, model_.channels, 2, 8, 8}, 1, model_.tokens};
   options.max_header = 1 << 20;
   options.cancelled = [](void*) { return 0; };
   torchreel_error error{};

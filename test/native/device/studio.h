@@ -39,7 +39,8 @@ int64_t allocated(int number);
 
 struct Options {
   std::string family = "modelscope", device = "cpu", dtype = "float32", offload = "none";
-  bool records = false;  // captureGraph
+  bool records = false;   // captureGraph
+  bool compiled = false;  // with a compiled denoiser, for plain jobs
 };
 
 struct Job {
