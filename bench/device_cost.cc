@@ -1,4 +1,4 @@
-// What jobs of the small checkpoint cost on a device: the most bytes on it, bytes that are copied, waits,
+// What jobs of the small checkpoints cost on a device: the most bytes on it, bytes that are copied, waits,
 // kernels. Counted, not timed, on the device that tests have (test/native/accelerator), so that any machine
 // gives the same table. device_cost FIXTURES [VARIANT...], of: none model sequential capture-graph previews
 #include <algorithm>
@@ -17,7 +17,8 @@ std::string kilobytes(int64_t bytes) { return std::to_string((bytes + 500) / 100
 
 void print(const std::string& name, const cost::Kind& kind) {
   cost::Cost job = cost::of_job(kind, steps), step = cost::of_step(kind);
-  std::printf("| %s | %s | %s | %s | %s | %s | %lld | %lld | %lld |\n", kind.dtype.c_str(), name.c_str(),
+  std::printf("| %s, %s | %s | %s | %s | %s | %s | %s | %lld | %lld | %lld |\n", kind.family.c_str(),
+              kind.dtype.c_str(), name.c_str(), kilobytes(cost::promised(kind)).c_str(),
               kilobytes(job.peak).c_str(), kilobytes(job.resting).c_str(), kilobytes(job.to_device).c_str(),
               kilobytes(job.to_host).c_str(), static_cast<long long>(job.synchronizations),
               static_cast<long long>(step.synchronizations), static_cast<long long>(step.launches));
@@ -38,19 +39,17 @@ int main(int count, char** arguments) {
   const std::vector<std::string> chosen(arguments + 2, arguments + count);
   std::printf("A video of 2 frames in %lld steps.\n\n", static_cast<long long>(steps));
   std::printf(
-      "| dtype | variant | most on the device | at rest | to the device | to the host | waits | waits a step "
-      "| kernels a step |\n");
-  std::printf("|---|---|---:|---:|---:|---:|---:|---:|---:|\n");
-  for (const char* dtype : {"float32", "float16"}) {
-    for (auto [name, kind] : variants) {
-      if (!chosen.empty() && std::find(chosen.begin(), chosen.end(), name) == chosen.end()) continue;
-      kind.dtype = dtype;
-      print(name, kind);
+      "| | variant | weights at once, promised | most on the device | at rest | to the device | to the host "
+      "| waits | waits a step | kernels a step |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n");
+  for (const std::string family : {"modelscope", "wan"}) {
+    for (const std::string dtype : {"float32", family == "wan" ? "bfloat16" : "float16"}) {
+      for (auto [name, kind] : variants) {
+        if (!chosen.empty() && std::find(chosen.begin(), chosen.end(), name) == chosen.end()) continue;
+        kind.family = family;
+        kind.dtype = dtype;
+        print(name, kind);
+      }
     }
-    cost::Weights weights = cost::weights(dtype);
-    std::printf("| %s | weights: text encoder, denoiser, VAE; two stages | %s, %s, %s; %s | | | | | | |\n",
-                dtype, kilobytes(weights.text_encoder).c_str(), kilobytes(weights.denoiser).c_str(),
-                kilobytes(weights.vae).c_str(), kilobytes(weights.two_stages).c_str());
   }
   return 0;
 }

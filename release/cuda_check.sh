@@ -82,6 +82,7 @@ if [[ $parts == *' tests '* ]]; then
   step "the core's tests" ctest --test-dir "$TORCHREEL_BUILD" --output-on-failure
   step 'doctor' node dist/cli/main.js doctor
   if [ "$cuda" = 1 ]; then
+    step "the device's checks on CUDA" on_cuda "$TORCHREEL_BUILD/test/native/device_test" test/fixtures
     step 'tests on CUDA' on_cuda bash -c "$(declare -f tests); tests"
     step 'tests on CUDA with captureGraph' on_cuda env TORCHREEL_TEST_CAPTURE_GRAPH=1 bash -c "$(declare -f recorded); recorded"
   fi

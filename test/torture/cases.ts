@@ -66,7 +66,7 @@ export const cases = {
   tokens: 'tokens against the reference',
   // memory and devices
   'memory-refused': 'memory refused',
-  'gpu-memory-refused': 'memory of a GPU refused',
+  'gpu-memory-refused': 'memory of a device refused',
   'lost-device': 'a device that is lost',
   'long-run': 'good, failing and aborted jobs for a long time',
   'v8-memory': 'memory that is reported to V8',
@@ -105,7 +105,6 @@ const noServer = 'no server'
 
 /** Why a case has no test. */
 export const untested: { readonly [name in Case]?: string } = {
-  'gpu-memory-refused': 'needs a GPU',
   'request-too-large': noServer,
   'slow-clients': noServer,
   'malformed-requests': noServer,

@@ -1,8 +1,10 @@
 // npm run test:torture [-- PART …]: all tests, including those that take minutes, with failures ordered in the core; sanitizers;
 // fuzzers; a long run. Then prints a table of what can go wrong (cases.ts) and the figures. Exit code 1 if anything failed.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { cpSync, readdirSync } from 'node:fs'
 import path from 'node:path'
+import { text } from 'node:stream/consumers'
 import { run } from 'node:test'
 import { repository } from '../support/fixtures.js'
 import { type Case, parseCases } from './cases.js'
@@ -33,6 +35,7 @@ const parts = {
     const held = step('the core’s tests', 'npm', ['run', 'test:native']) !== undefined
     ledger.told(coreCases, { failed: !held })
   },
+  device,
   sanitizers: () => {
     sanitized('address', 'ASan and UBSan')
     sanitized('thread', 'TSan')
@@ -69,9 +72,29 @@ function step(
     ...{ cwd: repository, encoding: 'utf8', maxBuffer: 2 ** 28 },
     env: { ...process.env, ...environment },
   })
-  if (status === 0) return stdout + stderr
+  return outputOf(name, status ?? signal, stdout + stderr)
+}
+
+/** The same, beside others. */
+async function stepBeside(
+  name: string,
+  command: string,
+  parameters: string[],
+  environment: NodeJS.ProcessEnv,
+): Promise<string | undefined> {
+  say(name)
+  const child = spawn(command, parameters, {
+    ...{ cwd: repository, stdio: ['ignore', 'pipe', 'inherit'] as const },
+    env: { ...process.env, ...environment },
+  })
+  const [output, [status, signal]] = await Promise.all([text(child.stdout), once(child, 'close')])
+  return outputOf(name, status ?? signal, output)
+}
+
+function outputOf(name: string, ending: unknown, output: string): string | undefined {
+  if (ending === 0) return output
   say(`${name}: FAILED`)
-  ledger.fail(`${name}: ${status ?? signal}\n${`${stdout}${stderr}`.slice(-4000)}`)
+  ledger.fail(`${name}: ${ending}\n${output.slice(-4000)}`)
   return undefined
 }
 
@@ -107,6 +130,24 @@ async function runTests(files: string[]): Promise<void> {
       ledger.told(nearest.find((found) => found.length > 0) ?? [], { failed, skipped })
     }
   }
+}
+
+/** Memory of a device that is refused at each allocation, on the device for tests; both families at once. */
+async function device(): Promise<void> {
+  const built = step('the device for tests is built', 'cmake', [
+    ...['--build', 'build/cmake', '--target', 'device_test'],
+  ])
+  if (built === undefined) return ledger.told(['gpu-memory-refused'], { failed: true })
+  const checks = ['refused memory', 'Wan: refused memory'].map(async (check) => {
+    const output = await stepBeside(check, 'build/cmake/test/native/device_test', ['test/fixtures', check], {
+      TORCHREEL_TEST_EVERY_ALLOCATION: '1',
+    })
+    const refused = Number(/allocations refused: (\d+)/.exec(output ?? '')?.[1] ?? 0)
+    ledger.told(['gpu-memory-refused'], { failed: refused === 0 })
+    ledger.tried('gpu-memory-refused', Math.max(0, refused - 1))
+    ledger.count('allocations of a device refused', refused)
+  })
+  await Promise.all(checks)
 }
 
 /** The core's own tests, compiled with sanitizers; libtorch is as it comes. */

@@ -19,16 +19,21 @@ LostDevices& lost_devices() {
   return *devices;
 }
 
+// "cuda" is "cuda:0".
+std::string full_name(const std::string& name) {
+  return name.find(':') == std::string::npos ? name + ":0" : name;
+}
+
 }  // namespace
 
 void mark_device_lost(const std::string& name) {
   std::lock_guard lock(lost_devices().mutex);
-  lost_devices().names.insert(name);
+  lost_devices().names.insert(full_name(name));
 }
 
 void refuse_lost_device(const std::string& name) {
   std::lock_guard lock(lost_devices().mutex);
-  if (!lost_devices().names.contains(name)) return;
+  if (!lost_devices().names.contains(full_name(name))) return;
   throw Error("ERR_DEVICE_LOST", "the device " + name + " was lost: restart the process");
 }
 

@@ -15,8 +15,6 @@
 namespace accelerator {
 namespace {
 
-bool is_on_device(const at::Tensor& tensor) { return tensor.device().type() == type; }
-
 // One after the other in memory, in the same order.
 bool lie_alike(const at::Tensor& one, const at::Tensor& other) {
   if (one.scalar_type() != other.scalar_type() || one.sizes() != other.sizes()) return false;

@@ -16,7 +16,7 @@ namespace accelerator {
 namespace {
 
 constexpr size_t space = size_t{1} << 36;  // addresses of a device; pages are taken when they are touched
-constexpr size_t page = 4096, smallest = 512;
+constexpr size_t smallest = 512;
 
 constexpr size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -201,7 +201,7 @@ class Allocator final : public c10::DeviceAllocator {
   }
 };
 
-[[gnu::used]] const bool registered = [] {
+[[gnu::used]] const bool allocates = [] {
   c10::SetAllocator(type, Allocator::instance());
   return true;
 }();

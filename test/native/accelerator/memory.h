@@ -13,6 +13,12 @@
 
 namespace accelerator {
 
+constexpr size_t page = 4096;  // bytes that are protected together
+
+inline bool is_on_device(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.device().type() == type;
+}
+
 // Part of a device's memory; goes back when the last block, or recording, lets it go.
 struct Range {
   Range(int device, size_t stream, size_t bytes);  // throws c10::OutOfMemoryError

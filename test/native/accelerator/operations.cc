@@ -26,7 +26,6 @@ const std::set<std::string>& shaped_by_numbers() {
 }
 
 bool is_half(at::ScalarType dtype) { return at::isReducedFloatingType(dtype); }
-bool is_on_device(const at::Tensor& tensor) { return tensor.defined() && tensor.device().type() == type; }
 
 // The tensors of a value, in order, each replaced by what `change` makes of it.
 template <typename Change>

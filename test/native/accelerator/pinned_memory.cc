@@ -11,8 +11,6 @@
 namespace accelerator {
 namespace {
 
-constexpr size_t page = 4096;
-
 struct Pinned {
   size_t bytes;
   bool locked = false, written = false;
@@ -38,7 +36,7 @@ std::map<char*, Pinned>::iterator find(const void* address) {
   return address < found->first + found->second.bytes ? found : blocks.end();
 }
 
-void give_back(void* memory) {
+void unlock(void* memory) {
   std::lock_guard lock(mutex());
   auto found = find(memory);
   if (found == host().blocks.end()) return;
@@ -60,9 +58,9 @@ class PinnedAllocator final : public c10::Allocator {
     host().blocks.emplace(static_cast<char*>(memory), Pinned{size, false, false, {}});
     host().bytes += static_cast<int64_t>(size);
     watch(memory, size, true);
-    return {memory, memory, give_back, c10::Device(c10::kCPU)};
+    return {memory, memory, unlock, c10::Device(c10::kCPU)};
   }
-  c10::DeleterFnPtr raw_deleter() const override { return give_back; }
+  c10::DeleterFnPtr raw_deleter() const override { return unlock; }
   void copy_data(void* to, const void* from, size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }

@@ -19,8 +19,6 @@
 namespace accelerator {
 namespace {
 
-constexpr size_t page = 4096;
-
 struct Touch {
   void* address;
   const char* during;

@@ -6,6 +6,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/set_native.h>
 #include <ATen/ops/unfold_native.h>
+#include <ATen/ops/view_as_complex_native.h>
+#include <ATen/ops/view_as_real_native.h>
 #include <ATen/ops/view_native.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <torch/library.h>
@@ -99,6 +101,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("empty_strided", empty_strided);
   library.impl("resize_", resize_);
   library.impl("view", at::native::view);
+  library.impl("view_as_complex", at::native::view_as_complex);
+  library.impl("view_as_real", at::native::view_as_real);
   library.impl("as_strided", at::native::as_strided_tensorimpl);
   library.impl("_reshape_alias", at::native::_reshape_alias);
   library.impl("unfold", at::native::unfold);

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <utility>
 
 #include "accelerator.h"
-#include "modelscope/weight_names.h"
+#include "families.h"
 #include "networks/network.h"
 #include "process/devices.h"
 #include "studio.h"
@@ -13,25 +14,35 @@
 namespace cost {
 namespace {
 
-constexpr int device = 0;
-constexpr int64_t frames = 2, height = 8, width = 8, channels = 4, tokens = 77, pixels = 4 * 4;
+constexpr int device = 1;                                          // the checks of a lost device leave it be
+constexpr int64_t frames = 2, height = 8, width = 8, prompts = 2;  // frames of latents
+// Numbers that Wan's `prepare` writes into the bias of each prompt. TorchScript copies each to the device.
+constexpr int64_t biases = 3 * prompts;
 
 auto& known_jobs() {
   static auto* const known = new std::map<std::pair<Kind, int64_t>, Cost>;
   return *known;
 }
 
-// Whether numbers are finite, a byte each: the two prompts', each step's, the images'. In float16 the VAE
-// asks, too.
-int64_t questions(const std::string& dtype, int64_t steps) {
-  return 2 + steps + 1 + (dtype == "float16" ? 1 : 0);
+const studio::Model& model_of(const Kind& kind) { return studio::model(kind.family); }
+
+// How often decoded frames come: Wan's VAE gives those of a latent at a time.
+int64_t chunks(const Kind& kind) { return kind.family == "wan" ? frames : 1; }
+
+// Whether numbers are finite, a byte each: the prompts', each step's, the images'. In float16 the first
+// family's VAE asks, too.
+int64_t questions(const Kind& kind, int64_t steps) {
+  bool vae_asks = kind.dtype == "float16" && kind.family == "modelscope";
+  return prompts + steps + chunks(kind) + (vae_asks ? 1 : 0);
 }
 
-Cost difference(const Cost& more, const Cost& less, int64_t times) {
-  return {.to_device = (more.to_device - less.to_device) / times,
-          .to_host = (more.to_host - less.to_host) / times,
-          .synchronizations = (more.synchronizations - less.synchronizations) / times,
-          .launches = (more.launches - less.launches) / times};
+int64_t latent_bytes(const Kind& kind) { return model_of(kind).channels * frames * height * width * 4; }
+
+Cost difference(const Cost& more, const Cost& less) {
+  return {.to_device = more.to_device - less.to_device,
+          .to_host = more.to_host - less.to_host,
+          .synchronizations = more.synchronizations - less.synchronizations,
+          .launches = more.launches - less.launches};
 }
 
 }  // namespace
@@ -41,7 +52,7 @@ void forget() { known_jobs().clear(); }
 Cost of_job(const Kind& kind, int64_t steps) {
   Cost& cost = known_jobs()[{kind, steps}];
   if (cost.peak > 0) return cost;
-  studio::Pipeline pipeline({"standin:0", kind.dtype, kind.offload, kind.records});
+  studio::Pipeline pipeline({kind.family, "standin:1", kind.dtype, kind.offload, kind.records});
   if (!pipeline.is_open()) return cost;
   cost.resting = accelerator::memory(device).allocated;
   accelerator::reset_counters();
@@ -61,53 +72,86 @@ Cost of_job(const Kind& kind, int64_t steps) {
   cost.synchronizations = counters.synchronizations;
   cost.launches = counters.launches;
   cost.peak = accelerator::memory(device).peak;
+  cost.text_encoder_peak = pipeline.memory().text_encoder.peak_copied;
   cost.denoiser_peak = pipeline.memory().denoiser.peak_copied;
   cost.pinned = accelerator::pinned_bytes();
   return cost;
 }
 
-Cost of_step(const Kind& kind) { return difference(of_job(kind, 5), of_job(kind, 3), 2); }
+Cost of_step(const Kind& kind) { return difference(of_job(kind, 4), of_job(kind, 3)); }
 
-Weights weights(const std::string& dtype) {
-  static auto* const known = new std::map<std::string, Weights>;
-  Weights& weights = (*known)[dtype];
+Weights weights(const std::string& family, const std::string& dtype) {
+  static auto* const known = new std::map<std::pair<std::string, std::string>, Weights>;
+  Weights& weights = (*known)[{family, dtype}];
   if (weights.stages > 0) return weights;
+  const torchreel::Family& of = torchreel::family_named(family);
+  const torchreel::Precision precision = of.precision(torchreel::dtype_named(dtype));
   auto bytes = [&](size_t network) {
-    torchreel::Network one(studio::network_files(network), torchreel::device_named("standin:0"),
-                           torchreel::dtype_named(dtype), {.names = torchreel::modelscope::weight_names});
+    at::ScalarType of_network = network == 0   ? precision.text_encoder
+                                : network == 1 ? precision.denoiser
+                                               : precision.vae;
+    torchreel::Network one(studio::network_files(family, network), torchreel::device_named("standin:1"),
+                           of_network, {.names = of.weight_names});
     std::vector<int64_t> stages;
     for (size_t stage = 0; stage < one.stages(); ++stage) {
+      int64_t before = accelerator::memory(device).allocated;
       auto hold = one.place(stage);
       stages.push_back(one.memory().copied);
+      weights.rounding += accelerator::memory(device).allocated - before - stages.back();
     }
     return stages;
   };
-  weights.text_encoder = bytes(0).front();
+  auto most_of_two = [](const std::vector<int64_t>& stages) {
+    int64_t most = 0;
+    for (size_t stage = 1; stage < stages.size(); ++stage)
+      most = std::max(most, stages[stage] + (stage > 1 ? stages[stage - 1] : 0));
+    return most;
+  };
+  std::vector<int64_t> text = bytes(0), denoiser = bytes(1);
+  if (text.size() > 1) text.front() = 0;  // the table of embeddings stays on the host
+  weights.text_encoder = std::reduce(text.begin(), text.end());
+  weights.two_layers = text.size() > 1 ? most_of_two(text) : weights.text_encoder;
+  weights.text_stages = static_cast<int64_t>(text.size()) - 1;
   weights.vae = bytes(2).front();
-  std::vector<int64_t> stages = bytes(1);
-  weights.prepared = stages.front();
-  weights.stages = static_cast<int64_t>(stages.size()) - 1;
-  for (size_t stage = 1; stage < stages.size(); ++stage) {
-    weights.step += stages[stage];
-    weights.two_stages = std::max(weights.two_stages, stages[stage] + (stage > 1 ? stages[stage - 1] : 0));
-  }
-  weights.denoiser = weights.prepared + weights.step;
+  weights.prepared = denoiser.front();
+  weights.denoiser = std::reduce(denoiser.begin(), denoiser.end());
+  weights.step = weights.denoiser - weights.prepared;
+  weights.two_stages = most_of_two(denoiser);
+  weights.stages = static_cast<int64_t>(denoiser.size()) - 1;
   return weights;
 }
 
-int64_t inputs() {
-  int64_t noise = channels * frames * height * width * 4, ids = 2 * tokens * 8;
-  return noise + ids;
+int64_t promised(const Kind& kind) {
+  const Weights of = weights(kind.family, kind.dtype);
+  const int64_t text_or_vae = std::max(of.two_layers, of.vae);
+  if (kind.offload == "none") return of.held() + (of.text_stages ? of.two_layers : 0);
+  return kind.offload == "model" ? text_or_vae + of.denoiser : std::max(text_or_vae, of.two_stages);
 }
 
-int64_t results(const std::string& dtype, int64_t steps) {
-  int64_t latents = channels * frames * height * width * 4, video = frames * height * width * pixels * 3;
-  return latents + video + questions(dtype, steps);
+int64_t inputs(const Kind& kind) {
+  const studio::Model& model = model_of(kind);
+  if (kind.family == "modelscope") return latent_bytes(kind) + prompts * model.tokens * 8;
+  // The rows of the prompts' tokens, the layers of the text encoder, and the biases.
+  int64_t size = kind.dtype == "float32" ? 4 : 2;
+  return latent_bytes(kind) + (prompts * model.real_tokens * model.embedding_size + biases) * size +
+         weights(kind.family, kind.dtype).text_encoder;
 }
 
-int64_t waits(const std::string& dtype, int64_t steps) {
-  int64_t tokens_copied = 2, latents_copied = 1, frames_copied = 1;
-  return tokens_copied + questions(dtype, steps) + latents_copied + frames_copied;
+int64_t results(const Kind& kind, int64_t steps) {
+  const studio::Model& model = model_of(kind);
+  int64_t images = model.frames_of_latent * (frames - 1) + 1;
+  return latent_bytes(kind) + images * height * width * model.pixels * model.pixels * 3 +
+         questions(kind, steps);
+}
+
+int64_t waits(const Kind& kind, int64_t steps) {
+  int64_t latents_copied = 1, tokens_copied = prompts;
+  if (kind.family == "wan") {
+    // Rows of the table; each weight, which is not page-locked, each layer when it came and when it goes.
+    constexpr int64_t weights_of_text_encoder = 31;
+    tokens_copied = 1 + weights_of_text_encoder + 2 * weights(kind.family, kind.dtype).text_stages + biases;
+  }
+  return tokens_copied + questions(kind, steps) + latents_copied + chunks(kind);
 }
 
 }  // namespace cost

@@ -12,14 +12,22 @@ using studio::Job;
 using studio::Pipeline;
 using studio::Result;
 
-// Allocations that are refused: the first ones, which differ most, and some of all others; all of them where
-// TORCHREEL_TEST_EVERY_ALLOCATION is set, which takes minutes.
-int64_t after(int64_t n) {
+int64_t refused = 0;
+
+// Calls `try_one` with allocations that are to be refused: with some of the first ones, which differ most,
+// and of all others; with each where TORCHREEL_TEST_EVERY_ALLOCATION is set, which takes minutes.
+template <typename Try>
+void each_allocation(int64_t first, int64_t last, Try&& try_one) {
   static const bool every = std::getenv("TORCHREEL_TEST_EVERY_ALLOCATION");
-  return n < 12 || every ? n + 1 : n + 101;
+  constexpr int64_t few = 5;
+  const int64_t stride = every ? 1 : std::max<int64_t>(1, (last - first) / few);
+  for (int64_t n = first; n <= last; n += n < first + few ? 1 : stride) {
+    try_one(n);
+    ++refused;
+  }
 }
 
-constexpr int64_t remembered = 8;  // lists of prompts whose embeddings a pipeline keeps
+constexpr int64_t remembered_prompts = 8;  // lists of prompts whose embeddings a pipeline keeps
 
 // With embeddings that no pipeline remembers.
 Job small_job() {
@@ -33,84 +41,88 @@ void refuse_while_opening(Complaints& complaints, const studio::Options& options
   accelerator::reset_counters();
   { Pipeline whole(options); }
   int64_t count = accelerator::counters(0).allocations;
-  for (int64_t n = 1; n <= count; n = after(n)) {
+  each_allocation(1, count, [&](int64_t n) {
     accelerator::refuse_allocation(0, n);
     Pipeline pipeline(options);
     std::string where = "offload '" + options.offload + "', allocation " + std::to_string(n) +
                         " of the opening's " + std::to_string(count) + " refused: ";
     complaints.unless(!pipeline.is_open() && pipeline.code() == "ERR_OUT_OF_MEMORY", where + pipeline.code());
     complaints.unless(accelerator::memory(0).allocated == 0, where + "all bytes go back");
-  }
+  });
 }
 
 void refuse_in_jobs(Complaints& complaints, const studio::Options& options) {
   Pipeline pipeline(options);
-  for (int64_t i = 0; i < remembered; ++i) pipeline.run(small_job());
+  for (int64_t i = 0; i < remembered_prompts; ++i) pipeline.run(small_job());
   accelerator::reset_counters();
   pipeline.run(small_job());
   int64_t count = accelerator::counters(0).allocations, resting = accelerator::memory(0).allocated;
-  for (int64_t n = 1; n <= count; n = after(n)) {
+  each_allocation(1, count, [&](int64_t n) {
     accelerator::refuse_allocation(0, n);
-    Result refused = pipeline.run(small_job());
+    Result result = pipeline.run(small_job());
     std::string where = "offload '" + options.offload + "', allocation " + std::to_string(n) +
                         " of a job's " + std::to_string(count) + " refused: ";
-    complaints.unless(refused.code == "ERR_OUT_OF_MEMORY", where + refused.code + " " + refused.message);
+    complaints.unless(result.code == "ERR_OUT_OF_MEMORY", where + result.code + " " + result.message);
     int64_t more = accelerator::memory(0).allocated - resting;
     complaints.unless(more == 0, where + "all bytes go back, not all but " + std::to_string(more));
-  }
-  accelerator::refuse_allocation(0, 0);
-  expect_same(complaints, pipeline.run(job("small")), on_cpu("small"),
-              "offload '" + options.offload + "', the next job");
+    accelerator::refuse_allocation(0, 0);
+    expect_same(complaints, pipeline.run(job("small")), on_cpu(options.family, "small"),
+                where + "the next job");
+  });
 }
 
 // A recording that finds no memory is none, and what it took goes back.
-void refuse_while_recording(Complaints& complaints) {
+void refuse_while_recording(Complaints& complaints, const std::string& family) {
   Job two_steps = job("small");
   two_steps.program = studio::euler_steps(2);
   two_steps.guidance = {3, 3};
-  Pipeline plain({.device = "standin:0"});
+  Pipeline plain({.family = family, .device = "standin:0"});
   Result wanted = plain.run(two_steps);
   auto allocations = [&](bool records) {
-    Pipeline pipeline({.device = "standin:0", .records = records});
+    Pipeline pipeline({.family = family, .device = "standin:0", .records = records});
     accelerator::reset_counters();
     pipeline.run(two_steps);
     return accelerator::counters(0).allocations;
   };
   int64_t count = allocations(true);
-  for (int64_t n = count / 3; n <= count; n = after(std::max<int64_t>(n, 12))) {
-    Pipeline pipeline({.device = "standin:0", .records = true});
+  each_allocation(count / 3, count, [&](int64_t n) {
+    Pipeline pipeline({.family = family, .device = "standin:0", .records = true});
     accelerator::refuse_allocation(0, n);
     std::string where =
         "a recording, allocation " + std::to_string(n) + " of " + std::to_string(count) + " refused: ";
-    Result refused = pipeline.run(two_steps);
-    complaints.unless(refused.code == "ERR_OUT_OF_MEMORY", where + refused.code + " " + refused.message);
+    Result result = pipeline.run(two_steps);
+    complaints.unless(result.code == "ERR_OUT_OF_MEMORY", where + result.code + " " + result.message);
     expect_same(complaints, pipeline.run(two_steps), wanted, where + "the next job");
-  }
+  });
 }
 
 }  // namespace
 
-void refused_memory(Complaints& complaints) {
+int64_t refused_allocations() { return refused; }
+
+void refused_memory(Complaints& complaints, const std::string& family) {
   for (const char* offload : {"none", "model", "sequential"}) {
-    const studio::Options options{.device = "standin:0", .offload = offload};
+    const studio::Options options{.family = family, .device = "standin:0", .offload = offload};
     refuse_while_opening(complaints, options);
     refuse_in_jobs(complaints, options);
     complaints.unless(accelerator::memory(0).allocated == 0, "nothing stays");
   }
-  refuse_while_recording(complaints);
+  refuse_while_recording(complaints, family);
   // A change of adapters that finds no memory leaves the weights before it.
-  Pipeline pipeline({.device = "standin:0"});
+  Pipeline pipeline({.family = family, .device = "standin:0"});
   accelerator::refuse_allocation(0, 100);
   std::string code = pipeline.adapt(1);
+  accelerator::refuse_allocation(0, 0);
   complaints.unless(code == "ERR_OUT_OF_MEMORY", "adapters that find no memory: " + code);
-  expect_same(complaints, pipeline.run(job("plain")), on_cpu("plain"), "after adapters that found no memory");
+  expect_same(complaints, pipeline.run(job("plain")), on_cpu(family, "plain"),
+              "after adapters that found no memory");
 }
 
-void cancelled_jobs(Complaints& complaints) {
+void cancelled_jobs(Complaints& complaints, const std::string& family) {
   for (const char* offload : {"none", "model", "sequential"}) {
-    Pipeline pipeline({.device = "standin:1", .offload = offload});
-    for (int64_t i = 0; i < remembered; ++i) pipeline.run(small_job());
-    int64_t resting = accelerator::memory(1).allocated;
+    Pipeline pipeline({.family = family, .device = studio::device(1), .offload = offload});
+    for (int64_t i = 0; i < remembered_prompts; ++i) pipeline.run(small_job());
+    int64_t resting = studio::allocated(1);
     for (int stage : {TORCHREEL_ENCODE, TORCHREEL_DENOISE, TORCHREEL_DECODE}) {
       for (int64_t step : {0, 1}) {
         if (stage == TORCHREEL_DECODE && step == 1) continue;  // both frames are decoded at once
@@ -121,11 +133,11 @@ void cancelled_jobs(Complaints& complaints) {
         std::string where = std::string("offload '") + offload + "', cancelled in stage " +
                             std::to_string(stage) + " at step " + std::to_string(step) + ": ";
         complaints.unless(result.code == "ABORTED", where + result.code + " " + result.message);
-        int64_t more = accelerator::memory(1).allocated - resting;
+        int64_t more = studio::allocated(1) - resting;
         complaints.unless(more == 0, where + "all bytes go back, not all but " + std::to_string(more));
       }
     }
-    expect_same(complaints, pipeline.run(job("small")), on_cpu("small"),
+    expect_same(complaints, pipeline.run(job("small")), on_cpu(family, "small"),
                 std::string(offload) + ", the next job");
   }
 }
@@ -144,8 +156,9 @@ void lost_device(Complaints& complaints) {
   complaints.unless(result.code == "ERR_DEVICE_LOST", "and says so again: " + result.code);
   complaints.unless(accelerator::counters(0).launches + accelerator::counters(0).allocations == 0,
                     "without trying");
-  complaints.unless(Pipeline({.device = "standin:0"}).code() == "ERR_DEVICE_LOST", "to other pipelines, too");
-  expect_same(complaints, other.run(job("plain")), on_cpu("plain"), "the other device works");
+  for (const char* name : {"standin:0", "standin"})
+    complaints.unless(Pipeline({.device = name}).code() == "ERR_DEVICE_LOST", "to other pipelines, too");
+  expect_same(complaints, other.run(job("plain")), on_cpu("modelscope", "plain"), "the other device works");
 }
 
 }  // namespace checks

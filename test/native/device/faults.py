@@ -1,7 +1,8 @@
 """Faults in what the core does for a device, one place each: what device_faults_test orders, and device checks must see.
 
-`faults.py CORE BUILD` writes each changed file of CORE into BUILD, with a switch at every place (left_out.h), and the names
-of all faults into BUILD/faults.inc. A text that is not found once in its file is an error: the table follows the core.
+`faults.py CORE BUILD FILE...` writes the core with a switch at every place (left_out.h) into BUILD/core.cc, which includes
+the FILEs, and copies of those in CORE that have faults; and the names of all faults into BUILD/faults.inc. A text that is
+not found once in its file is an error: the table follows the core.
 """
 
 import sys
@@ -20,6 +21,7 @@ class Fault(NamedTuple):
 
 
 NONE, MODEL, SEQUENTIAL = (f"offload '{mode}' computes as the CPU" for mode in ("none", "model", "sequential"))
+WAN_NONE, WAN_SEQUENTIAL = f"Wan: {NONE}", f"Wan: {SEQUENTIAL}"
 
 NETWORK = "networks/network.cc"
 RECORDED = "networks/recorded_denoiser.cc"
@@ -87,6 +89,24 @@ FAULTS = [
     Fault("modelscope/unet.cc", "a stage's weights stay until the step ends", "    hold = std::move(next);",
           "    if (LEFT_OUT) next = std::make_shared<std::pair<WeightHold, WeightHold>>(hold, next);\n"
           "    hold = std::move(next);", "bytes on the device"),
+    Fault(NETWORK, "rows of the table are not copied to the device", "index_select(0, rows).to(device_, dtype_)",
+          "index_select(0, rows).to(LEFT_OUT ? at::Device(at::kCPU) : device_, dtype_)", WAN_NONE),
+    Fault("wan/umt5.cc", "no layer of the text encoder is copied ahead", "const bool ahead = !network_.device().is_cpu();",
+          "const bool ahead = !network_.device().is_cpu() && !LEFT_OUT;", "Wan: bytes on the device"),
+    Fault("wan/umt5.cc", "layers of the text encoder stay", "    hold = std::move(next);",
+          "    if (LEFT_OUT) next = std::make_shared<std::pair<WeightHold, WeightHold>>(hold, next);\n"
+          "    hold = std::move(next);", "Wan: bytes on the device"),
+    Fault("wan/transformer.cc", "the next block is copied when this one is gone",
+          "    WeightHold next = stage + 1", "    if (LEFT_OUT) hold = nullptr;\n    WeightHold next = stage + 1",
+          "Wan: bytes on the device"),
+    Fault("wan/transformer.cc", "a block's weights stay until the step ends", "    hold = std::move(next);",
+          "    if (LEFT_OUT) next = std::make_shared<std::pair<WeightHold, WeightHold>>(hold, next);\n"
+          "    hold = std::move(next);", "Wan: bytes on the device"),
+    Fault("wan/causal_vae.cc", "frames are not copied to the device", ".to(network_.device(), at::kFloat) / 255",
+          ".to(LEFT_OUT ? at::Device(at::kCPU) : network_.device(), at::kFloat) / 255", WAN_NONE),
+    Fault("wan/causal_vae.cc", "the VAE's weights are not held while it decodes",
+          "  WeightHold hold = network_.place();\n  at::Tensor scaled",
+          "  WeightHold hold = LEFT_OUT ? nullptr : network_.place();\n  at::Tensor scaled", WAN_SEQUENTIAL),
     Fault(RECORDED, "recordings outlive their weights", "~RecordingHold() { denoiser_.recordings_.clear(); }",
           "~RecordingHold() { if (!LEFT_OUT) denoiser_.recordings_.clear(); }", "recorded steps"),
     Fault(RECORDED, "a recording keeps its sample", "  recording->x.copy_(x);", "  if (!LEFT_OUT) recording->x.copy_(x);",
@@ -103,21 +123,28 @@ FAULTS = [
           "    if (!LEFT_OUT) finish_work(device_);", "refused memory"),
     Fault(RECORDED, "a recording is made on the current stream", "  c10::StreamGuard guard(*stream_);",
           "  c10::StreamGuard guard(LEFT_OUT ? streams.getStream(device_) : *stream_);", "recorded steps"),
-    Fault("process/lost_devices.cc", "a lost device is tried again", "  lost_devices().names.insert(name);",
-          "  if (!LEFT_OUT) lost_devices().names.insert(name);", "a lost device"),
+    Fault("networks/compiled_denoiser.cc", "a compiled step runs on the current device",
+          "  c10::DeviceGuard guard(network_.device());",
+          "  c10::DeviceGuard guard(LEFT_OUT ? at::Device(network_.device().type(), 0) : network_.device());",
+          "a compiled step"),
+    Fault("networks/compiled_denoiser.cc", "a compiled step keeps its weights",
+          "~Binding() { denoiser_.weights_.clear(); }", "~Binding() { if (!LEFT_OUT) denoiser_.weights_.clear(); }",
+          "a compiled step"),
+    Fault("process/lost_devices.cc", "a lost device is tried again", "  lost_devices().names.insert(",
+          "  if (!LEFT_OUT) lost_devices().names.insert(", "a lost device"),
+    Fault("process/lost_devices.cc", "a lost device is known by one of its names",
+          'return name.find(\':\') == std::string::npos ?', 'return name.find(\':\') == std::string::npos && !LEFT_OUT ?',
+          "a lost device"),
 ]
 
 
-def write_if_new(path: Path, text: str) -> None:
-    """Files that stay as they are need not be compiled again."""
-    if path.exists() and path.read_text() == text:
-        return
+def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
 
 def main() -> None:
-    core, build = Path(sys.argv[1]), Path(sys.argv[2])
+    core, build, *files = map(Path, sys.argv[1:])
     sources: dict[str, str] = {}
     for fault in FAULTS:
         source = sources.setdefault(fault.file, '#include "left_out.h"\n' + (core / fault.file).read_text())
@@ -126,10 +153,13 @@ def main() -> None:
         switch = f'left_out("{fault.name}")'
         sources[fault.file] = source.replace(fault.text, fault.instead.replace("LEFT_OUT", switch))
     for file, source in sources.items():
-        write_if_new(build / file, source)
+        write(build / file, source)
+    copies = {core / file: build / file for file in sources}
+    if not copies.keys() <= set(files):
+        sys.exit("files with faults are not among the core's")
+    write(build / "core.cc", "".join(f'#include "{copies.get(file, file)}"\n' for file in files))
     rows = "".join(f'{{"{fault.name}", "{fault.seen_by}"}},\n' for fault in FAULTS)
-    write_if_new(build / "faults.inc", rows)
-    print(";".join(sources))
+    write(build / "faults.inc", rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
 // The same seed gives the CPU's frames, whatever the device, and however the networks get there.
-#include <algorithm>
-#include <cmath>
 #include <thread>
 
 #include "accelerator.h"
@@ -18,14 +16,13 @@ bool opened(Complaints& complaints, const Pipeline& pipeline) {
   return pipeline.is_open();
 }
 
-void as_on_cpu(Complaints& complaints, const std::string& offload) {
+void as_on_cpu(Complaints& complaints, const std::string& family, const std::string& offload) {
   {
-    Pipeline pipeline({.device = "standin:1", .offload = offload});
+    Pipeline pipeline({.family = family, .device = studio::device(1), .offload = offload});
     if (!opened(complaints, pipeline)) return;
-    for (const char* name : {"every instruction", "given latents and FreeU", "a video in tiles",
-                             "windows and kept features", "two videos of embeddings"})
-      expect_same(complaints, pipeline.run(job(name)), on_cpu(name), name);
-    complaints.unless(pipeline.memory().allocated == accelerator::memory(1).allocated,
+    for (const std::string& name : jobs_of(family))
+      expect_same(complaints, pipeline.run(job(name)), on_cpu(family, name), name);
+    complaints.unless(pipeline.memory().allocated == studio::allocated(1),
                       "memory() says what is on the device");
   }
   accelerator::Counters other = accelerator::counters(0);
@@ -34,58 +31,56 @@ void as_on_cpu(Complaints& complaints, const std::string& offload) {
   complaints.unless(accelerator::memory(1).allocated == 0, "a pipeline that is closed leaves no bytes");
 }
 
-double relative_error(const std::vector<float>& given, const std::vector<float>& wanted) {
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < std::min(given.size(), wanted.size()); ++i) {
-    difference += std::pow(given[i] - wanted[i], 2);
-    size += std::pow(wanted[i], 2);
-  }
-  return given.size() == wanted.size() ? std::sqrt(difference / size) : 1;
-}
-
 }  // namespace
 
-void none_as_on_cpu(Complaints& complaints) { as_on_cpu(complaints, "none"); }
-void model_as_on_cpu(Complaints& complaints) { as_on_cpu(complaints, "model"); }
-void sequential_as_on_cpu(Complaints& complaints) { as_on_cpu(complaints, "sequential"); }
+void none_as_on_cpu(Complaints& complaints, const std::string& family) {
+  as_on_cpu(complaints, family, "none");
+}
+void model_as_on_cpu(Complaints& complaints, const std::string& family) {
+  as_on_cpu(complaints, family, "model");
+}
+void sequential_as_on_cpu(Complaints& complaints, const std::string& family) {
+  as_on_cpu(complaints, family, "sequential");
+}
 
-void half_precision(Complaints& complaints) {
+void half_precision(Complaints& complaints, const std::string& family) {
   const std::pair<const char*, double> dtypes[] = {{"float16", 0.01}, {"bfloat16", 0.05}};
   for (const auto& [dtype, tolerance] : dtypes) {
     Result first;
     for (const char* offload : {"none", "model", "sequential"}) {
-      Pipeline pipeline({.device = "standin:0", .dtype = dtype, .offload = offload});
+      Pipeline pipeline({.family = family, .device = studio::device(0), .dtype = dtype, .offload = offload});
       if (!opened(complaints, pipeline)) return;
       Result result = pipeline.run(job("a video in tiles"));
       std::string what = std::string(dtype) + " with offload '" + offload + "'";
-      double error = relative_error(result.latents, on_cpu("a video in tiles").latents);
+      double error = relative_error(result.latents, on_cpu(family, "a video in tiles").latents);
       complaints.unless(result.code.empty() && error < tolerance && error > 0,
                         what + " is " + std::to_string(error) + " off " + result.message);
       if (first.frames.empty()) first = result;
-      expect_same(complaints, result, first, what);
+      expect_same(complaints, result, first, what, tolerance);
     }
   }
 }
 
-void adapters(Complaints& complaints) {
-  complaints.unless(on_cpu("adapted").frames != on_cpu("plain").frames, "adapters change what is computed");
+void adapters(Complaints& complaints, const std::string& family) {
+  complaints.unless(on_cpu(family, "adapted").frames != on_cpu(family, "plain").frames,
+                    "adapters change what is computed");
   for (const char* offload : {"none", "model", "sequential"}) {
-    Pipeline pipeline({.device = "standin:1", .offload = offload});
+    Pipeline pipeline({.family = family, .device = studio::device(1), .offload = offload});
     if (!opened(complaints, pipeline)) return;
     std::string what = std::string("offload '") + offload + "', ";
-    expect_same(complaints, pipeline.run(job("plain")), on_cpu("plain"), what + "before");
+    expect_same(complaints, pipeline.run(job("plain")), on_cpu(family, "plain"), what + "before");
     std::string refused = pipeline.adapt(1);
     complaints.unless(refused.empty(), what + "adapters are taken, not " + refused);
-    expect_same(complaints, pipeline.run(job("adapted")), on_cpu("adapted"), what + "with adapters");
+    expect_same(complaints, pipeline.run(job("adapted")), on_cpu(family, "adapted"), what + "with adapters");
     pipeline.adapt(0);
-    expect_same(complaints, pipeline.run(job("plain")), on_cpu("plain"), what + "without them again");
+    expect_same(complaints, pipeline.run(job("plain")), on_cpu(family, "plain"), what + "without them again");
   }
 }
 
-void recorded_steps(Complaints& complaints) {
+void recorded_steps(Complaints& complaints, const std::string& family) {
   for (const char* offload : {"none", "model"}) {
-    Pipeline plain({.device = "standin:1", .offload = offload});
-    Pipeline recorded({.device = "standin:1", .offload = offload, .records = true});
+    Pipeline plain({.family = family, .device = studio::device(1), .offload = offload});
+    Pipeline recorded({.family = family, .device = studio::device(1), .offload = offload, .records = true});
     if (!opened(complaints, recorded)) return;
     auto same = [&](const Job& job, const std::string& what) {
       Result wanted = plain.run(job);
@@ -94,8 +89,10 @@ void recorded_steps(Complaints& complaints) {
     same({.program = studio::euler_steps(4), .guidance = {3, 3, 3, 3}}, "recorded in a job");
     same({.word = 9}, "another prompt");
     same({.guidance = {3, 1, 1}}, "the prompt alone");
-    same({.frames = 4, .window = 2, .window_overlap = 1}, "windows");
-    same({.freeu = {0.9, 0.2, 1.2, 1.4}}, "FreeU");
+    if (family == "modelscope") {
+      same({.frames = 4, .window = 2, .window_overlap = 1}, "windows");
+      same({.freeu = {0.9, 0.2, 1.2, 1.4}}, "FreeU");
+    }
     plain.adapt(1);
     recorded.adapt(1);
     same({}, "other weights");
@@ -107,20 +104,22 @@ void recorded_steps(Complaints& complaints) {
 
 void pipelines_together(Complaints& complaints) {
   const std::string name = "every instruction";
-  const std::pair<const char*, const char*> pairs[] = {{"standin:0", "standin:1"},
-                                                       {"standin:1", "standin:1"}};
+  const std::pair<std::string, std::string> pairs[] = {{studio::device(0), studio::device(1)},
+                                                       {studio::device(1), studio::device(1)}};
   for (const auto& [first, second] : pairs) {
+    const std::string families[] = {"modelscope", "wan"};
     Result results[2];
-    auto run = [&](const char* device, const char* offload, Result& result) {
-      Pipeline pipeline({.device = device, .offload = offload});
-      result = pipeline.is_open() ? pipeline.run(job(name))
-                                  : Result{pipeline.code(), pipeline.message(), {}, {}, {}, {}};
+    auto run = [&](const std::string& device, const char* offload, size_t index) {
+      Pipeline pipeline({.family = families[index], .device = device, .offload = offload});
+      results[index] = pipeline.is_open() ? pipeline.run(job(name))
+                                          : Result{pipeline.code(), pipeline.message(), {}, {}, {}, {}};
     };
-    std::thread other([&] { run(second, "sequential", results[1]); });
-    run(first, "model", results[0]);
+    std::thread other([&] { run(second, "sequential", 1); });
+    run(first, "model", 0);
     other.join();
-    for (const Result& result : results)
-      expect_same(complaints, result, on_cpu(name), std::string(first) + " beside " + second);
+    for (size_t index : {0, 1})
+      expect_same(complaints, results[index], on_cpu(families[index], name),
+                  families[index] + ", " + first + " beside " + second);
   }
 }
 

@@ -1,11 +1,17 @@
 #include "studio.h"
 
+#include <ATen/ops/from_blob.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <stdexcept>
 
@@ -14,17 +20,23 @@
 namespace studio {
 namespace {
 
-constexpr int64_t tokens_per_prompt = 77, embedding_size = 32, channels = 4, scale = 4;  // pixels of a latent
-
+// Files of one network.
 struct Files {
-  std::string folder;
-  std::vector<std::string> graphs, weights;
-  std::vector<const char*> pointers;
+  std::string graph, weights;
+  const char* weights_pointer = nullptr;
+  std::vector<std::string> float32;  // weights that stay float32
+  std::vector<const char*> float32_pointers;
 };
 
-Files& files() {
-  static auto* const one = new Files;
-  return *one;
+std::map<std::pair<std::string, size_t>, Files>& files() {
+  static auto* const all = new std::map<std::pair<std::string, size_t>, Files>;
+  return *all;
+}
+
+// Adapters of the first family, and those that are made for the second.
+std::string& adapters() {
+  static auto* const folder = new std::string;
+  return *folder;
 }
 
 const torchreel_core& core() { return *torchreel_core_table(); }
@@ -83,12 +95,16 @@ struct Folder {
   std::filesystem::path path;
 };
 
-// Tensors whose bytes are a multiple of 64 come first, so that all but those few after them are aligned.
-void copy_aligned(const std::string& from, const std::string& to) {
-  auto file = torchreel::SafetensorsFile::open(from);
-  std::vector<std::pair<std::string, at::Tensor>> tensors;
-  for (const auto& [name, entry] : file->entries())
-    tensors.emplace_back(name, torchreel::mapped_tensor(file, name));
+const std::filesystem::path& made_files() {
+  static const Folder folder;
+  return folder.path;
+}
+
+using Tensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+// float32. Tensors whose bytes are a multiple of 64 come first, so that all but those few after them are
+// aligned.
+void write(const std::string& to, Tensors tensors) {
   std::ranges::stable_partition(tensors, [](const auto& named) { return named.second.nbytes() % 64 == 0; });
   std::ostringstream header;
   size_t offset = 0;
@@ -111,47 +127,103 @@ void copy_aligned(const std::string& from, const std::string& to) {
   if (!out) throw std::runtime_error("no room for copies of the checkpoint");
 }
 
+Tensors read(const std::string& path) {
+  auto file = torchreel::SafetensorsFile::open(path);
+  Tensors tensors;
+  for (const auto& [name, entry] : file->entries())
+    tensors.emplace_back(name, torchreel::mapped_tensor(file, name));
+  return tensors;
+}
+
+// Those that Wan's graphs list in their manifest.
+bool stays_float32(const std::string& weight) {
+  return std::ranges::any_of(std::array{"time_embedder", "scale_shift_table", "norm2"},
+                             [&](const char* part) { return weight.find(part) != std::string::npos; });
+}
+
 }  // namespace
 
+const Model& model(const std::string& family) {
+  static const auto* const models = new std::map<std::string, Model>{
+      {"modelscope",
+       {"modelscope", "tiny", "tiny", {"text_encoder", "unet", "vae"}, 4, 4, 1, 77, 77, 32, 1000}},
+      {"wan", {"wan", "wan-tiny", "wan", {"text_encoder", "transformer", "vae"}, 16, 8, 4, 512, 6, 32, 171}},
+  };
+  return models->at(family);
+}
+
+std::string device(int number) {
+  const char* chosen = std::getenv("TORCHREEL_TEST_DEVICE");
+  const std::string kind = chosen ? chosen : "standin";
+  int count = c10::impl::VirtualGuardImpl(at::Device(kind).type()).deviceCount();
+  return kind + ":" + std::to_string(std::min(number, count - 1));
+}
+
+bool is_standin() { return at::Device(device(0)).type() == at::kPrivateUse1; }
+
+int64_t allocated(int number) {
+  at::Device of(device(number));
+  constexpr auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return at::getDeviceAllocator(of.type())->getDeviceStats(of.index()).allocated_bytes[all].current;
+}
+
 void use_fixtures(const std::string& folder) {
-  const std::pair<const char*, const char*> networks[] = {
-      {"text_encoder", "model"}, {"unet", "diffusion_pytorch_model"}, {"vae", "diffusion_pytorch_model"}};
-  static Folder copies;
-  files().folder = folder;
-  for (const auto& [name, weights] : networks) {
-    files().graphs.push_back(folder + "/../../models/graphs/tiny/" + name + ".pt");
-    files().weights.push_back(copies.path / (std::string(name) + ".safetensors"));
-    copy_aligned(folder + "/tiny/checkpoint/" + name + "/" + weights + ".safetensors",
-                 files().weights.back());
+  adapters() = folder + "/adapters/";
+  for (const char* family : {"modelscope", "wan"}) {
+    const Model& model = studio::model(family);
+    for (size_t network = 0; network < 3; ++network) {
+      const std::string& name = model.networks[network];
+      Files& of = files()[{family, network}];
+      of.graph = folder + "/../../models/graphs/" + model.graphs + "/" + name + ".pt";
+      of.weights = made_files() / (model.name + "-" + name + ".safetensors");
+      of.weights_pointer = of.weights.c_str();
+      Tensors weights = read(folder + "/" + model.checkpoint + "/checkpoint/" + name + "/" +
+                             (network == 0 ? "model" : "diffusion_pytorch_model") + ".safetensors");
+      if (name == "transformer") {
+        for (const auto& [weight, tensor] : weights)
+          if (stays_float32(weight)) of.float32.push_back(weight);
+      }
+      for (const std::string& weight : of.float32) of.float32_pointers.push_back(weight.c_str());
+      write(of.weights, std::move(weights));
+    }
   }
-  for (const std::string& file : files().weights) files().pointers.push_back(file.c_str());
+  constexpr int64_t channels = 24, rank = 4;  // of Wan's first projection
+  std::vector<float> all = numbers(2 * channels * rank);
+  at::Tensor both = at::from_blob(all.data(), {2, channels * rank}, at::kFloat);
+  write(made_files() / "adapter.safetensors",
+        {{"up", both[0].view({channels, rank})}, {"down", both[1].view({rank, channels})}});
 }
 
-torchreel_network_files network_files(size_t network) {
+torchreel_network_files network_files(const std::string& family, size_t network) {
   constexpr const char* roles[] = {"text_encoder", "denoiser", "vae"};
-  torchreel_network_files named{};
-  named.role = roles[network];
-  named.graph = files().graphs[network].c_str();
-  named.weights = &files().pointers[network];
-  named.weight_count = 1;
-  return named;
+  const Files& of = files().at({family, network});
+  return {roles[network],
+          of.graph.c_str(),
+          &of.weights_pointer,
+          1,
+          of.float32_pointers.data(),
+          of.float32_pointers.size()};
 }
 
-Pipeline::Pipeline(const Options& given) {
-  constexpr double latent_scale[] = {0.18215, 0.18215, 0.18215, 0.18215}, latent_mean[channels] = {};
-  const torchreel_network_files networks[] = {network_files(0), network_files(1), network_files(2)};
+Pipeline::Pipeline(const Options& given) : model_(model(given.family)) {
+  const std::vector<double> latent_scale(model_.channels, 0.18215), latent_mean(model_.channels, 0);
+  const torchreel_network_files networks[] = {network_files(given.family, 0), network_files(given.family, 1),
+                                              network_files(given.family, 2)};
   torchreel_pipeline_options options{};
-  options.family = "modelscope";
+  options.family = given.family.c_str();
   options.networks = networks;
   options.network_count = 3;
   options.device = given.device.c_str();
   options.dtype = given.dtype.c_str();
   options.offload = given.offload.c_str();
-  options.latent_channels = channels;
-  options.latent_scale = latent_scale;
-  options.latent_mean = latent_mean;
+  options.latent_channels = model_.channels;
+  options.latent_scale = latent_scale.data();
+  options.latent_mean = latent_mean.data();
   options.threads = 1;
   options.capture_graph = given.records;
+  const uint8_t library[] = {0};
+  if (given.compiled)
+    options.compiled_denoiser = {library, 1, nullptr, {1, model_.channels, 2, 8, 8}, 1, model_.tokens};
   options.max_header = 1 << 20;
   options.cancelled = [](void*) { return 0; };
   torchreel_error error{};
@@ -166,22 +238,32 @@ Pipeline::~Pipeline() {
 }
 
 Result Pipeline::run(const Job& job) {
-  std::vector<int32_t> prompt, negative(static_cast<size_t>(job.videos * tokens_per_prompt), 0);
-  for (int64_t i = 0; i < job.videos * tokens_per_prompt; ++i)
-    prompt.push_back(job.word + static_cast<int32_t>(i / tokens_per_prompt));
-  std::vector<float> embeddings = numbers(job.videos * tokens_per_prompt * embedding_size);
+  const int64_t tokens = model_.tokens, scale = model_.pixels;
+  const int64_t frames = model_.frames_of_latent * (job.frames - 1) + 1;
+  std::vector<int32_t> prompts, negative_prompts(static_cast<size_t>(job.videos * tokens), 0);
+  for (int64_t i = 0; i < job.videos * tokens; ++i) {
+    int64_t word = job.word + i / tokens;
+    prompts.push_back(static_cast<int32_t>(i % 2 ? word / model_.words : word % model_.words));
+  }
+  const std::vector<int64_t> lengths(static_cast<size_t>(job.videos), model_.real_tokens);
+  std::vector<float> embeddings = numbers(job.videos * tokens * model_.embedding_size);
   std::vector<double> program = job.program.empty() ? euler_steps(3) : job.program;
   std::vector<double> guidance = job.guidance.empty() ? std::vector<double>(3, 3.0) : job.guidance;
-  std::vector<float> latents = numbers(job.videos * channels * job.frames * job.height * job.width);
-  std::vector<uint8_t> video(static_cast<size_t>(job.frames * job.height * job.width * scale * scale * 3));
+  std::vector<float> latents = numbers(job.videos * model_.channels * job.frames * job.height * job.width);
+  std::vector<uint8_t> video(static_cast<size_t>(frames * job.height * job.width * scale * scale * 3));
   for (size_t i = 0; i < video.size(); ++i) video[i] = static_cast<uint8_t>(i * 7 % 251);
 
   torchreel_request request{};
   request.videos = job.videos;
-  request.prompts = {job.embedded ? nullptr : prompt.data(),     tokens_per_prompt, nullptr, job.clip_skip,
-                     job.embedded ? embeddings.data() : nullptr, embedding_size};
-  if (job.guided) request.negative_prompts = {negative.data(), tokens_per_prompt, nullptr, 0, nullptr, 0};
-  request.frames = request.latent_frames = job.frames;
+  request.prompts = {job.embedded ? nullptr : prompts.data(),
+                     tokens,
+                     lengths.data(),
+                     job.clip_skip,
+                     job.embedded ? embeddings.data() : nullptr,
+                     model_.embedding_size};
+  if (job.guided) request.negative_prompts = {negative_prompts.data(), tokens, lengths.data(), 0, nullptr, 0};
+  request.frames = frames;
+  request.latent_frames = job.frames;
   request.latent_height = job.height;
   request.latent_width = job.width;
   request.latents = job.given_latents ? latents.data() : nullptr;
@@ -215,25 +297,35 @@ Result Pipeline::run(const Job& job) {
 }
 
 std::string Pipeline::adapt(double strength) {
-  std::string folder = files().folder + "/adapters/";
-  std::string updates_file = folder + "peft.safetensors", rows_file = folder + "words.safetensors";
-  const std::string text = "text_model.encoder.layers.0.self_attn.q_proj", denoiser = "conv_in";
-  auto update = [&](const std::string& weight, const std::string& file, const std::string& a,
-                    const std::string& b) {
-    return torchreel_update{weight.c_str(), file.c_str(), b.c_str(), a.c_str(), nullptr, strength};
-  };
-  std::string text_weight = text + ".weight", denoiser_weight = denoiser + ".weight";
-  std::string text_a = "text_encoder." + text + ".lora_A.weight",
-              text_b = "text_encoder." + text + ".lora_B.weight";
-  std::string denoiser_a = "unet." + denoiser + ".lora_A.weight",
-              denoiser_b = "unet." + denoiser + ".lora_B.weight";
-  torchreel_update of_text = update(text_weight, updates_file, text_a, text_b);
-  torchreel_update of_denoiser = update(denoiser_weight, updates_file, denoiser_a, denoiser_b);
-  torchreel_rows rows{"text_model.embeddings.token_embedding.weight", rows_file.c_str(), "<torch-reel>"};
-  bool none = strength == 0;
-  torchreel_adaptation text_adaptation{none ? nullptr : &of_text, none ? 0u : 1u, none ? nullptr : &rows,
-                                       none ? 0u : 1u};
-  torchreel_adaptation denoiser_adaptation{none ? nullptr : &of_denoiser, none ? 0u : 1u, nullptr, 0};
+  const std::string of_text_encoder = adapters() + "peft.safetensors",
+                    words = adapters() + "words.safetensors",
+                    of_transformer = made_files() / "adapter.safetensors";
+  const std::string layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_";
+  const torchreel_rows rows{"text_model.embeddings.token_embedding.weight", words.c_str(), "<torch-reel>"};
+  const std::string up = layer + "B.weight", down = layer + "A.weight";
+  const torchreel_update text_encoder{"text_model.encoder.layers.0.self_attn.q_proj.weight",
+                                      of_text_encoder.c_str(),
+                                      up.c_str(),
+                                      down.c_str(),
+                                      nullptr,
+                                      strength};
+  const bool wan = model_.name == "wan";
+  const torchreel_update denoiser = wan ? torchreel_update{"blocks.0.attn1.to_q.weight",
+                                                           of_transformer.c_str(),
+                                                           "up",
+                                                           "down",
+                                                           nullptr,
+                                                           strength}
+                                        : torchreel_update{"conv_in.weight",
+                                                           of_text_encoder.c_str(),
+                                                           "unet.conv_in.lora_B.weight",
+                                                           "unet.conv_in.lora_A.weight",
+                                                           nullptr,
+                                                           strength};
+  const bool none = strength == 0, no_text = none || wan;
+  torchreel_adaptation text_adaptation{no_text ? nullptr : &text_encoder, no_text ? 0u : 1u,
+                                       no_text ? nullptr : &rows, no_text ? 0u : 1u};
+  torchreel_adaptation denoiser_adaptation{none ? nullptr : &denoiser, none ? 0u : 1u, nullptr, 0};
   torchreel_error error{};
   return core().pipeline_adapt(pipeline_, &text_adaptation, &denoiser_adaptation, &error) ? error.code : "";
 }

@@ -1,4 +1,4 @@
-// A pipeline of the small checkpoint on any device, through the C ABI, and the jobs that tests give it.
+// Pipelines of the small checkpoints on any device, through the C ABI, and the jobs that tests give them.
 #pragma once
 
 #include <cstdint>
@@ -10,22 +10,42 @@
 
 namespace studio {
 
-// To be called once, with the folder of the tests' files. The checkpoint's weights are copied to files in
+// To be called once, with the folder of the tests' files. The checkpoints' weights are copied to files in
 // which each begins at a multiple of 64 bytes, as the device's do: where weights lie otherwise, the CPU may
 // give other last bits.
 void use_fixtures(const std::string& folder);
 
-// Of the checkpoint: 0 the text encoder, 1 the denoiser, 2 the VAE.
-torchreel_network_files network_files(size_t network);
+// A family of models, by its small checkpoint.
+struct Model {
+  std::string name, graphs, checkpoint;  // the last two are folders
+  std::vector<std::string> networks;     // folders in both: text encoder, denoiser, VAE
+  int64_t channels, pixels;              // of latents; pixels of a side of one
+  int64_t frames_of_latent;              // but for the first, which is one frame
+  int64_t tokens, real_tokens;           // of a prompt; those that are no padding, if the family skips it
+  int64_t embedding_size;
+  int64_t words;  // tokens that there are
+};
+const Model& model(const std::string& family);
+
+// 0 the text encoder, 1 the denoiser, 2 the VAE.
+torchreel_network_files network_files(const std::string& family, size_t network);
+
+// The devices that are tested: the two for tests, or those of TORCHREEL_TEST_DEVICE, such as "cuda". A
+// machine with one GPU has that one twice.
+std::string device(int number);
+// Whether they are those for tests, which count, refuse and give the CPU's bytes.
+bool is_standin();
+int64_t allocated(int number);
 
 struct Options {
-  std::string device = "cpu", dtype = "float32", offload = "none";
-  bool records = false;  // captureGraph
+  std::string family = "modelscope", device = "cpu", dtype = "float32", offload = "none";
+  bool records = false;   // captureGraph
+  bool compiled = false;  // with a compiled denoiser, for plain jobs
 };
 
 struct Job {
   int64_t videos = 1, frames = 2, height = 8, width = 8;  // of latents
-  int32_t word = 7;                                       // the token that the prompt is made of
+  int32_t word = 7;                                       // that the prompt is made of
   int64_t clip_skip = 0;
   bool guided = true, embedded = false;  // embedded: the prompts come as embeddings
   std::vector<double> program = {};      // empty: three Euler steps
@@ -61,12 +81,13 @@ class Pipeline {
   const std::string& message() const { return message_; }
 
   Result run(const Job& job);
-  // Low-rank updates of a weight of the text encoder and one of the denoiser; with a scale of 0, none. Gives
-  // the error's code, empty if it went well.
+  // Low-rank updates of a weight of the denoiser and, where adapters change it, one of the text encoder; with
+  // a scale of 0, none. Gives the error's code, empty if it went well.
   std::string adapt(double scale);
   torchreel_memory memory() const;
 
  private:
+  const Model& model_;
   torchreel_pipeline* pipeline_ = nullptr;
   std::string code_, message_;
 };
