@@ -86,6 +86,15 @@ describe('the properties of a model', () => {
     assert.equal(properties.previewColours, undefined, '8 channels are not those of Stable Diffusion')
   })
 
+  test('of Wan: colours for the published VAE’s 16 channels', async () => {
+    const { properties } = await readCheckpoint(`${repository}test/fixtures/wan/checkpoint`, {})
+    assert.deepEqual(
+      properties.previewColours?.factors.map(({ length }) => length),
+      Array(16).fill(3),
+    )
+    assert.deepEqual([properties.vaeScale, properties.frameMultiple, properties.sizeMultiple], [8, 4, 16])
+  })
+
   test('a config without sample_size: the caller must give the size', async () => {
     for (const size of [undefined, 0, 1.5, '32']) {
       const model = changedConfig('unet', (config) => {

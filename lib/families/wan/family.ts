@@ -19,6 +19,32 @@ const defaults: CallDefaults = {
 /** Tokens of a prompt, the closing one among them. The model was trained with prompts padded to this length. */
 const positions = 512
 
+/**
+ * How the published VAE encodes colours: the linear map for Wan 2.1 in stable-diffusion.cpp (MIT,
+ * https://github.com/leejet/stable-diffusion.cpp, src/runtime/latent-preview.h), from [0, 1] to [-1, 1].
+ */
+const previewColours = {
+  factors: [
+    [0.015123, -0.148418, 0.479828],
+    [0.003652, -0.01068, -0.037142],
+    [0.212264, 0.063033, 0.016779],
+    [0.232999, 0.406476, 0.220125],
+    [-0.051864, -0.082384, -0.069396],
+    [0.085005, -0.161492, 0.010689],
+    [-0.245369, -0.506846, -0.11701],
+    [-0.151145, 0.017721, 0.007207],
+    [-0.293239, -0.207936, -0.421135],
+    [-0.187721, 0.050783, 0.177649],
+    [-0.013067, 0.265964, 0.166578],
+    [0.028327, 0.109329, 0.108642],
+    [-0.205343, 0.043991, 0.148914],
+    [0.014307, -0.048647, -0.007219],
+    [0.21715, 0.053074, 0.319923],
+    [0.155357, 0.083156, 0.06478],
+  ],
+  offset: [-0.27027, -0.234976, -0.456853],
+}
+
 /** The latents' statistics of the published VAE, which older configs leave out. */
 const publishedMean = [
   -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632,
@@ -120,7 +146,7 @@ function readModel(_index: Config, configs: Readonly<Record<string, Config>>): M
     textSize: text.d_model as number,
     positions,
     vocabularySize: text.vocab_size as number,
-    previewColours: undefined,
+    previewColours: latentChannels === previewColours.factors.length ? previewColours : undefined,
   }
 }
 
