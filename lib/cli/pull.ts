@@ -1,5 +1,10 @@
+import path from 'node:path'
 import { Command } from 'commander'
-import { pullModel } from '../hub/hub.js'
+import { indexFile } from '../checkpoint/selection.js'
+import { requireFamily } from '../families/families.js'
+import { readJson } from '../files/json.js'
+import { isFolder } from '../files/regular_file.js'
+import { type HubOptions, pullModel } from '../hub/hub.js'
 import { pipelineOptions } from '../options/pipeline.js'
 import { megabytes } from './megabytes.js'
 import { commandOption } from './options.js'
@@ -10,6 +15,7 @@ interface PullCommandOptions {
   variant?: string
   cacheDir?: string
   token?: string
+  textEncoder?: string
   json?: boolean
   quiet?: boolean
 }
@@ -27,22 +33,31 @@ export function pullCommand(interrupted: () => AbortSignal): Command {
     .addOption(commandOption(pipelineOptions.variant))
     .addOption(commandOption(pipelineOptions.cacheDir))
     .addOption(commandOption(pipelineOptions.token))
+    .addOption(commandOption(pipelineOptions.textEncoder))
     .option('--json', 'print the result as JSON')
     .option('--quiet', 'do not show progress')
     .exitOverride()
-    .action(async (model: string, { json, quiet, ...options }: PullCommandOptions) => {
+    .action(async (model: string, { json, quiet, textEncoder, ...options }: PullCommandOptions) => {
       const line = new TransferLine(process.stderr, quiet === true)
-      const pulled = await pullModel(model, {
-        ...options,
-        signal: interrupted(),
-        onDownload: ({ commit, license, bytes, freeBytes }) => {
-          const terms = license ?? 'no licence named in its model card'
-          process.stderr.write(
-            `${model} ${commit.slice(0, 8)} · ${megabytes(bytes)} to get, ${megabytes(freeBytes)} free · licence: ${terms}\n`,
-          )
-        },
-        onProgress: (progress) => line.update(progress),
-      }).finally(() => line.clear())
+      const signal = interrupted()
+      const pull = (name: string, what: Pick<HubOptions, 'revision' | 'variant' | 'part'>) =>
+        pullModel(name, {
+          ...{ cacheDir: options.cacheDir, token: options.token, ...what, signal },
+          onDownload: ({ commit, license, bytes, freeBytes }) => {
+            const terms = license ?? 'no licence named in its model card'
+            process.stderr.write(
+              `${name} ${commit.slice(0, 8)} · ${megabytes(bytes)} to get, ${megabytes(freeBytes)} free · licence: ${terms}\n`,
+            )
+          },
+          onProgress: (progress) => line.update(progress),
+        }).finally(() => line.clear())
+      const { revision, variant } = options
+      const part = textEncoder === undefined ? undefined : ({ without: 'textEncoder' } as const)
+      const pulled = await pull(model, { revision, variant, part })
+      if (textEncoder !== undefined && !(await isFolder(textEncoder))) {
+        const family = requireFamily(model, await readJson(path.join(pulled.folder, indexFile)))
+        await pull(textEncoder, { part: { textEncoderOf: family } })
+      }
       process.stdout.write(json ? `${JSON.stringify({ model, ...pulled }, null, 2)}\n` : `${pulled.folder}\n`)
     })
 }

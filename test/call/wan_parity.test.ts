@@ -1,8 +1,16 @@
 // Wan, seed for seed the reference's videos: whole runs on a small checkpoint, against what the reference made of it.
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
-import { type GenerateOptions, schedulerFrom, TextToVideoPipeline, type Video } from 'torchreel'
+import {
+  DPMSolverMultistepScheduler,
+  type GenerateOptions,
+  schedulerFrom,
+  TextToVideoPipeline,
+  type Video,
+} from 'torchreel'
 import { relativeError, repository } from '../support/fixtures.js'
 import { float32, readSafetensors, uint8 } from '../support/safetensors_file.js'
 
@@ -111,6 +119,31 @@ describe('what a call is made of', () => {
     assert.equal(pipeline.scheduler.name, 'UniPCMultistepScheduler')
     assert.equal(pipeline.scheduler.config.flow_shift, 3)
     assert.equal(pipeline.scheduler.config.use_flow_sigmas, true)
+  })
+
+  test('the well-known tutorial’s program: another scheduler, model offload, 25 steps, a file', async () => {
+    const scratch = mkdtempSync(join(tmpdir(), 'torchreel-wan-'))
+    try {
+      await using tutorial = await TextToVideoPipeline.fromPretrained(`${folder}checkpoint`, {
+        offload: 'model',
+      })
+      tutorial.scheduler = DPMSolverMultistepScheduler.fromConfig(tutorial.scheduler.config)
+      const size = { frames: 5, width: 48, height: 32 } // the model is small
+      let calls = 0
+      const video = await tutorial.generate('Spiderman is surfing', {
+        ...{ steps: 25, ...size },
+        onProgress: ({ stage, step }) => {
+          if (stage === 'denoise') calls = step
+        },
+      })
+      const file = join(scratch, 'surfing.mp4')
+      await video.save(file)
+      assert.equal(tutorial.scheduler.name, 'DPMSolverMultistepScheduler')
+      assert.deepEqual([calls, video.frameCount, video.fps], [25, 5, 16])
+      assert.ok(readFileSync(file).subarray(4, 8).equals(Buffer.from('ftyp')))
+    } finally {
+      rmSync(scratch, { recursive: true })
+    }
   })
 
   test('embeddings in place of prompts give the same video', async () => {

@@ -181,6 +181,16 @@ describe('what it was not compiled for is refused', () => {
       message: /compiled for dtype float32, not bfloat16/,
     }))
 
+  test('a model of another family', () =>
+    assert.rejects(
+      TextToVideoPipeline.fromPretrained(`${repository}test/fixtures/wan/checkpoint`, { compiledDenoiser }),
+      {
+        code: 'ERR_INVALID_ARGUMENT',
+        parameter: 'compiledDenoiser',
+        message: /only the UNet of ModelScope models/,
+      },
+    ))
+
   test('another model', () =>
     assert.rejects(TextToVideoPipeline.fromPretrained('shapes', { device: 'cpu', compiledDenoiser }), {
       code: 'ERR_MODEL_INCOMPATIBLE',

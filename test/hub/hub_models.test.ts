@@ -130,6 +130,17 @@ describe('the commands', () => {
     assert.match(stderr, /\[ERR_MODEL_NOT_FOUND\]/)
   })
 
+  test('pull --text-encoder leaves out the model’s own and gets the other one', async () => {
+    const snapshot = join(repository(), 'snapshots', server.commit)
+    const encoder = join(snapshot, 'text_encoder/model.safetensors')
+    const alone = await run('pull', model, '--text-encoder', checkpoint).ended
+    assert.deepEqual([alone.code, alone.stdout], [0, `${snapshot}\n`])
+    assert.ok(existsSync(join(snapshot, vae)) && !existsSync(encoder))
+    const both = await run('pull', model, '--text-encoder', model).ended
+    assert.equal(both.stdout, `${snapshot}\n`)
+    assert.ok(existsSync(encoder))
+  })
+
   test('models lists what is there and what of it runs', async () => {
     assert.deepEqual(await listModels(), [])
     const { folder, commit } = await pull()
