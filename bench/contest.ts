@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { type Count, textEncoderCount, unetCount, vaeDecoderCount } from './flop.js'
+import type { Count, Counts } from './flop.js'
 import { type Machine, machine, type ProductRate, productRate } from './machine.js'
 import type { BenchModel } from './models.js'
 import { type Contestant, compiled, type Observed, peer, torchreel, variants } from './processes.js'
@@ -38,7 +38,7 @@ export interface Result {
 export interface Contest {
   readonly machine: Machine & { readonly product: ProductRate }
   readonly task: Omit<Task, 'started' | 'output' | 'model'> & { readonly model: string }
-  readonly flop: Readonly<Record<'step' | 'textEncoder' | 'decode', Count>>
+  readonly flop: Counts
   readonly results: readonly Result[]
   /** Times of each other contestant divided by torchreel's. */
   readonly ratios: readonly {
@@ -97,7 +97,7 @@ export async function contest(
         measured[index]?.push(await contestant.measure({ ...whole, output, frameFile: frameFile(index) }))
       }
     }
-    const flop = counts(model, task)
+    const flop = model.counts(task)
     const results = contestants.map(({ name }, index) =>
       summarise(name, measured[index] as Observed[], flop.step, product),
     )
@@ -118,19 +118,6 @@ export async function contest(
     }
   } finally {
     await rm(scratch, { recursive: true, force: true })
-  }
-}
-
-/** FLOP of one step, of encoding both prompts and of decoding all frames. */
-export function counts(model: BenchModel, task: Pick<Task, 'frames' | 'width' | 'height'>): Contest['flop'] {
-  const scale = 2 ** (model.vae.block_out_channels.length - 1)
-  const side = (pixels: number | undefined) => (pixels ? pixels / scale : model.unet.sample_size)
-  const size = { frames: task.frames, height: side(task.height), width: side(task.width) }
-  const tokens = model.textEncoder.max_position_embeddings
-  return {
-    step: unetCount(model.unet, size, true, tokens),
-    textEncoder: textEncoderCount(model.textEncoder, 2, tokens),
-    decode: vaeDecoderCount(model.vae, size),
   }
 }
 

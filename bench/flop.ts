@@ -52,7 +52,11 @@ export interface Count {
   readonly weights: number
 }
 
-class Products {
+/** The work of the stages of a call. */
+export type Counts = Readonly<Record<'step' | 'textEncoder' | 'decode', Count>>
+
+/** Adds up the products of a network. */
+export class Products implements Count {
   flop = 0
   computed = 0
   weights = 0

@@ -1,6 +1,6 @@
 """The measured program in Python: makes the same videos with diffusers. task.ts defines its input and output.
 
-    python bench/peer.py TASK      TASK: a Task as JSON; with "compile": true the UNet goes through torch.compile
+    python bench/peer.py TASK      TASK: a Task as JSON; with "compile": true the denoiser goes through torch.compile
 """
 
 import json
@@ -34,7 +34,9 @@ def main() -> None:
     at = milliseconds()
     device = task["device"]
     pipeline = DiffusionPipeline.from_pretrained(task["model"], torch_dtype=getattr(torch, task["dtype"]))
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    wan = hasattr(pipeline, "transformer")
+    if not wan:
+        pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     if task["offload"] == "model":
         pipeline.enable_model_cpu_offload(device=device)
@@ -43,7 +45,8 @@ def main() -> None:
     else:
         pipeline.to(device)
     if task.get("compile"):
-        pipeline.unet = torch.compile(pipeline.unet)
+        name = "transformer" if wan else "unet"
+        setattr(pipeline, name, torch.compile(getattr(pipeline, name)))
     load_ms = milliseconds() - at
 
     def settle() -> None:
@@ -77,6 +80,10 @@ def main() -> None:
             if run == 0 and step == 0:
                 first_step_ms = since_start()
 
+        def after_wan_step(_: Any, step: int, __: Any, named: dict[str, Any]) -> dict[str, Any]:
+            after_step(step)
+            return named
+
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         started = milliseconds()
         frames = pipeline(
@@ -87,13 +94,13 @@ def main() -> None:
             height=task.get("height"),
             width=task.get("width"),
             generator=torch.Generator().manual_seed(task["seed"]),
-            callback=after_step,
+            **({"callback_on_step_end": after_wan_step} if wan else {"callback": after_step}),
         ).frames[0]
         decoded = milliseconds()
         if run == 0 and task.get("frameFile"):
             Path(task["frameFile"]).write_bytes((frames * 255).round().astype("uint8").tobytes())
         saving = milliseconds()
-        export_to_video(frames, task["output"], fps=8)
+        export_to_video(frames, task["output"], fps=16 if wan else 8)
         written = milliseconds()
         usage = resource.getrusage(resource.RUSAGE_SELF)
         peak = peak or usage.ru_maxrss * 1024

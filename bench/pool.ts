@@ -20,7 +20,7 @@ export async function pool(model: BenchModel, rounds: number): Promise<PoolRun[]
       for (const memory of ['malloc', 'pool'] as const) {
         const graph = path.join(model.folder, 'graphs', `${network}.pt`)
         const weights = path.join(model.folder, network, 'diffusion_pytorch_model.safetensors')
-        const size = String(model.unet.cross_attention_dim)
+        const size = String(model.textSize)
         // As the addon sets it: idle threads sleep soon.
         const environment = { GOMP_SPINCOUNT: '3000' }
         const printed = await output(program, [network, graph, weights, size, memory], environment)

@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { counts } from './contest.js'
 import type { BenchModel } from './models.js'
 import { torchreel } from './processes.js'
 import { digits, megabytes, seconds, table } from './report.js'
@@ -46,7 +45,7 @@ export async function scaling(model: BenchModel, settings: Settings): Promise<Co
         ...{ frames, size, steps },
         loopMs: of((video) => video.loopMs),
         decodeMs: of((video) => video.decodeMs),
-        teraflop: (counts(model, task).step.flop * steps) / 1e12,
+        teraflop: (model.counts(task).step.flop * steps) / 1e12,
         peakBytes: measured.peakBytes,
       })
     }

@@ -26,7 +26,7 @@ export async function generate(prompt: string, options: OneCallOptions = {}): Pr
   const { output, video: source, fps, frames = source === undefined ? severalFrames : undefined } = call
   const outputWarnings = output && (await checkOutputFile(output, { fps, frameCount: frames }, call))
 
-  const pipeline = await TextToVideoPipeline.load(model, checked)
+  const pipeline = await TextToVideoPipeline.load(model, checked, call)
   try {
     for (const { file, ...how } of loras) await pipeline.loadLora(file, how)
     for (const { file, ...how } of textualInversions) await pipeline.loadTextualInversion(file, how)

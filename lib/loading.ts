@@ -12,14 +12,15 @@ import {
 import { indexFile } from './checkpoint/selection.js'
 import { TorchreelError } from './errors.js'
 import { requireFamily } from './families/families.js'
-import type { ModelFacts } from './families/family.js'
+import type { Family, ModelProperties } from './families/family.js'
+import { refuseForFamily } from './families/refused_options.js'
 import { verifyFiles } from './files/hashes.js'
 import { readJson } from './files/json.js'
 import { defaultModel } from './hub/default_model.js'
 import { type HubOptions, modelName, resolveModel } from './hub/hub.js'
 import { chooseThreads } from './machine/threads.js'
+import { callOptions } from './options/call.js'
 import { type CheckedPipelineOptions, pipelineOptions } from './options/pipeline.js'
-import { refuseForFamily } from './options/refusals.js'
 import { ProgressClock } from './progress.js'
 import type { Scheduler } from './schedulers/index.js'
 import type { Tokenizer } from './text/tokenizer.js'
@@ -28,7 +29,7 @@ import type { Tokenizer } from './text/tokenizer.js'
 export interface LoadedModel {
   /** As it was asked for: owner/name, or the name of its folder. */
   readonly name: string
-  readonly facts: ModelFacts
+  readonly properties: ModelProperties
   readonly checkpoint: Checkpoint
   readonly tokenizer: Tokenizer
   readonly native: NativePipeline
@@ -47,22 +48,16 @@ export interface LoadedModel {
  * Loads a checkpoint: finds or downloads its folder, reads its configs, and opens its networks on the device.
  *
  * @param name undefined: the default model
+ * @param call the options of the only call, if there is only one: those that the family refuses are refused first
  */
 export async function loadModel(
   name: string | URL | undefined,
   options: CheckedPipelineOptions,
+  call: object = {},
 ): Promise<LoadedModel> {
   const { offload, captureGraph, limits, signal } = options
   const compiled =
     options.compiledDenoiser === undefined ? undefined : await readCompiledDenoiser(options.compiledDenoiser)
-  const { model, folder, notices } = await findFolder(name, options)
-  const textEncoder = await findTextEncoder(folder, options, notices)
-  const checkpoint = await readCheckpoint(folder, { ...options, textEncoder })
-  const { model: facts, files: networks, scheduler } = checkpoint
-  const { family, latentChannels } = facts
-  refuseForFamily(options, pipelineOptions, family)
-  const tokenizer = await family.loadTokenizer(checkpoint.folder, facts)
-
   const libtorch = loadNative(options.libtorch).libtorch.version
   const device = resolveDevice(options.device)
   if (captureGraph && device === 'cpu') {
@@ -71,10 +66,21 @@ export async function loadModel(
       device,
     })
   }
+  const checkFamily = (family: Family) => {
+    refuseForFamily(options, pipelineOptions, family)
+    refuseForFamily(call, callOptions, family)
+  }
+  const { model, folder, notices } = await findFolder(name, options, checkFamily)
+  const textEncoder = await findTextEncoder(folder, options, notices)
+  const checkpoint = await readCheckpoint(folder, { ...options, textEncoder })
+  const { properties, files: networks, scheduler } = checkpoint
+  const { family, latentChannels } = properties
+  checkFamily(family)
+  const tokenizer = await family.loadTokenizer(checkpoint.folder, properties)
   const dtype = options.dtype ?? (device === 'cpu' ? 'float32' : family.gpuDtype)
   if (compiled) {
     const { denoiserGraph: graph } = checkpoint
-    requireCompiledFor(compiled, { graph, vaeScale: facts.vaeScale, libtorch, device, dtype })
+    requireCompiledFor(compiled, { graph, vaeScale: properties.vaeScale, libtorch, device, dtype })
   }
   if (options.verify) {
     const { textEncoder, denoiser, vae } = networks
@@ -85,14 +91,14 @@ export async function loadModel(
   const maxHeader = limits.headerBytes
   const { threads } = chooseThreads(options.threads)
   const where = { device, dtype, offload, threads, captureGraph, maxHeader }
-  const latents = { latentScale: [...facts.latentScale], latentMean: [...facts.latentMean] }
+  const latents = { latentScale: [...properties.latentScale], latentMean: [...properties.latentMean] }
   const native = await NativePipeline.open(
     { family: family.name, networks, compiledDenoiser, ...latents, ...where },
     signal,
   )
   return {
     name: path.resolve(model) === folder ? path.basename(folder) : model,
-    facts,
+    properties,
     checkpoint,
     tokenizer,
     native,
@@ -109,13 +115,14 @@ export async function loadModel(
 async function findFolder(
   name: string | URL | undefined,
   options: CheckedPipelineOptions,
+  checkFamily: (family: Family) => void,
 ): Promise<{ model: string; folder: string; notices: string[] }> {
   const { revision, variant } = options
   const { model, notice } =
     name === undefined ? await defaultModel(options) : { model: modelName(name), notice: undefined }
   const notices = notice === undefined ? [] : [notice]
   const part = options.textEncoder === undefined ? undefined : ({ without: 'textEncoder' } as const)
-  const folder = await resolve(model, { revision, variant, part }, options, notices)
+  const folder = await resolve(model, { revision, variant, part, checkFamily }, options, notices)
   return { model, folder, notices }
 }
 
@@ -134,7 +141,7 @@ async function findTextEncoder(
 /** Finds or downloads a model, and adds its licence to the notices where it is downloaded. */
 async function resolve(
   model: string,
-  what: Pick<HubOptions, 'revision' | 'variant' | 'part'>,
+  what: Pick<HubOptions, 'revision' | 'variant' | 'part' | 'checkFamily'>,
   { cacheDir, token, localFilesOnly, signal, onProgress }: CheckedPipelineOptions,
   notices: string[],
 ): Promise<string> {

@@ -75,12 +75,17 @@ export class TextToVideoPipeline implements AsyncDisposable {
     return TextToVideoPipeline.load(name, checkPipelineOptions(options))
   }
 
-  /** @internal `fromPretrained` with checked options. */
+  /**
+   * @internal `fromPretrained` with checked options.
+   *
+   * @param call the only call of the pipeline
+   */
   static async load(
     name: string | URL | undefined,
     options: CheckedPipelineOptions,
+    call?: Call,
   ): Promise<TextToVideoPipeline> {
-    return new TextToVideoPipeline(await loadModel(name, options), options)
+    return new TextToVideoPipeline(await loadModel(name, options, call), options)
   }
 
   /** The model as it was asked for: owner/name, or the name of its folder. */
@@ -164,7 +169,7 @@ export class TextToVideoPipeline implements AsyncDisposable {
     options: EncodePromptOptions = {},
   ): Promise<PromptEmbeddings> {
     this.#assertUsable()
-    const call = checkEncodeCall(prompt, options, this.#model.facts, this.#options.limits)
+    const call = checkEncodeCall(prompt, options, this.#model.properties, this.#options.limits)
     const start = async () => {
       this.#assertUsable()
       return encodePrompts(call, this.#model)
@@ -261,10 +266,10 @@ export class TextToVideoPipeline implements AsyncDisposable {
     beside: { onFrame?: (frame: DecodedFrame) => void; outputWarnings?: readonly string[] | undefined } = {},
   ): Promise<Video[]> {
     const { limits } = this.#options
-    const { facts } = this.#model
+    const { properties } = this.#model
     checkTogether(this.#options, call)
     const signal = this.#signalFor(call)
-    const fitted = fitCall({ ...call, signal }, facts)
+    const fitted = fitCall({ ...call, signal }, properties)
     const plan = planSteps(fitted, this.#schedulerFor(call.scheduler), this.#model)
     const start = (prepared: PreparedCall) => {
       this.#assertUsable()
@@ -273,9 +278,9 @@ export class TextToVideoPipeline implements AsyncDisposable {
     }
 
     const output = beside.outputWarnings ? undefined : call.output
-    const sized = call.video === undefined ? sizeCall(fitted, facts, limits) : undefined
+    const sized = call.video === undefined ? sizeCall(fitted, properties, limits) : undefined
     if (sized && !output) return this.#queue.run({ start: async () => start({ call: sized }), signal })
-    const prepare = () => prepareFiles(fitted, sized, { model: facts, limits, output })
+    const prepare = () => prepareFiles(fitted, sized, { properties, limits, output })
     return this.#queue.run({ prepare, start, signal })
   }
 

@@ -112,7 +112,7 @@ export class Adapters {
   }
 
   async #apply(next: State): Promise<void> {
-    const networks = this.#checkpoint.model.family.components
+    const networks = this.#checkpoint.properties.family.components
     const tokenTable = networks.find((network) => network.tokenTable)?.tokenTable
     await this.#native.adapt(describeAdaptations(next, tokenTable))
     this.#state = next
@@ -137,9 +137,9 @@ export class Adapters {
 
   /** The networks that adapters may change, with the shapes of their weights, from the headers of the weight files. */
   #readNetworks(): Promise<AdaptedNetwork[]> {
-    const { files, model } = this.#checkpoint
+    const { files, properties } = this.#checkpoint
     this.#networks ??= Promise.all(
-      model.family.components
+      properties.family.components
         .filter(({ loraNames, tokenTable }) => loraNames || tokenTable)
         .map(async (component) => {
           const headers = await Promise.all(files[component.role].weights.map((file) => this.#header(file)))
@@ -159,7 +159,7 @@ export class Adapters {
     if (!isExtensible(this.#tokenizer) || !table?.tokenTable) {
       throw new TorchreelError(
         'ERR_MODEL_INCOMPATIBLE',
-        `textual inversions cannot be loaded into models of the family ${this.#checkpoint.model.family.name}`,
+        `textual inversions cannot be loaded into ${this.#checkpoint.properties.family.title} models`,
         { path: this.#checkpoint.folder },
       )
     }

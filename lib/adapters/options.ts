@@ -12,7 +12,7 @@ export interface LoraOptions {
 
 /** How a textual inversion is loaded. */
 export interface TextualInversionOptions {
-  /** The word that stands for it in a prompt. @defaultValue the tensor's name, or the file's if the tensor has no word */
+  /** The word that stands for it in a prompt. @defaultValue the tensor's name, else the file's */
   token?: string | undefined
 }
 

@@ -3,6 +3,7 @@ import { conflict, invalidArgument, requires } from '../errors.js'
 import { callOptions, type GenerateOptions } from '../options/call.js'
 import { assertWithin, type Limits } from '../options/limits.js'
 import type { CheckedPipelineOptions } from '../options/pipeline.js'
+import { stepsTaken } from '../schedulers/scheduler.js'
 import type { Tensor } from '../tensor.js'
 
 type Checked = Values<typeof callOptions>
@@ -44,7 +45,7 @@ export function checkCall(
 
   const { timesteps, sigmas, frames = 1, width = 1, height = 1 } = checked
   const steps = checked.steps ?? timesteps?.length ?? (sigmas && sigmas.length - 1)
-  if (steps !== undefined) checkPerStep(checked.guidanceScale, steps)
+  if (steps !== undefined) checkSteps(steps, checked)
   checkPixels(videos * frames * width * height, limits)
   return {
     ...checked,
@@ -102,10 +103,14 @@ function spread<T>(name: string, value: T | readonly T[], count: number): readon
   throw invalidArgument(name, `one value, or a list of ${count} (one per prompt)`, value)
 }
 
-/** A list has one for each step. */
-export function checkPerStep(scale: Checked['guidanceScale'], steps: number): void {
-  if (typeof scale !== 'object' || scale.length === steps) return
-  throw invalidArgument('guidanceScale', `a number, or a list of ${steps} (one per step)`, scale)
+/** Refuses a list of guidance scales that has not one for each step, and a strength that leaves no step. */
+export function checkSteps(
+  steps: number,
+  { guidanceScale: scale, strength }: Pick<Checked, 'guidanceScale' | 'strength'>,
+): void {
+  if (typeof scale === 'object' && scale.length !== steps)
+    throw invalidArgument('guidanceScale', `a number, or a list of ${steps} (one per step)`, scale)
+  if (strength !== undefined) stepsTaken(steps, strength)
 }
 
 export function checkPixels(pixels: number, limits: Limits): void {

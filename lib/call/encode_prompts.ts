@@ -1,7 +1,7 @@
 import type { NativeEvent } from '../addon/interface.js'
 import { abortSignal, integer } from '../checks/kinds.js'
 import { checkOptions } from '../checks/options.js'
-import type { ModelFacts } from '../families/family.js'
+import type { ModelProperties } from '../families/family.js'
 import type { LoadedModel } from '../loading.js'
 import type { Limits } from '../options/limits.js'
 import type { Tensor } from '../tensor.js'
@@ -29,7 +29,7 @@ interface EncodeCall {
 export function checkEncodeCall(
   prompt: string | readonly string[],
   options: EncodePromptOptions,
-  { textLayers }: ModelFacts,
+  { textLayers }: ModelProperties,
   limits: Limits,
 ): EncodeCall {
   const table = {

@@ -1,13 +1,13 @@
 import { checkValue, integer } from '../checks/kinds.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
-import type { ModelFacts } from '../families/family.js'
+import type { ModelProperties } from '../families/family.js'
+import { refuseForFamily } from '../families/refused_options.js'
 import { callOptions } from '../options/call.js'
 import type { Limits } from '../options/limits.js'
-import { refuseForFamily } from '../options/refusals.js'
 import { tensor } from '../tensor.js'
 import type { SourceVideo } from '../video/read/source_video.js'
 import { checkOutputPlan } from '../video/write/recording.js'
-import { type Call, checkPerStep, checkPixels } from './check_call.js'
+import { type Call, checkPixels, checkSteps } from './check_call.js'
 
 /** The VAE's tiles: their side in pixels, and the fraction of it that they share. */
 export interface Tiling {
@@ -37,7 +37,7 @@ export interface SizedCall extends FittedCall {
  *
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`
  */
-export function fitCall(call: Call, model: ModelFacts): FittedCall {
+export function fitCall(call: Call, model: ModelProperties): FittedCall {
   const { video, promptEmbeds, width, height, vaeTiling } = call
   refuseForFamily(call, callOptions, model.family)
   if (promptEmbeds) checkValue(tensor([null, null, model.textSize]), 'promptEmbeds', promptEmbeds)
@@ -48,11 +48,12 @@ export function fitCall(call: Call, model: ModelFacts): FittedCall {
   if (vaeTiling) checkMultiple('vaeTiling.tileSize', vaeTiling.tileSize, model.vaeScale)
   const { defaults } = model
   const steps = call.steps ?? defaults.steps
-  checkPerStep(call.guidanceScale, steps)
+  const strength = video === undefined ? undefined : (call.strength ?? defaults.strength)
+  checkSteps(steps, { guidanceScale: call.guidanceScale, strength })
   return {
     ...call,
     steps,
-    strength: video === undefined ? undefined : (call.strength ?? defaults.strength),
+    strength,
     guidanceScale:
       call.guidanceScale ?? (video === undefined ? defaults.guidanceScale : defaults.videoGuidanceScale),
     vaeTiling: vaeTiling ? { ...vaeTiling, tileSize: vaeTiling.tileSize ?? model.tileSize } : undefined,
@@ -66,7 +67,7 @@ export function fitCall(call: Call, model: ModelFacts): FittedCall {
  */
 export function sizeCall(
   call: FittedCall,
-  model: ModelFacts,
+  model: ModelProperties,
   limits: Limits,
   source?: SourceVideo,
 ): SizedCall {

@@ -1,5 +1,5 @@
 import type { CompiledDenoiser } from '../checkpoint/compiled_denoiser.js'
-import type { ModelFacts } from '../families/family.js'
+import type { ModelProperties } from '../families/family.js'
 import { checkSchedulerFits } from '../schedulers/names.js'
 import { type DenoisingProgram, decodeProgram } from '../schedulers/program.js'
 import type { Scheduler } from '../schedulers/scheduler.js'
@@ -24,18 +24,18 @@ export function planSteps(
   call: FittedCall,
   scheduler: Scheduler,
   model: {
-    readonly facts: ModelFacts
+    readonly properties: ModelProperties
     readonly compiledDenoiser: Pick<CompiledDenoiser, 'file' | 'made'> | undefined
   },
 ): StepPlan {
   const { steps, eta, strength, timesteps, sigmas } = call
-  checkSchedulerFits(scheduler, model.facts.family.predictsFlow)
+  checkSchedulerFits(scheduler, model.properties.family.predictsFlow)
   const program = scheduler.program(steps, { eta, strength, timesteps, sigmas })
   decodeProgram(program) // refuses one that the core would refuse
   const guidance = guidancePerCall(call, program.timesteps.length)
-  const { compiledDenoiser, facts } = model
+  const { compiledDenoiser, properties } = model
   if (compiledDenoiser) {
-    requireCompiledCall(compiledDenoiser, call, guidance, facts.positions)
+    requireCompiledCall(compiledDenoiser, call, guidance, properties.positions)
     requireCompiledSize(compiledDenoiser, call)
   }
   return { scheduler, program, guidance }

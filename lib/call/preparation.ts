@@ -1,4 +1,4 @@
-import type { ModelFacts } from '../families/family.js'
+import type { ModelProperties } from '../families/family.js'
 import type { Limits } from '../options/limits.js'
 import { readSourceVideo, type SourceVideo } from '../video/read/source_video.js'
 import { checkOutputFile, type Output } from '../video/write/recording.js'
@@ -15,7 +15,7 @@ export interface PreparedCall {
 
 /** What a call is prepared for, and with. */
 interface Preparation {
-  readonly model: ModelFacts
+  readonly properties: ModelProperties
   readonly limits: Limits
   /** The file to write, unless it was checked already. */
   readonly output: Output | undefined
@@ -29,13 +29,13 @@ interface Preparation {
 export async function prepareFiles(
   fitted: FittedCall,
   sized: SizedCall | undefined,
-  { model, limits, output }: Preparation,
+  { properties, limits, output }: Preparation,
 ): Promise<PreparedCall> {
   const { video, ffmpeg, signal } = fitted
-  const { sizeMultiple: multiple, frameMultiple } = model
+  const { sizeMultiple: multiple, frameMultiple } = properties
   const how = { multiple, frameMultiple, maxPixels: limits.pixels, ffmpeg, signal }
   const source = video === undefined ? undefined : await readSourceVideo(video, fitted, how)
-  const call = sized ?? sizeCall(fitted, model, limits, source)
+  const call = sized ?? sizeCall(fitted, properties, limits, source)
   const plan = { fps: call.fps, frameCount: call.frames }
   const warnings = output && (await checkOutputFile(output, plan, { ffmpeg, signal }))
   return { call, source, warnings }

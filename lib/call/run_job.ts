@@ -24,7 +24,7 @@ export async function runJob(
   if (compiledDenoiser) requireCompiledSize(compiledDenoiser, call)
   const seeds = call.seeds ?? [chooseSeed()]
   const warnings = [...model.warnings, ...(source?.warnings ?? []), ...(prepared.warnings ?? [])]
-  const { vaeScale, previewColours } = model.facts
+  const { vaeScale, previewColours } = model.properties
   const context = { program, guidance, seeds, tokenizer, vaeScale, warnings }
   const request = buildRequest(prepared, context)
   const settings = describeSettings(call, scheduler, adapters)

@@ -3,7 +3,7 @@ import path from 'node:path'
 import type { NetworkFiles } from '../addon/interface.js'
 import { show, TorchreelError } from '../errors.js'
 import { requireFamily } from '../families/families.js'
-import type { Component, Config, Family, ModelFacts, Role } from '../families/family.js'
+import type { Component, Config, Family, ModelProperties, Role } from '../families/family.js'
 import { readJson } from '../files/json.js'
 import { isFolder } from '../files/regular_file.js'
 import { checkLinks } from '../files/safe_names.js'
@@ -25,7 +25,7 @@ export interface Checkpoint {
   readonly folder: string
   /** The folder that the text encoder is in: `folder`, or another model's. */
   readonly textEncoderFolder: string
-  readonly model: ModelFacts
+  readonly properties: ModelProperties
   readonly files: Readonly<Record<Role, NetworkFiles>>
   /** sha256 of the denoiser's graph. */
   readonly denoiserGraph: string
@@ -106,7 +106,7 @@ export async function readCheckpoint(folder: string, options: CheckpointOptions)
   return {
     folder: root,
     textEncoderFolder: textEncoderRoot,
-    model: family.readModel(index, Object.fromEntries(configs)),
+    properties: family.readModel(index, Object.fromEntries(configs)),
     files: { textEncoder: files('textEncoder'), denoiser: files('denoiser'), vae: files('vae') },
     denoiserGraph: ofRole(graphs, 'denoiser').sha256,
     schedulerConfig,

@@ -13,8 +13,14 @@ const referenceNames: Readonly<Record<string, string>> = {
 export function suggestion(word: string, known: readonly string[]): string {
   const renamed = Object.hasOwn(referenceNames, word) ? referenceNames[word] : undefined
   if (renamed !== undefined && known.includes(renamed)) return `; did you mean "${renamed}"?`
+  const best = nearest(word, known, Math.max(2, Math.floor(word.length / 3)))
+  return best === undefined ? '' : `; did you mean "${best}"?`
+}
+
+/** The first of the known words that are fewest edits away, and at most `most`. */
+export function nearest(word: string, known: readonly string[], most: number): string | undefined {
   let best: string | undefined
-  let least = Math.max(2, Math.floor(word.length / 3)) + 1
+  let least = most + 1
   for (const candidate of known) {
     const edits = editDistance(word.toLowerCase(), candidate.toLowerCase())
     if (edits < least) {
@@ -22,19 +28,23 @@ export function suggestion(word: string, known: readonly string[]): string {
       best = candidate
     }
   }
-  return best === undefined ? '' : `; did you mean "${best}"?`
+  return best
 }
 
-/** Levenshtein's: insertions, deletions and replacements from one word to the other. */
+/** Insertions, deletions, replacements and swaps of two neighbours, from one word to the other. */
 function editDistance(from: string, to: string): number {
   if (Math.abs(from.length - to.length) > 16 || from.length > 64) return 64
   let row = Array.from({ length: to.length + 1 }, (_, i) => i)
+  let before: number[] = []
   for (let i = 1; i <= from.length; i++) {
     const next = [i]
     for (let j = 1; j <= to.length; j++) {
       const replaced = (row[j - 1] as number) + (from[i - 1] === to[j - 1] ? 0 : 1)
-      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+      const isSwap = i > 1 && j > 1 && from[i - 1] === to[j - 2] && from[i - 2] === to[j - 1]
+      const swapped = isSwap ? (before[j - 2] as number) + 1 : Infinity
+      next.push(Math.min(replaced, swapped, (row[j] as number) + 1, (next[j - 1] as number) + 1))
     }
+    before = row
     row = next
   }
   return row[to.length] as number

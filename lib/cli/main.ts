@@ -2,6 +2,7 @@
 import { constants } from 'node:os'
 import { Command, CommanderError } from 'commander'
 import type { DescribedOption } from '../checks/options.js'
+import { nearest } from '../checks/suggestion.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { generate } from '../generate.js'
 import { callOptions } from '../options/call.js'
@@ -67,14 +68,30 @@ function commandLine(): Command {
     .option('--quiet', 'do not show progress')
     .addHelpText('after', examples)
     .showSuggestionAfterError()
+    .allowExcessArguments() // checkPrompt refuses them, and says why
     .enablePositionalOptions() // else this command takes the options of the others
     .exitOverride()
-    .action(async (prompt: string, options: CommandLineOptions) => makeVideo(prompt, options))
+    .action(async (prompt: string, options: CommandLineOptions) => {
+      checkPrompt(program)
+      await makeVideo(prompt, options)
+    })
   program.addCommand(pullCommand(interruptSignal))
   program.addCommand(modelsCommand())
   program.addCommand(setupCommand(interruptSignal))
   program.addCommand(doctorCommand())
   return program
+}
+
+/** Refuses a word that is one edit away from a command, which is mistyped, and a prompt without quotes. */
+function checkPrompt(program: Command): void {
+  const [first = '', ...more] = program.args
+  const commands = program.commands.map((command) => command.name())
+  const meant = nearest(first, commands, 1)
+  if (meant !== undefined)
+    program.error(
+      `error: there is no command ${first}; did you mean "${meant}"? If it is a prompt, add a word.`,
+    )
+  if (more.length > 0) program.error(`error: put the prompt in quotes: "${program.args.join(' ')}"`)
 }
 
 async function makeVideo(prompt: string, options: CommandLineOptions): Promise<void> {

@@ -49,6 +49,8 @@ export type Config = Readonly<Record<string, unknown>>
 export interface Family {
   /** The name of the family's folders, here, in native/core/ and in models/definitions/. */
   readonly name: string
+  /** Its name in sentences, such as 'Wan'. */
+  readonly title: string
   /** The values of `_class_name` in model_index.json. */
   readonly pipelineClasses: readonly string[]
   /** Names on Hugging Face of the model that a call uses that names none, if the cache holds it. */
@@ -75,14 +77,14 @@ export interface Family {
    * @param configs each network's config.json, by folder, with the defaults of its class filled in
    * @throws TorchreelError `ERR_MODEL_CORRUPT`, `ERR_MODEL_INCOMPATIBLE`
    */
-  readModel(index: Config, configs: Readonly<Record<string, Config>>): ModelFacts
-  loadTokenizer(checkpointFolder: string, model: ModelFacts): Promise<Tokenizer>
+  readModel(index: Config, configs: Readonly<Record<string, Config>>): ModelProperties
+  loadTokenizer(checkpointFolder: string, model: ModelProperties): Promise<Tokenizer>
   /** The scheduler of a new pipeline, from scheduler_config.json. */
   firstScheduler(config: Config): Scheduler
 }
 
 /** What a call needs to know of a checkpoint. */
-export interface ModelFacts {
+export interface ModelProperties {
   readonly family: Family
   readonly defaults: CallDefaults
   /** Height and width in pixels of a call that names none; undefined: the checkpoint does not say. */

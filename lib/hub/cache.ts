@@ -12,6 +12,7 @@ import {
 } from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
 import { requireFamily } from '../families/families.js'
+import type { Family } from '../families/family.js'
 import { readJson } from '../files/json.js'
 import { exists } from '../files/regular_file.js'
 
@@ -137,15 +138,18 @@ export class CachedRepository {
 /**
  * The files that are wanted of a snapshot, whose index tells the family unless a text encoder is wanted alone.
  *
+ * @param checkFamily gets this family, and may throw
  * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE`
  */
 export async function readWantedFiles(
   model: string,
   snapshot: string,
   part: WantedPart | undefined,
+  checkFamily?: (family: Family) => void,
 ): Promise<FamilyFiles> {
   if (part && 'textEncoderOf' in part) return filesOfPart(part.textEncoderOf, 'textEncoder')
   const family = requireFamily(model, await readJson(path.join(snapshot, indexFile)))
+  checkFamily?.(family)
   return filesOfPart(family, part ? 'withoutTextEncoder' : 'whole')
 }
 

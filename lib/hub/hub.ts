@@ -13,11 +13,11 @@ export type { DownloadProgress, DownloadStart, PulledModel } from './pull.js'
 
 /** Where to find a model on Hugging Face, and where to keep it. */
 export interface HubOptions extends Omit<PullOptions, 'token'> {
-  /** A branch, a tag or a commit. @defaultValue 'main' */
+  /** A branch, a tag or a commit. @defaultValue `main` */
   revision?: string | undefined
   /** The weight files: 'fp16' chooses `*.fp16.safetensors`. @defaultValue files without a variant, else fp16 */
   variant?: string | undefined
-  /** The cache, shared with Python. @defaultValue `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub` */
+  /** The cache, shared with Python. @defaultValue `HF_HUB_CACHE`, else Hugging Face's default: `HF_HOME/hub`, else `~/.cache/huggingface/hub` */
   cacheDir?: string | URL | undefined
   /** For gated and private models; false sends none. @defaultValue `HF_TOKEN`, else the token that `hf auth login` stored */
   token?: string | false | undefined

@@ -8,6 +8,7 @@ import {
   type WantedPart,
 } from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
+import type { Family } from '../families/family.js'
 import { readJson } from '../files/json.js'
 import { freeBytes } from '../machine/machine.js'
 import { type CachedRepository, readWantedFiles } from './cache.js'
@@ -58,6 +59,8 @@ export interface PullOptions {
   onDownload?: ((start: DownloadStart) => void) | undefined
   /** @internal */
   part?: WantedPart | undefined
+  /** @internal Called with the model's family before its weights are downloaded. What it throws ends the download. */
+  checkFamily?: ((family: Family) => void) | undefined
   /** @internal */
   patience?: Patience | undefined
 }
@@ -117,12 +120,12 @@ class Pull {
     const snapshot = repository.snapshot(commit)
     const { names } = remote
     // The index comes first, on its own: it tells the family, and with it the files.
-    const { part } = this.#options
+    const { part, checkFamily } = this.#options
     const first = part && 'textEncoderOf' in part ? [] : [indexFile]
     if (first.length > 0) checkHasIndex(repository.id, names)
     const missingIndex = await this.#count(remote, first)
     await this.#getAll(remote, first)
-    const wanted = await readWantedFiles(repository.id, snapshot, part)
+    const wanted = await readWantedFiles(repository.id, snapshot, part, checkFamily)
     const { plain, weights, indexes } = selectFiles(wanted, repository.id, names, this.#variant)
 
     // The lists of shards come next, so that the size is known before the weights are downloaded.

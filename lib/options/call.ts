@@ -12,6 +12,7 @@ import {
 } from '../checks/kinds.js'
 import type { TableOf } from '../checks/options.js'
 import { seed } from '../checks/seed.js'
+import { defaultByFamily, withRefusals } from '../families/option_texts.js'
 import type { OnProgress, Preview } from '../progress.js'
 import { type Scheduler, schedulerNames } from '../schedulers/index.js'
 import { type Tensor, tensor } from '../tensor.js'
@@ -21,20 +22,20 @@ import { type FreeU, freeU, interval, scheduler, side, vaeTiling, window } from 
 
 /** How a video is made. */
 export interface GenerateOptions {
-  /** Denoising steps, 1 to 1000. @defaultValue 25; Wan: 50 */
+  /** Denoising steps, 1 to 1000. @defaultValue 25, with Wan 50 */
   steps?: number | undefined
   /**
    * Frames of the video. ModelScope models were trained on 16. Wan needs a multiple of 4 plus 1.
-   * @defaultValue 16; Wan: 81
+   * @defaultValue 16, with Wan 81
    */
   frames?: number | undefined
-  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own (256; Wan: 832) */
+  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own: often 256, Wan's 832 */
   width?: number | undefined
-  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own (256; Wan: 480) */
+  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own: often 256, Wan's 480 */
   height?: number | undefined
   /**
    * How closely the video follows the prompt: one number, or one for each step. At 1 or less the network runs on the prompt
-   * alone, without guidance. @defaultValue the model's own (`shapes`: 3; Wan: 5), else 9, or 15 with a video
+   * alone, without guidance. @defaultValue the checkpoint's own (`shapes`: 3), else 9, with Wan 5; from a video 15, with Wan 5
    */
   guidanceScale?: number | readonly number[] | undefined
   /** Things that the video must not show: one text for all prompts, or one for each. @defaultValue '' */
@@ -45,9 +46,9 @@ export interface GenerateOptions {
   eta?: number | undefined
   /** Take the text encoder's output this many layers before the last, for the prompt only; not for Wan. @defaultValue 0 */
   clipSkip?: number | undefined
-  /** Frames per second of the result. @defaultValue 8; Wan: 16 */
+  /** Frames per second of the result. @defaultValue 8, with Wan 16 */
   fps?: number | undefined
-  /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue `pipeline.scheduler` */
+  /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue the pipeline's scheduler: DPM-Solver++, or the checkpoint's class with Wan */
   scheduler?: Scheduler | string | undefined
   /**
    * Start from a video instead of noise, and change it as the prompt says: a file that ffmpeg reads, a {@link Video}, or
@@ -62,27 +63,27 @@ export interface GenerateOptions {
    * `save` writes, but sooner; its mistakes fail before the first step. For one prompt; `video.file` is the path.
    */
   output?: string | URL | Output | undefined
-  /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue see {@link findFfmpeg} */
+  /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue found automatically: see {@link findFfmpeg} */
   ffmpeg?: string | URL | undefined
   /**
-   * How much of the source video may change, above 0 to 1: only the last `steps · strength` steps run.
-   * @defaultValue 0.6; Wan: 0.8
+   * How much of the source video may change, from 1 / steps to 1: only the last `steps · strength` steps run.
+   * @defaultValue 0.6, with Wan 0.8
    */
   strength?: number | undefined
-  /** The timesteps to call the network at, see {@link ProgramOptions}; `steps` is their number. */
+  /** The timesteps to call the network at, see {@link ProgramOptions}; `steps` is their number. @defaultValue the scheduler's */
   timesteps?: readonly number[] | undefined
-  /** σ of each step and of the end, see {@link ProgramOptions}; `steps` is one less. */
+  /** σ of each step and of the end, see {@link ProgramOptions}; `steps` is one less. @defaultValue the scheduler's */
   sigmas?: readonly number[] | undefined
   /**
-   * The VAE works on tiles of `tileSize` pixels (by default 512; Wan: 256) that share the fraction
-   * `overlap` (0 to 0.5, by default 0.25) and are blended there. Large frames need less memory, and change slightly. The VAE
-   * works on one frame at a time in any case, Wan's on four; with tiles, Wan's frames come only when all are decoded. @defaultValue false
+   * The VAE works on tiles of `tileSize` pixels that share the fraction `overlap` (0 to 0.5) and are blended there. Large frames need less memory, and change slightly. The VAE
+   * works on one frame at a time in any case, Wan's on four; with tiles, Wan's frames come only when all are decoded.
+   * @defaultValue false; tiles of 512, with Wan 256, that share 0.25
    */
   vaeTiling?:
     | boolean
     | { readonly tileSize?: number | undefined; readonly overlap?: number | undefined }
     | undefined
-  /** Start from these instead of noise: (B, C, F, height / 8, width / 8), of unit variance; F is (frames + 3) / 4 for Wan. */
+  /** Start from these instead of noise: (B, C, F, height / 8, width / 8), of unit variance; F is (frames + 3) / 4 for Wan. @defaultValue noise */
   latents?: Tensor | undefined
   /** Instead of prompts: (B, L, D) as {@link TextToVideoPipeline.encodePrompt} gives them. */
   promptEmbeds?: Tensor | undefined
@@ -92,7 +93,7 @@ export interface GenerateOptions {
   freeU?: FreeU | undefined
   /**
    * For videos longer than the model was trained on: the network sees this many frames at a time, in windows that share
-   * `overlap` frames (by default half) and are blended there. Not for Wan.
+   * `overlap` frames (by default half) and are blended there. Not for Wan. @defaultValue all frames
    */
   window?: number | { readonly frames: number; readonly overlap?: number | undefined } | undefined
   /**
@@ -105,7 +106,7 @@ export interface GenerateOptions {
   /**
    * Faster, with a different video: guide only in the steps between these fractions of all steps, such as [0.2, 0.8]
    * (Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724). A step counts by its middle. In the others the network
-   * runs on the prompt alone, at half the work. @defaultValue [0, 1]: in all
+   * runs on the prompt alone, at half the work. @defaultValue [0, 1]: in all steps
    */
   guidanceInterval?: readonly [from: number, to: number] | undefined
   /** Aborts the job within a step; the call rejects with `signal.reason`. */
@@ -134,10 +135,10 @@ const savings = 'Less time or memory'
 const progress = 'Progress'
 
 /** The options of a call. Defaults that depend on the model come from its family. */
-export const callOptions = {
+export const callOptions = withRefusals({
   frames: {
     kind: integer(1, 4096),
-    otherwise: '16; Wan: 81',
+    otherwise: defaultByFamily(({ defaults }) => defaults.frames),
     group: video,
     says: 'frames of the video; with Wan, a multiple of 4 plus 1',
     flag: '--frames <n>',
@@ -160,7 +161,7 @@ export const callOptions = {
   },
   fps: {
     kind: number(0.1, 240),
-    otherwise: '8; Wan: 16',
+    otherwise: defaultByFamily(({ defaults }) => defaults.fps),
     group: video,
     says: 'frames per second',
     flag: '--fps <n>',
@@ -197,14 +198,16 @@ export const callOptions = {
   },
   steps: {
     kind: integer(1, maxSteps),
-    otherwise: '25; Wan: 50',
+    otherwise: defaultByFamily(({ defaults }) => defaults.steps),
     group: denoising,
     says: 'denoising steps',
     flag: '--steps <n>',
   },
   guidanceScale: {
     kind: oneOrEach(number(0, 1000), maxSteps),
-    otherwise: "the model's own (shapes: 3; Wan: 5), else 9, or 15 with a video",
+    otherwise:
+      `the checkpoint's own (shapes: 3), else ${defaultByFamily(({ defaults }) => defaults.guidanceScale)}; ` +
+      `from a video ${defaultByFamily(({ defaults }) => defaults.videoGuidanceScale)}`,
     group: denoising,
     says: 'how closely the video follows the prompt: one number, or one for each step; 1 or less turns guidance off',
     flag: '--guidance-scale <x[,x...]>',
@@ -255,7 +258,7 @@ export const callOptions = {
     otherwise: 'off',
     group: denoising,
     kept: 'value',
-    says: "FreeU's four factors, such as 0.9, 0.2, 1.2, 1.4; not for Wan",
+    says: "FreeU's four factors, such as 0.9, 0.2, 1.2, 1.4",
     flag: '--free-u <s1,s2,b1,b2>',
   },
   allowNonFinite: {
@@ -274,10 +277,10 @@ export const callOptions = {
     see: ['video to video', 'video-to-video.md'],
   },
   strength: {
-    kind: number(0, 1),
-    otherwise: '0.6; Wan: 0.8',
+    kind: number(1 / maxSteps, 1),
+    otherwise: defaultByFamily(({ defaults }) => defaults.strength),
     group: source,
-    says: 'how much of the source video may change',
+    says: 'how much of the source video may change; at least 1 / steps',
     flag: '--strength <x>',
   },
   latents: {
@@ -319,7 +322,7 @@ export const callOptions = {
   vaeTiling: {
     kind: vaeTiling,
     default: false,
-    otherwise: 'false; tiles of 512 (Wan: 256) that share 0.25',
+    otherwise: 'false; tiles of 512, with Wan 256, that share 0.25',
     group: savings,
     kept: 'value',
     says: 'encode and decode large frames in tiles, to save memory',
@@ -361,4 +364,4 @@ export const callOptions = {
     group: progress,
     says: 'also return video.latents, { data, shape }',
   },
-} as const satisfies TableOf<GenerateOptions>
+} as const satisfies TableOf<GenerateOptions>)

@@ -14,12 +14,12 @@ import { type PipelineOptions, pipelineOptions } from './pipeline.js'
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {
   /**
    * The checkpoint: a folder, owner/name on Hugging Face, or `shapes`, the small one in this package.
-   * @defaultValue text-to-video-ms-1.7b if the cache holds it, else `shapes`; the video's `model` and `warnings` say which
+   * @defaultValue text-to-video-ms-1.7b if it is in the cache, else `shapes`; the video's `model` and `warnings` say which
    */
   model?: string | URL | undefined
-  /** LoRA files to load, each alone or with its options. @defaultValue none */
+  /** LoRA files to load, each alone or with its options. */
   loras?: readonly (string | URL | (LoraOptions & { file: string | URL }))[] | undefined
-  /** Files of textual inversions to load, each alone or with its options. @defaultValue none */
+  /** Files of textual inversions to load, each alone or with its options. */
   textualInversions?:
     | readonly (string | URL | (TextualInversionOptions & { file: string | URL }))[]
     | undefined

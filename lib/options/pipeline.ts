@@ -12,6 +12,7 @@ import {
 } from '../checks/kinds.js'
 import { checkOptions, type TableOf } from '../checks/options.js'
 import { conflict } from '../errors.js'
+import { defaultByFamily, withRefusals } from '../families/option_texts.js'
 import type { HubOptions } from '../hub/hub.js'
 import type { OnProgress } from '../progress.js'
 import { defaultLimits, type Limits, limits } from './limits.js'
@@ -28,7 +29,7 @@ export interface PipelineOptions
    * architecture of this model's own, which then is neither needed nor downloaded. @defaultValue the model's own
    */
   textEncoder?: string | URL | undefined
-  /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue those without a variant, else fp16 */
+  /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue none; fp16 if the model has nothing else */
   variant?: string | undefined
   /**
    * Keep weights off the device, for less memory and more time. 'model': only the running network is on it.
@@ -47,19 +48,19 @@ export interface PipelineOptions
   /**
    * A package of the denoiser's step as machine code, which `models/export.py --compile` wrote on such a machine: for one
    * size, device and dtype, of one video, with guidance in all steps or in none. Other calls are refused. It is a program
-   * and runs with your rights: use only packages that you made yourself. Cannot be combined with `offload: 'sequential'`.
-   * @defaultValue none: the denoiser's graph
+   * and runs with your rights: use only packages that you made yourself. Cannot be combined with `offload: 'sequential'`. Not
+   * for Wan.
    */
   compiledDenoiser?: string | URL | undefined
   /** Threads that a CPU operation uses. @defaultValue `OMP_NUM_THREADS`, else as many as this process may keep busy: its processors, or its quota of them */
   threads?: number | undefined
-  /** The folder of libtorch. @defaultValue `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
+  /** The folder of libtorch. @defaultValue found automatically: `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
   libtorch?: string | URL | undefined
   /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
   trustGraph?: boolean | undefined
   /**
    * Read the files that links in the model's folder lead to, wherever they are.
-   * @defaultValue false: only links into a Hugging Face cache
+   * @defaultValue links into a Hugging Face cache only
    */
   trustLinks?: boolean | undefined
   /**
@@ -67,7 +68,7 @@ export interface PipelineOptions
    * cache. @defaultValue false: downloads were compared when they arrived
    */
   verify?: boolean | undefined
-  /** Upper bounds of calls and files. @defaultValue see {@link Limits} */
+  /** Upper bounds of calls and files. @defaultValue each its own: see {@link Limits} */
   limits?: Partial<Limits> | undefined
   /** Aborts a download, and loading after the network that is being loaded; the call rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
@@ -86,7 +87,7 @@ const machine = 'The machine'
 const progress = 'Progress'
 
 /** The options of a pipeline. */
-export const pipelineOptions = {
+export const pipelineOptions = withRefusals({
   variant: {
     kind: matching(/^\w+$/, "a word such as 'fp16'"),
     otherwise: 'none; fp16 if the model has nothing else',
@@ -160,7 +161,7 @@ export const pipelineOptions = {
   },
   dtype: {
     kind: choice(['float16', 'bfloat16', 'float32']),
-    otherwise: "`'float32'` on the CPU; on CUDA `'float16'`, with Wan `'bfloat16'`",
+    otherwise: `\`'float32'\` on the CPU; on CUDA ${defaultByFamily(({ gpuDtype }) => `\`'${gpuDtype}'\``)}`,
     group: machine,
     says: 'the number type that the networks compute in: float16, bfloat16 or float32',
     flag: '--dtype <name>',
@@ -205,7 +206,7 @@ export const pipelineOptions = {
   limits: {
     kind: limits,
     default: defaultLimits,
-    otherwise: 'see below',
+    otherwise: 'each its own',
     group: machine,
     says: 'upper limits for calls and files',
   },
@@ -219,7 +220,7 @@ export const pipelineOptions = {
     group: progress,
     says: 'called during a download with { stage, step, steps, elapsedMs, etaMs }',
   },
-} as const satisfies TableOf<PipelineOptions>
+} as const satisfies TableOf<PipelineOptions>)
 
 /** Checks the options of a pipeline. */
 export function checkPipelineOptions(options: PipelineOptions) {

@@ -55,9 +55,15 @@ export interface Run {
   readonly mu: number | undefined
 }
 
-/** How many of `steps` run when the sample starts from latents. */
+/**
+ * How many of `steps` run when the sample starts from latents.
+ *
+ * @throws TorchreelError `ERR_INVALID_ARGUMENT` if none would run
+ */
 export function stepsTaken(steps: number, strength: number): number {
-  return Math.min(Math.trunc(steps * strength), steps)
+  const taken = Math.trunc(steps * strength)
+  if (strength <= 1 && taken >= 1) return taken
+  throw invalidArgument('strength', `a number from 1 / steps (${1 / steps}) to 1`, strength)
 }
 
 /** Values that were written in another class's config. */
@@ -124,9 +130,6 @@ export abstract class ConfiguredScheduler<O extends SchedulerOptions> implements
       throw invalidArgument('eta', 'a number from 0 to 1', eta)
     }
     const taken = strength === undefined ? steps : stepsTaken(steps, strength)
-    if (strength !== undefined && !(strength <= 1 && taken >= 1)) {
-      throw invalidArgument('strength', `a number from 1 / steps (${1 / steps}) to 1`, strength)
-    }
     if (timesteps !== undefined) this.#checkTimesteps(timesteps, steps, sigmas)
     if (sigmas !== undefined) this.#checkSigmas(sigmas, steps)
     if (mu !== undefined) this.#checkMu(mu)

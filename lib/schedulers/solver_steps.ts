@@ -99,6 +99,18 @@ export function solverLevels(
 /** A value at the current step (0), at earlier steps (1, 2) or at the next one (−1). */
 export type At<T> = (back: number) => T
 
+/** The noise levels around a step, and the registers of its output and of those before, which are used in turn. */
+export function historyOf(
+  step: number,
+  levels: readonly NoiseLevel[],
+  outputs: readonly number[],
+): { level: At<NoiseLevel>; output: At<number> } {
+  return {
+    level: (back) => levels[step - back] as NoiseLevel,
+    output: (back) => outputs[(step - back) % outputs.length] as number,
+  }
+}
+
 /**
  * The order that the history allows. With very many steps, rounded timesteps repeat, and two outputs at the same level
  * have no slope.

@@ -29,7 +29,7 @@ void report_latents(const torchreel_listener& listener, const at::Tensor& sample
 }  // namespace
 
 at::Tensor denoise(Denoiser& denoiser, const Guidance& guidance, const at::Tensor& start, Job& job,
-                   const std::function<void()>& queued) {
+                   const std::function<void()>& on_submitted) {
   const torchreel_request& request = job.request;
   const torchreel_listener& listener = job.listener;
   const int64_t steps = job.program.calls();
@@ -51,13 +51,13 @@ at::Tensor denoise(Denoiser& denoiser, const Guidance& guidance, const at::Tenso
       return guidance.combine(output, call);
     };
     at::Tensor output = in_windows(sample, request.window, request.window_overlap, run_window);
-    if (call + 1 == steps) queued();
+    if (call + 1 == steps) on_submitted();
     return output;
   };
   hooks.noise = [&] {
     return to_device(job.noise.step(start.size(1), start.size(2), start.size(3), start.size(4)), device);
   };
-  // The host waits for the device here, once a step: otherwise progress would report queued work, and
+  // The host waits for the device here, once a step: otherwise progress would report submitted work, and
   // cancelling would come steps late.
   hooks.after_call = [&](const at::Tensor& sample, int64_t call) {
     int64_t step = call + 1;

@@ -197,12 +197,12 @@ at::Tensor Pipeline::encode(int64_t prompts, const torchreel_text& text, const s
   return padding == 0 ? embeddings : at::constant_pad_nd(embeddings, {0, 0, 0, padding});
 }
 
-std::vector<Texts> Pipeline::embed(const Job& job, const std::function<void()>& queued) {
+std::vector<Texts> Pipeline::embed(const Job& job, const std::function<void()>& on_submitted) {
   const torchreel_request& request = job.request;
   std::vector<PromptEmbedder::Prompts> lists{{request.videos, request.prompts}};
   if (is_guided(request)) lists.push_back({request.videos, request.negative_prompts});
   return embedder_.embed(
-      lists, [&] { stop_if_cancelled(job.listener); }, queued);
+      lists, [&] { stop_if_cancelled(job.listener); }, on_submitted);
 }
 
 at::Tensor Pipeline::start_latents(Job& job) {

@@ -55,9 +55,9 @@ class Pipeline {
   // Throws ERR_INVALID_ARGUMENT for a request that this pipeline cannot do.
   void check(const torchreel_request& request, const Program& program) const;
 
-  // The prompts and, for guidance, the negative prompts. `queued` is called when the device has all of the
-  // work, but may not have done it.
-  std::vector<Texts> embed(const Job& job, const std::function<void()>& queued);
+  // The prompts and, for guidance, the negative prompts. `on_submitted` is called when the device has all of
+  // the work, but may not have done it.
+  std::vector<Texts> embed(const Job& job, const std::function<void()>& on_submitted);
 
   // The latents that the program starts from: given ones, those of the request's video, or noise.
   // (B, C, f, h, w) float32, on the device.

@@ -4,20 +4,20 @@ import { test } from 'node:test'
 import type { GenerateOptions } from 'torchreel'
 import { checkCall } from '#dist/call/check_call.js'
 import { fitCall, sizeCall } from '#dist/call/fit_call.js'
-import type { ModelFacts } from '#dist/families/family.js'
+import type { ModelProperties } from '#dist/families/family.js'
 import { defaultLimits } from '#dist/options/limits.js'
 
 /** A family of which three latent frames are nine frames, and that has no blocks to skip. */
 const model = {
   family: {
-    name: 'folded',
+    title: 'folded',
     refusedOptions: { freeU: 'it has no up blocks', clipSkip: 'it skips no layers' },
   },
   defaults: { steps: 50, frames: 9, fps: 16, guidanceScale: 5, videoGuidanceScale: 6, strength: 0.7 },
   size: { height: 480, width: 832 },
   ...{ sizeMultiple: 16, frameMultiple: 4, vaeScale: 8, tileSize: 256, latentChannels: 16 },
   ...{ textLayers: 24, textSize: 64 },
-} as unknown as ModelFacts
+} as unknown as ModelProperties
 
 const fit = (options: GenerateOptions) => fitCall(checkCall('a', options, defaultLimits), model)
 const size = (options: GenerateOptions) => sizeCall(fit(options), model, defaultLimits)

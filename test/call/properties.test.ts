@@ -10,7 +10,7 @@ import { Generator, runProgram, TorchreelError, Video } from 'torchreel'
 import { NativeGenerator } from '#dist/addon/generator.js'
 import { checkCall } from '#dist/call/check_call.js'
 import { fitCall, sizeCall } from '#dist/call/fit_call.js'
-import type { ModelFacts } from '#dist/families/family.js'
+import type { ModelProperties } from '#dist/families/family.js'
 import { modelscope } from '#dist/families/modelscope/family.js'
 import { checkFileName } from '#dist/files/safe_names.js'
 import { callOptions } from '#dist/options/call.js'
@@ -41,7 +41,7 @@ const model = {
   size: { height: 32, width: 32 },
   ...{ sizeMultiple: 4, frameMultiple: 1, vaeScale: 4, tileSize: 32, latentChannels: 4 },
   ...{ textLayers: 3, textSize: 32 },
-} as unknown as ModelFacts
+} as unknown as ModelProperties
 const caller = ['ERR_INVALID_ARGUMENT', 'ERR_LIMIT_EXCEEDED']
 
 describe('options', () => {

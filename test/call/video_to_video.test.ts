@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
-import { type GenerateOptions, type Progress, TextToVideoPipeline, Video } from 'torchreel'
+import { type GenerateOptions, generate, type Progress, TextToVideoPipeline, Video } from 'torchreel'
 import { type RgbImage, resizeImage } from '#dist/video/read/resize.js'
 import { relativeError, tinyCheckpoint } from '../support/fixtures.js'
 import { float32, uint8 } from '../support/safetensors_file.js'
@@ -173,6 +173,17 @@ describe('refused before anything heavy', () => {
       assert.deepEqual(seen, [])
     })
   }
+
+  test('a strength that leaves no step is refused before a model is loaded', async () => {
+    for (const call of [
+      { strength: 0 },
+      { strength: 0.3, steps: 3 },
+      { strength: 0.2, timesteps: [900, 500] },
+    ]) {
+      const options = { ...call, video: source, model: join(folder, 'no-model') }
+      await assert.rejects(generate('a', options), { code: 'ERR_INVALID_ARGUMENT', parameter: 'strength' })
+    }
+  })
 
   test('more pixels than the limit', async () => {
     const options = { ...quick, video: source, width: 16384, height: 16384 }

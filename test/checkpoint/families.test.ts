@@ -57,10 +57,11 @@ describe('the family', () => {
   })
 })
 
-describe('the facts of a model', () => {
+describe('the properties of a model', () => {
   test('of the small checkpoint', async () => {
-    const { model } = await readCheckpoint(tinyCheckpoint, {})
-    const { size, sizeMultiple, frameMultiple, vaeScale, latentChannels, latentScale, latentMean } = model
+    const { properties } = await readCheckpoint(tinyCheckpoint, {})
+    const { size, sizeMultiple, frameMultiple, vaeScale, latentChannels, latentScale, latentMean } =
+      properties
     assert.deepEqual(
       { size, sizeMultiple, frameMultiple, vaeScale, latentChannels, latentMean },
       {
@@ -74,15 +75,15 @@ describe('the facts of a model', () => {
     )
     const { scaling_factor: scale } = JSON.parse(readFileSync(`${tinyCheckpoint}/vae/config.json`, 'utf8'))
     assert.deepEqual(latentScale, [scale, scale, scale, scale])
-    assert.deepEqual(model.defaults, modelscope.defaults)
-    assert.equal(model.previewColours?.factors.length, 4)
+    assert.deepEqual(properties.defaults, modelscope.defaults)
+    assert.equal(properties.previewColours?.factors.length, 4)
   })
 
   test('a checkpoint’s own guidance is the default with and without a video', async () => {
-    const { model } = await readCheckpoint(`${repository}models/shapes`, {})
-    assert.equal(model.defaults.guidanceScale, 3)
-    assert.equal(model.defaults.videoGuidanceScale, 3)
-    assert.equal(model.previewColours, undefined, '8 channels are not those of Stable Diffusion')
+    const { properties } = await readCheckpoint(`${repository}models/shapes`, {})
+    assert.equal(properties.defaults.guidanceScale, 3)
+    assert.equal(properties.defaults.videoGuidanceScale, 3)
+    assert.equal(properties.previewColours, undefined, '8 channels are not those of Stable Diffusion')
   })
 
   test('a config without sample_size: the caller must give the size', async () => {
@@ -90,7 +91,7 @@ describe('the facts of a model', () => {
       const model = changedConfig('unet', (config) => {
         config.sample_size = size
       })
-      assert.equal((await readCheckpoint(model, {})).model.size, undefined)
+      assert.equal((await readCheckpoint(model, {})).properties.size, undefined)
     }
   })
 

@@ -168,6 +168,9 @@ for (const [name, parameters, words] of [
   ['factors of FreeU that are not four', ['a', ...model, '--free-u', '0.9,0.2'], /s1,s2,b1,b2/],
   ['an interval with one end', ['a', ...model, '--guidance-interval', '0.5'], /from,to/],
   ['an unknown scheduler', ['a', ...model, '--scheduler', 'eular'], /euler/],
+  ['a mistyped command', ['modles'], /no command modles; did you mean "models"\?/],
+  ['a mistyped command with its arguments', ['pul', 'owner/model'], /no command pul; did you mean "pull"\?/],
+  ['a prompt without quotes', ['a', 'red', 'circle'], /put the prompt in quotes: "a red circle"/],
   ['an unknown file type', ['a', ...model, '-o', path.join(folder, 'x.avi')], /\.mp4/],
 ] as [string, string[], RegExp][]) {
   test(`wrong usage is exit code 2: ${name}`, async () => {
@@ -177,6 +180,12 @@ for (const [name, parameters, words] of [
     assert.doesNotMatch(stderr, /\n {4}at /)
   })
 }
+
+test('one word that resembles no command is a prompt', async () => {
+  const output = path.join(folder, 'bird.gif')
+  const { code, stdout } = await run('bird', ...small, '--seed', '7', '-o', output)
+  assert.deepEqual({ code, stdout }, { code: 0, stdout: `${output} (checkpoint, seed 7)\n` })
+})
 
 test('a failure is exit code 1 with its code', async () => {
   const { code, stderr } = await run(

@@ -82,15 +82,15 @@ test('[second-addon] a handle of another copy of the addon', async () => {
 })
 
 test('[v8-memory] V8 knows of the weights while a pipeline is open', async () => {
-  const { files, model } = await readCheckpoint(tinyCheckpoint, {})
+  const { files, properties } = await readCheckpoint(tinyCheckpoint, {})
   const open = () =>
     NativePipeline.open({
       ...{
         family: 'modelscope',
         networks: files,
         compiledDenoiser: undefined,
-        latentScale: [...model.latentScale],
-        latentMean: [...model.latentMean],
+        latentScale: [...properties.latentScale],
+        latentMean: [...properties.latentMean],
       },
       ...{
         device: 'cpu',

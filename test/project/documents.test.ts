@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
+import { schedulerFrom, schedulerNames } from 'torchreel'
 import { repository } from '../support/fixtures.js'
 
 const read = (name: string) => readFileSync(path.join(repository, name), 'utf8')
@@ -16,6 +17,19 @@ test('docs/troubleshooting.md has a section for every code, and for no other', (
   )
   assert.ok(known.length > 20)
   assert.deepEqual(sections.sort(), known)
+})
+
+test('docs/schedulers.md has every scheduler with its class and its name, and the documents count them', () => {
+  const page = read('docs/schedulers.md')
+  const rows = page.matchAll(/^\| `(\w+Scheduler)` \| `([\w-]+)`/gm)
+  const found = Object.fromEntries(Array.from(rows, ([, className, name]) => [name, className]))
+  const wanted = Object.fromEntries(schedulerNames.map((name) => [name, schedulerFrom(name).name]))
+  assert.deepEqual(found, wanted)
+  for (const document of ['README.md', 'CHANGELOG.md', 'docs/schedulers.md']) {
+    const counts = Array.from(read(document).matchAll(/(\d+) schedulers/g), ([, count]) => Number(count))
+    assert.ok(counts.length > 0, document)
+    assert.deepEqual(new Set(counts), new Set([schedulerNames.length]), document)
+  }
 })
 
 test('links between documents lead to files that are there', () => {

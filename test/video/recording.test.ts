@@ -118,9 +118,9 @@ test('what is no output is refused by its name', async () => {
     ['output', null, prompt],
     ['path', {}, prompt],
     ['path', '', prompt],
-    ['overwite', { path, overwite: true }, prompt],
-    ['signal', { path, signal: AbortSignal.abort() }, prompt],
-    ['overwrite', { path, overwrite: 1 }, prompt],
+    ['output.overwite', { path, overwite: true }, prompt],
+    ['output.signal', { path, signal: AbortSignal.abort() }, prompt],
+    ['output.overwrite', { path, overwrite: 1 }, prompt],
     ['output', path, ['a', 'b']],
   ] as const) {
     await assert.rejects(
@@ -128,6 +128,13 @@ test('what is no output is refused by its name', async () => {
       { code: 'ERR_INVALID_ARGUMENT', parameter },
     )
   }
+  await assert.rejects(
+    pipeline.generate(prompt, {
+      ...options,
+      output: { path, overwite: true } as unknown as { path: string },
+    }),
+    /there is no option output\.overwite; did you mean "overwrite"\?/,
+  )
   const [video] = await pipeline.generate([prompt], { ...options, output: path })
   assert.equal(video?.file, path)
 })

@@ -2,7 +2,7 @@ import path from 'node:path'
 import { show, TorchreelError } from '../../errors.js'
 import { DPMSolverMultistepScheduler } from '../../schedulers/index.js'
 import { ClipTokenizer } from '../../text/clip_tokenizer.js'
-import type { CallDefaults, Config, Family, ModelFacts } from '../family.js'
+import type { CallDefaults, Config, Family, ModelProperties } from '../family.js'
 
 const defaults: CallDefaults = {
   steps: 25,
@@ -30,6 +30,7 @@ const previewColours = {
  */
 export const modelscope: Family = {
   name: 'modelscope',
+  title: 'ModelScope',
   pipelineClasses: ['TextToVideoSDPipeline', 'VideoToVideoSDPipeline'],
   publishedModels: ['damo-vilab/text-to-video-ms-1.7b', 'ali-vilab/text-to-video-ms-1.7b'],
   components: [
@@ -65,7 +66,7 @@ export const modelscope: Family = {
   firstScheduler: (config) => DPMSolverMultistepScheduler.fromConfig(config),
 }
 
-function readModel(index: Config, configs: Readonly<Record<string, Config>>): ModelFacts {
+function readModel(index: Config, configs: Readonly<Record<string, Config>>): ModelProperties {
   const { text_encoder: text, unet, vae } = configs as Record<'text_encoder' | 'unet' | 'vae', Config>
   const vaeScale = 2 ** ((vae.block_out_channels as number[]).length - 1)
   const latentChannels = unet.in_channels as number

@@ -4,7 +4,7 @@ import { classNamed, schedulerFrom } from '../../schedulers/names.js'
 import { cleanPrompt } from '../../text/prompt_cleaning.js'
 import type { Tokenizer } from '../../text/tokenizer.js'
 import { UnigramTokenizer } from '../../text/unigram_tokenizer.js'
-import type { CallDefaults, Config, Family, ModelFacts } from '../family.js'
+import type { CallDefaults, Config, Family, ModelProperties } from '../family.js'
 import { ignoredLoraTensors, transformerLoraNames } from './lora_names.js'
 
 const defaults: CallDefaults = {
@@ -37,6 +37,7 @@ const transformerOnly = 'it changes the blocks of a UNet, and this model has a t
  */
 export const wan: Family = {
   name: 'wan',
+  title: 'Wan',
   pipelineClasses: ['WanPipeline', 'WanVideoToVideoPipeline'],
   publishedModels: ['Wan-AI/Wan2.1-T2V-1.3B-Diffusers', 'Wan-AI/Wan2.1-T2V-14B-Diffusers'],
   components: [
@@ -92,7 +93,7 @@ function refuse(index: Config): string | undefined {
   return undefined
 }
 
-function readModel(_index: Config, configs: Readonly<Record<string, Config>>): ModelFacts {
+function readModel(_index: Config, configs: Readonly<Record<string, Config>>): ModelProperties {
   const {
     text_encoder: text,
     transformer,

@@ -4,7 +4,7 @@ import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import { limitSample, type NoiseLevel, predictedSample, thresholdingOptions } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
-import { type At, distinctOrder, flowOptions, solverLevels, solverSteps } from '../solver_steps.js'
+import { distinctOrder, flowOptions, historyOf, solverLevels, solverSteps } from '../solver_steps.js'
 import { checkSigmaSpacing, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
 
 const options = {
@@ -60,8 +60,7 @@ export class DEISMultistepScheduler extends ConfiguredScheduler<typeof options> 
     writeStart(builder, run, levels[run.first] as NoiseLevel)
     timesteps.forEach((timestep, i) => {
       if (i < run.first) return
-      const level: At<NoiseLevel> = (back) => levels[i - back] as NoiseLevel
-      const output = (back: number) => outputs[(i - back) % outputs.length] as number
+      const { level, output } = historyOf(i, levels, outputs)
       builder.call(timestep)
       this.#writeNoise(builder, output(0), level(0))
       let order = Math.min(config.solver_order, i - run.first + 1)

@@ -15,6 +15,7 @@ import {
   type At,
   distinctOrder,
   flowOptions,
+  historyOf,
   solverLevels,
   solverSteps,
   varianceOption,
@@ -92,8 +93,7 @@ export class DPMSolverMultistepScheduler extends ConfiguredScheduler<typeof opti
     writeStart(builder, run, levels[run.first] as NoiseLevel)
     timesteps.forEach((timestep, i) => {
       if (i < run.first) return
-      const level = (back: number) => levels[i - back] as NoiseLevel
-      const output = (back: number) => outputs[(i - back) % outputs.length] as number
+      const { level, output } = historyOf(i, levels, outputs)
       builder.call(timestep)
       writeConvertedOutput(builder, output(0), config, level(0))
       let order = Math.min(config.solver_order, i - run.first + 1)

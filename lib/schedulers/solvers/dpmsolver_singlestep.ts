@@ -10,7 +10,14 @@ import { NoiseSchedule, noiseScheduleOptions } from '../noise_schedule.js'
 import { type NoiseLevel, thresholdingOptions } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
-import { type At, flowOptions, solverLevels, solverSteps, varianceOption } from '../solver_steps.js'
+import {
+  type At,
+  flowOptions,
+  historyOf,
+  solverLevels,
+  solverSteps,
+  varianceOption,
+} from '../solver_steps.js'
 import { checkSigmaSpacing, sigmaSpacingOptions } from '../spacing.js'
 
 const options = {
@@ -71,8 +78,7 @@ export class DPMSolverSinglestepScheduler extends ConfiguredScheduler<typeof opt
     timesteps.forEach((timestep, i) => {
       if (i < run.first) return
       const order = Math.min(orders[i] as number, i - run.first + 1)
-      const level = (back: number) => levels[i - back] as NoiseLevel
-      const output = (back: number) => outputs[(i - back) % outputs.length] as number
+      const { level, output } = historyOf(i, levels, outputs)
       builder.call(timestep)
       writeConvertedOutput(builder, output(0), config, level(0))
       if (order === 1) builder.combine(start, [[SAMPLE, 1]])

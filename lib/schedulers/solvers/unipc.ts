@@ -8,7 +8,7 @@ import { linspace } from '../numeric.js'
 import { type NoiseLevel, thresholdingOptions } from '../prediction.js'
 import { type ProgramBuilder, SAMPLE, type Term } from '../program.js'
 import { type Carried, ConfiguredScheduler, type Run, writeStart } from '../scheduler.js'
-import { distinctOrder, flowOptions, solverLevels, solverSteps } from '../solver_steps.js'
+import { distinctOrder, flowOptions, historyOf, solverLevels, solverSteps } from '../solver_steps.js'
 import { checkSigmaSpacing, sigmaSpacing, sigmaSpacingOptions, spacingOptions } from '../spacing.js'
 
 /** A custom predictor would be another scheduler object, which a config file cannot contain. */
@@ -77,8 +77,7 @@ export class UniPCMultistepScheduler extends ConfiguredScheduler<typeof options>
     writeStart(builder, run, levels[run.first] as NoiseLevel)
     timesteps.forEach((timestep, i) => {
       if (i < run.first) return
-      const level = (back: number) => levels[i - back] as NoiseLevel
-      const output = (back: number) => outputs[(i - back) % outputs.length] as number
+      const { level, output } = historyOf(i, levels, outputs)
       builder.call(timestep)
       writeConvertedOutput(builder, output(0), conversion, level(0))
 

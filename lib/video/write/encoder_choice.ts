@@ -63,6 +63,9 @@ function isMissing(error: unknown): error is TorchreelError {
   return error instanceof TorchreelError && error.code === 'ERR_ENCODER_NOT_FOUND'
 }
 
+/** Hardware encoders that have answered, as `PATH NAME`. Others are asked again: the hardware may have been in use. */
+const answered = new Set<string>()
+
 /** A size that every encoder takes, and settings as for a video without wishes. */
 const trial = {
   width: 256,
@@ -84,6 +87,8 @@ async function tryHardware(
   encoder: Encoder,
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
+  const key = `${ffmpeg.path} ${encoder.name}`
+  if (answered.has(key)) return undefined
   const { width, height } = trial
   const frame = ['-f', 'rawvideo', '-pix_fmt', 'rgb24', '-video_size', `${width}x${height}`, '-i', 'pipe:0']
   const output = ['-vf', encoder.filters(trial), '-c:v', encoder.name, ...encoder.parameters(trial)]
@@ -95,6 +100,7 @@ async function tryHardware(
       stdin,
       signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
     })
+    answered.add(key)
     return undefined
   } catch (error) {
     signal?.throwIfAborted()

@@ -19,11 +19,11 @@ export type PixelFormat = 'yuv420p' | 'yuv422p' | 'yuv444p'
 
 /** How a video is encoded, whatever it is written to. */
 export interface EncodeSettings {
-  /** webm: vp9, vp8 or av1; mkv: all four. @defaultValue webm: vp9, or vp8 if ffmpeg has no vp9; others: h264 */
+  /** webm: vp9, vp8 or av1; mkv: all four. @defaultValue 'vp9' for webm, else 'h264'; 'vp8' for webm if ffmpeg has no vp9 */
   codec?: VideoCodec | undefined
   /**
-   * Constant rate factor of mp4, mov, mkv and webm. A lower one gives better quality and a larger file. h264: 1 to 51,
-   * default 18. Other codecs: 0 to 63, default 24. Cannot be combined with `bitrate`.
+   * Constant rate factor of mp4, mov, mkv and webm. A lower one gives better quality and a larger file. h264: 1 to 51.
+   * Other codecs: 0 to 63. Cannot be combined with `bitrate`. @defaultValue 18 for h264, else 24
    */
   crf?: number | undefined
   /** Average bits per second of mp4, mov, mkv and webm, instead of a rate factor. */
@@ -51,14 +51,14 @@ export interface EncodeOptions extends EncodeSettings {
    * @defaultValue true
    */
   metadata?: boolean | undefined
-  /** Path of the ffmpeg to use, or its name on `PATH`. Default: see {@link findFfmpeg}. */
+  /** Path of the ffmpeg to use, or its name on `PATH`. @defaultValue found automatically: see {@link findFfmpeg} */
   ffmpeg?: string | URL | undefined
   /** Ends the encoding: ffmpeg is killed, nothing stays, and the call rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
 }
 
 export interface EncodeToFileOptions extends EncodeOptions {
-  /** Replace what is there. Default false: `ERR_OUTPUT_EXISTS`. */
+  /** Replace what is there. @defaultValue false: `ERR_OUTPUT_EXISTS` */
   overwrite?: boolean | undefined
   /**
    * Write all that is known of the video as JSON beside it: `NAME.json` for `NAME.mp4`, `frames.json` in the folder of a

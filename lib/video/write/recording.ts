@@ -40,10 +40,10 @@ export const output: Kind<Output> = {
   get schema() {
     return { anyOf: [outputOptions.path.kind.schema, schemaOf(outputOptions, ['path'])] }
   },
-  read(value) {
+  read(value, name) {
     const given = typeof value === 'string' || isUrl(value) ? { path: value } : value
     if (typeof given !== 'object' || given === null) return undefined
-    const { path, ...how } = checkOptions(given, outputOptions)
+    const { path, ...how } = checkOptions(given, outputOptions, `${name}.`)
     return { ...how, path: checkValue(outputOptions.path.kind, 'path', path) }
   },
 }

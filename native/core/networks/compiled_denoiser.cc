@@ -108,10 +108,7 @@ void CompiledDenoiser::bind_weights() {
     }
     // In the layout that it was compiled for. Weights that were converted on a CPU or adapted on a GPU have
     // another one: their kernels are copied once more, which the network does not count.
-    int64_t dimensions = network_.device().is_cpu() ? 0 : weight->second.dim();
-    auto layout = dimensions == 4   ? at::MemoryFormat::ChannelsLast
-                  : dimensions == 5 ? at::MemoryFormat::ChannelsLast3d
-                                    : at::MemoryFormat::Contiguous;
+    auto layout = network_.device().is_cpu() ? at::MemoryFormat::Contiguous : kernel_layout(weight->second);
     weights.emplace(name, weight->second.contiguous(layout));
   }
   runner_->update_constant_buffer(weights, /*use_inactive=*/false, /*validate_full_updates=*/true,

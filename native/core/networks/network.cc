@@ -18,33 +18,6 @@
 namespace torchreel {
 namespace {
 
-constexpr size_t max_named = 10;
-
-// Up to ten tensors with the same problem, and how many there are.
-class Misfits {
- public:
-  explicit Misfits(std::string kind) : kind_(std::move(kind)) {}
-  void add(const std::string& tensor) {
-    if (count_++ < max_named) list_ += (list_.empty() ? "" : ", ") + tensor;
-  }
-  void print(std::ostream& out) const {
-    if (count_ == 0) return;
-    out << "; " << count_ << " " << kind_ << ": " << list_ << (count_ > max_named ? ", …" : "");
-  }
-  size_t count() const { return count_; }
-
- private:
-  std::string kind_;
-  std::string list_;
-  size_t count_ = 0;
-};
-
-std::string shape_text(at::IntArrayRef shape) {
-  std::ostringstream out;
-  out << shape;
-  return out.str();
-}
-
 torch::jit::Module load_graph(const std::string& path) {
   faults::point();
   try {
@@ -84,12 +57,9 @@ size_t find_stage(const std::string& parameter, const NamePrefixes& stages) {
   return stage;
 }
 
-// A copy to compute with. Kernels have their channels last, as activations have.
+// A copy to compute with.
 at::Tensor make_copy(const at::Tensor& tensor, at::Device device, at::ScalarType dtype) {
-  auto layout = tensor.dim() == 4   ? at::MemoryFormat::ChannelsLast
-                : tensor.dim() == 5 ? at::MemoryFormat::ChannelsLast3d
-                                    : at::MemoryFormat::Contiguous;
-  return tensor.to(device, dtype, /*non_blocking=*/tensor.is_pinned(), /*copy=*/true, layout);
+  return tensor.to(device, dtype, /*non_blocking=*/tensor.is_pinned(), /*copy=*/true, kernel_layout(tensor));
 }
 
 // Copies to a device go through a stream of their own while the device computes.
@@ -110,6 +80,12 @@ class CopyStream {
 };
 
 }  // namespace
+
+at::MemoryFormat kernel_layout(const at::Tensor& weight) {
+  return weight.dim() == 4   ? at::MemoryFormat::ChannelsLast
+         : weight.dim() == 5 ? at::MemoryFormat::ChannelsLast3d
+                             : at::MemoryFormat::Contiguous;
+}
 
 class Network::Placement {
  public:
@@ -175,85 +151,15 @@ Network::Network(const torchreel_network_files& files, at::Device device, at::Sc
 }
 
 void Network::bind(const torchreel_network_files& files, const NetworkOptions& options) {
-  std::string network = files.role;  // in words
-  std::ranges::replace(network, '_', ' ');
-  if (files.weight_count == 0) throw invalid_argument("the " + network + " has no weights");
-  struct Slot {
-    torch::jit::Module owner;
-    std::string name;
-    at::Tensor placeholder;  // the shape, on one element
-  };
-  std::map<std::string, Slot> slots;
-  for (const auto& module : graph_.named_modules()) {
-    for (const auto& parameter : module.value.named_parameters(/*recurse=*/false)) {
-      std::string prefix = module.name.empty() ? "" : module.name + ".";
-      slots.emplace(prefix + parameter.name, Slot{module.value, parameter.name, parameter.value});
-    }
-  }
-
-  Misfits missing("missing"), twice("there twice"), misfit("of another shape or type");
-  Misfits unneeded("not needed");
-  struct Found {
-    std::string name;  // in the file
-    at::Tensor tensor;
-  };
-  std::map<std::string, Found> found;
-  for (size_t i = 0; i < files.weight_count; ++i) {
-    auto file = SafetensorsFile::open(files.weights[i], options.max_header);
-    files_.push_back(file);
-    if (!file->not_mapped().empty())
-      options.warn(std::string(files.weights[i]) + " cannot be mapped (" + file->not_mapped() +
-                   "), so it was read into memory; on another disk it would be mapped, which is faster");
-    for (const auto& [name, entry] : file->entries()) {
-      if (options.names.is_bookkeeping(name)) continue;
-      std::string slot_name = slots.contains(name) ? name : options.names.current_name(name);
-      auto slot = slots.find(slot_name);
-      auto before = found.find(slot_name);
-      // A weight may be there by its name and by an older one; then the older one is not read.
-      bool same = before != found.end() && (name == slot_name) == (before->second.name == slot_name);
-      if (slot == slots.end() || same) {
-        (slot == slots.end() ? unneeded : twice).add(name);
-        continue;
-      }
-      if (before != found.end() && name != slot_name) continue;
-      at::IntArrayRef expected = slot->second.placeholder.sizes();
-      bool fits = expected == at::IntArrayRef(entry.shape);
-      if (!fits) {
-        misfit.add(name + " " + shape_text(entry.shape) + " instead of " + shape_text(expected));
-      } else if (!c10::isFloatingType(entry.dtype)) {
-        misfit.add(name + " as " + c10::toString(entry.dtype));
-      }
-      found.insert_or_assign(slot_name, Found{name, fits ? mapped_tensor(file, name) : at::Tensor()});
-    }
-  }
-  for (const auto& [name, slot] : slots) {
-    if (!found.contains(name)) missing.add(name);
-  }
-  bool nothing_fits = found.empty();  // the weights are of another network
-  if (missing.count() + twice.count() + misfit.count() > 0 || nothing_fits) {
-    std::ostringstream message;
-    message << "the weights of the " << network << " (" << files.weights[0] << ") do not fit its config.json";
-    missing.print(message);
-    twice.print(message);
-    misfit.print(message);
-    unneeded.print(message);
-    throw Error("ERR_MODEL_INCOMPATIBLE", message.str());
-  }
-  if (unneeded.count() > 0) {
-    std::ostringstream message;
-    message << "the weights of the " << network
-            << " have tensors that the network does not need, and that are ignored";
-    unneeded.print(message);
-    options.warn(message.str());
-  }
+  WeightBinding binding = bind_weights(graph_, files, options.names, options.max_header, options.warn);
+  files_ = std::move(binding.files);
   NamePrefixes prefixes = stage_prefixes(graph_);
   stages_.resize(prefixes.size());
   std::set<std::string> float32(files.float32, files.float32 + files.float32_count);
-  for (auto& [name, slot] : slots) {
-    const at::Tensor& host = found.at(name).tensor;
-    mapped_ += static_cast<int64_t>(host.nbytes());
-    stages_[find_stage(name, prefixes)].weights.push_back(
-        {slot.owner, slot.name, name, host, {}, float32.contains(name)});
+  for (BoundWeight& weight : binding.weights) {
+    mapped_ += static_cast<int64_t>(weight.host.nbytes());
+    bool stays_float32 = float32.contains(weight.path);
+    stages_[find_stage(weight.path, prefixes)].weights.push_back({std::move(weight), {}, stays_float32});
   }
 }
 

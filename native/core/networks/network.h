@@ -13,18 +13,11 @@
 
 #include "files/safetensors.h"
 #include "networks/adaptation.h"
+#include "networks/weight_binding.h"
 #include "networks/weight_hold.h"
 #include "torchreel_core.h"
 
 namespace torchreel {
-
-// How the published files of a family name weights, where their names differ from the graph's.
-struct WeightNames {
-  // Whether a tensor of a file is not a weight: it is skipped.
-  bool (*is_bookkeeping)(const std::string& name) = [](const std::string&) { return false; };
-  // The graph's name of a weight, by a name that it had in older files.
-  std::string (*current_name)(const std::string& name) = [](const std::string& name) { return name; };
-};
 
 struct NetworkOptions {
   uint64_t max_header = SafetensorsFile::default_max_header;  // bytes of a weight file's header
@@ -35,6 +28,10 @@ struct NetworkOptions {
   // Gets what the files have that was not expected, and that is no reason to refuse them.
   std::function<void(const std::string&)> warn = [](const std::string&) {};
 };
+
+// The layout of a weight in memory that is fastest to compute with: kernels have their channels last, as
+// activations have.
+at::MemoryFormat kernel_layout(const at::Tensor& weight);
 
 class Network {
  public:
@@ -88,13 +85,9 @@ class Network {
 
  private:
   class Placement;  // of one stage
-  struct Weight {
-    torch::jit::Module owner;  // the submodule that has the parameter
-    std::string name;          // its name there
-    std::string path;          // its name in the network
-    at::Tensor host;           // on the file's pages
-    at::Tensor pinned;         // `host` in page-locked memory, or undefined
-    bool float32;              // whether it stays so in every dtype
+  struct Weight : BoundWeight {
+    at::Tensor pinned;  // `host` in page-locked memory, or undefined
+    bool float32;       // whether it stays so in every dtype
   };
   struct Stage {
     std::vector<Weight> weights;

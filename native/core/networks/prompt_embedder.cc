@@ -23,20 +23,25 @@ int64_t count_real_rows(const at::Tensor& rows) {
   return length;
 }
 
+// Tokens of each prompt before the padding.
+std::vector<int64_t> read_lengths(const PromptEmbedder::Prompts& prompts) {
+  const torchreel_text& text = prompts.text;
+  if (text.lengths) return {text.lengths, text.lengths + prompts.count};
+  return std::vector<int64_t>(prompts.count, text.tokens_per_prompt);
+}
+
 TokenLists read_tokens(const PromptEmbedder::Prompts& prompts) {
   const torchreel_text& text = prompts.text;
-  std::vector<int64_t> lengths(prompts.count, text.tokens_per_prompt);
-  if (text.lengths) lengths.assign(text.lengths, text.lengths + prompts.count);
   at::Tensor ids =
       at::from_blob(const_cast<int32_t*>(text.tokens), {prompts.count, text.tokens_per_prompt}, at::kInt);
-  return {ids.to(at::kLong), std::move(lengths), text.clip_skip};
+  return {ids.to(at::kLong), read_lengths(prompts), text.clip_skip};
 }
 
 }  // namespace
 
 std::vector<Texts> PromptEmbedder::embed(const std::vector<Prompts>& lists,
                                          const std::function<void()>& check,
-                                         const std::function<void()>& queued) {
+                                         const std::function<void()>& on_submitted) {
   std::vector<Texts> texts(lists.size());
   {
     std::vector<TokenLists> batches;
@@ -58,7 +63,7 @@ std::vector<Texts> PromptEmbedder::embed(const std::vector<Prompts>& lists,
       results[i].embeddings = results[i].embeddings.to(dtype_);
       texts[encoded[i]] = std::move(results[i]);
     }
-    queued();
+    on_submitted();
     for (const Texts& each : texts) check_finite(each.embeddings, "the text encoder", "encode", 1);
     for (size_t i = 0; i < lists.size(); ++i) cache_texts(lists[i], texts[i]);
   }
@@ -81,7 +86,7 @@ const Texts* PromptEmbedder::find_texts(const Prompts& prompts) const {
   const torchreel_text& text = prompts.text;
   if (!text.tokens) return nullptr;
   std::span tokens(text.tokens, static_cast<size_t>(prompts.count * text.tokens_per_prompt));
-  std::vector<int64_t> lengths = read_tokens(prompts).lengths;
+  std::vector<int64_t> lengths = read_lengths(prompts);
   auto found = std::ranges::find_if(cache_, [&](const CachedTexts& cached) {
     return cached.prompts == prompts.count && cached.clip_skip == text.clip_skip &&
            std::ranges::equal(cached.tokens, tokens) && cached.texts.lengths == lengths;

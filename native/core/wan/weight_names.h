@@ -1,7 +1,7 @@
 // Weights whose names in published checkpoints of the family differ from those in the graphs.
 #pragma once
 
-#include "networks/network.h"
+#include "networks/weight_binding.h"
 
 namespace torchreel::wan {
 

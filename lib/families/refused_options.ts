@@ -1,6 +1,6 @@
 import type { Options } from '../checks/options.js'
 import { TorchreelError } from '../errors.js'
-import type { Family } from '../families/family.js'
+import type { Family } from './family.js'
 
 /**
  * Refuses options that a family cannot honour, unless they are at their defaults.
@@ -12,9 +12,9 @@ export function refuseForFamily(options: object, table: Options, family: Family)
     if (!Object.hasOwn(table, name)) continue
     const value = (options as Record<string, unknown>)[name]
     if (value === undefined || value === table[name]?.default) continue
-    throw new TorchreelError('ERR_INVALID_ARGUMENT', `${name} cannot be used with ${family.name}: ${why}`, {
+    throw new TorchreelError('ERR_INVALID_ARGUMENT', `${name} cannot be used with ${family.title}: ${why}`, {
       parameter: name,
-      expected: `no ${name} with ${family.name}`,
+      expected: `no ${name} with ${family.title}`,
       received: value,
     })
   }
