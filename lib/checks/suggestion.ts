@@ -9,9 +9,14 @@ const referenceNames: Readonly<Record<string, string>> = {
   cross_attention_kwargs: 'loras',
 }
 
+/** The name here of an option that diffusers calls otherwise. */
+export function renamedOption(word: string): string | undefined {
+  return Object.hasOwn(referenceNames, word) ? referenceNames[word] : undefined
+}
+
 /** `; did you mean "…"?` for a word that is close to a known one, or diffusers' name for it; else nothing. */
 export function suggestion(word: string, known: readonly string[]): string {
-  const renamed = Object.hasOwn(referenceNames, word) ? referenceNames[word] : undefined
+  const renamed = renamedOption(word)
   if (renamed !== undefined && known.includes(renamed)) return `; did you mean "${renamed}"?`
   const best = nearest(word, known, Math.max(2, Math.floor(word.length / 3)))
   return best === undefined ? '' : `; did you mean "${best}"?`

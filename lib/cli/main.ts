@@ -2,7 +2,7 @@
 import { constants } from 'node:os'
 import { Command, CommanderError } from 'commander'
 import type { DescribedOption } from '../checks/options.js'
-import { nearest } from '../checks/suggestion.js'
+import { nearest, renamedOption } from '../checks/suggestion.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { generate } from '../generate.js'
 import { callOptions } from '../options/call.js'
@@ -36,6 +36,14 @@ Examples:
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted (SIGTERM: 143, SIGHUP: 129)`
 
+/** Adds the flag here to commander's message about an option that has diffusers' name, such as --num-inference-steps. */
+function withReferenceName(message: string): string {
+  const given = /^error: unknown option '--([\w-]+)'/.exec(message)?.[1]
+  const name = given && renamedOption(given.replaceAll('-', '_'))
+  if (!described.some(({ flag }) => flag?.split(' ').includes(`--${name}`))) return message
+  return `${message.trimEnd()}\n(Did you mean --${name}?)\n`
+}
+
 /** What only the command line has, beside the options of `generate` and of the file. */
 interface CommandLineOptions {
   contactSheet?: string
@@ -68,6 +76,7 @@ function commandLine(): Command {
     .option('--quiet', 'do not show progress')
     .addHelpText('after', examples)
     .showSuggestionAfterError()
+    .configureOutput({ outputError: (text, write) => write(withReferenceName(text)) })
     .allowExcessArguments() // checkPrompt refuses them, and says why
     .enablePositionalOptions() // else this command takes the options of the others
     .exitOverride()

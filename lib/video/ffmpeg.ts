@@ -189,7 +189,7 @@ function ask(path: string): Promise<Answer> {
 async function interrogate(path: string): Promise<Answer> {
   const unseen = whyUnseen(path)
   if (unseen?.startsWith('cannot')) throw new Error(`it ${unseen}`)
-  if (!(await stat(path).catch(() => undefined))?.isFile()) throw new Error('no such file')
+  if (unseen !== undefined || !(await stat(path)).isFile()) throw new Error('no such file')
   if (!(await isExecutable(path))) throw new Error(`not executable; type: chmod +x '${path}'`)
   const signal = AbortSignal.timeout(answerTimeoutMs)
   try {

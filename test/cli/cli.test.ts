@@ -163,6 +163,8 @@ test('--version', async () => {
 for (const [name, parameters, words] of [
   ['no prompt', [], /missing required argument/],
   ['an unknown option', ['a', ...model, '--step', '3'], /--steps/],
+  ['diffusers’ name of an option', ['a', '--num-inference-steps', '3'], /\(Did you mean --steps\?\)/],
+  ['diffusers’ name, as in Python', ['a', '--num_frames', '3'], /\(Did you mean --frames\?\)/],
   ['a number that is none', ['a', ...model, '--steps', 'many'], /number/],
   ['steps out of range', ['a', ...model, '--steps', '0'], /steps must be.*ERR_INVALID_ARGUMENT/],
   ['factors of FreeU that are not four', ['a', ...model, '--free-u', '0.9,0.2'], /s1,s2,b1,b2/],

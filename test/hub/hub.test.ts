@@ -3,12 +3,12 @@ import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { TextToVideoPipeline } from 'torchreel'
 import { readCheckpoint } from '#dist/checkpoint/checkpoint.js'
 import { modelscope } from '#dist/families/modelscope/family.js'
 import { listModels } from '#dist/hub/cached_models.js'
 import { cachedModel, type DownloadProgress, type DownloadStart, resolveModel } from '#dist/hub/hub.js'
-import { repository as root } from '../support/fixtures.js'
 import {
   base,
   cache,
@@ -18,6 +18,7 @@ import {
   patience,
   pull,
   repository,
+  root,
   server,
   sha256,
   succeeds,
@@ -49,10 +50,10 @@ describe('a pull', () => {
         if (statSync(join(folder, name)).isFile())
           server.files.set(prefix + name, readFileSync(join(folder, name)))
     }
-    const shapes = `${root}models/shapes`
+    const shapes = fileURLToPath(new URL('models/shapes', root))
     put(shapes)
     for (const name of [...server.files.keys()]) if (name.startsWith('tokenizer/')) server.files.delete(name)
-    put(`${root}test/fixtures/tokenizer_json/plain`, 'tokenizer/')
+    put(fileURLToPath(new URL('test/fixtures/tokenizer_json/plain', root)), 'tokenizer/')
     server.files.set('tokenizer/vocab.json.bak', Buffer.from('not needed'))
     const { folder } = await pull()
     assert.deepEqual(readdirSync(join(folder, 'tokenizer')).sort(), [

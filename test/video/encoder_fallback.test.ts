@@ -11,12 +11,13 @@ const folders = emptyFolders()
 
 /**
  * The real ffmpeg under other names of encoders: it lists `encoders` in place of libx264. It encodes with libx264 where one
- * of `working` is asked for; the others fail, as they do on a machine without their hardware.
+ * of `working` is asked for, and writes a line to `trials` where it only tries one; the others fail, as they do on a machine
+ * without their hardware.
  */
 function withEncoders(
   folder: string,
   encoders: readonly string[],
-  working: readonly string[] = ['libopenh264'],
+  working: readonly string[] = ['libopenh264', 'h264_qsv'],
 ): string {
   const path = join(folder, 'ffmpeg')
   writeFileSync(
@@ -116,17 +117,6 @@ test('hardware that answers is used, NVIDIA’s first; software comes before it'
   }
 })
 
-test('a hardware encoder that answered is not tried again', async () => {
-  const { folder, tools } = folders()
-  const ffmpeg = withEncoders(tools, ['h264_qsv'], ['h264_qsv'])
-  const made = await generate('a', {
-    ...{ model: tinyCheckpoint, steps: 1, frames: 2, width: 32, height: 32, seed: 1 },
-    ...{ output: join(folder, 'a.mp4'), ffmpeg },
-  })
-  assert.match(made.warnings.join('\n'), /has no libx264: encoded with h264_qsv$/)
-  assert.equal(readFileSync(join(tools, 'trials'), 'utf8'), 'h264_qsv\n')
-})
-
 test('an encoder that needs frames in a GPU’s memory is no fallback', async () => {
   const { folder, tools } = folders()
   const ffmpeg = withEncoders(tools, ['h264_vaapi'], ['h264_vaapi'])
@@ -134,6 +124,16 @@ test('an encoder that needs frames in a GPU’s memory is no fallback', async ()
     code: 'ERR_ENCODER_NOT_FOUND',
     message: /it has no encoder libx264\n.*npx torchreel setup/s,
   })
+})
+
+test('hardware that answers is tried once, though the file is checked before it is written', async () => {
+  const { folder, tools } = folders()
+  const made = await generate('a', {
+    ...{ model: tinyCheckpoint, steps: 1, frames: 2, width: 32, height: 32, seed: 1 },
+    ...{ output: join(folder, 'a.mp4'), ffmpeg: withEncoders(tools, ['h264_qsv']) },
+  })
+  assert.match(made.warnings.join('\n'), /has no libx264: encoded with h264_qsv$/)
+  assert.equal(readFileSync(join(tools, 'trials'), 'utf8'), 'h264_qsv\n')
 })
 
 test('generate says it, too, though it checks the file before it loads a model', async () => {

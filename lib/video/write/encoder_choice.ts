@@ -63,6 +63,9 @@ function isMissing(error: unknown): error is TorchreelError {
   return error instanceof TorchreelError && error.code === 'ERR_ENCODER_NOT_FOUND'
 }
 
+/** Hardware encoders that have answered, as `PATH NAME`. Others are asked again: the hardware may have been in use. */
+const answered = new Set<string>()
+
 /** A size that every encoder takes, and settings as for a video without wishes. */
 const trial = {
   width: 256,
@@ -73,9 +76,6 @@ const trial = {
   quality: 0,
 } as const
 const trialTimeoutMs = 10_000
-
-/** Hardware encoders that have answered, as `PATH NAME`. Others are asked again: the hardware may have been in use. */
-const answered = new Set<string>()
 
 /**
  * Encodes a frame with a hardware encoder: ffmpeg lists it on machines without the hardware, too.
