@@ -9,9 +9,9 @@
  *     npm run bench -- pool --model MODEL                          gain of the memory pool
  *     npm run bench -- parts                                       layers compared with plain PyTorch
  *
- * MODEL is a checkpoint's folder, or random-64, random-128 or random-320: a UNet of this first width with random weights,
- * made in build/bench/models with `python3`. PYTHON must have diffusers and torch. Further options are below. Results are
- * printed, and written to --output as result.json, result.md and chart.svg.
+ * MODEL is a checkpoint's folder, or one with random weights: random-64, random-128 or random-320 (the first width of a UNet),
+ * wan-100m or wan-1.3b (the parameters of a transformer), made in build/bench/models with `python3`. PYTHON must have diffusers
+ * and torch. Further options are below. Results are printed, and written to --output as result.json, result.md and chart.svg.
  */
 import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -137,7 +137,8 @@ async function layers() {
 }
 
 function model() {
-  if (!values.model) throw new Error('--model is required: a folder, random-64, random-128 or random-320')
+  if (!values.model)
+    throw new Error('--model is required: a folder, random-64, random-128, random-320, wan-100m or wan-1.3b')
   return benchModel(values.model)
 }
 
