@@ -56,6 +56,7 @@ export async function loadModel(
   call: object = {},
 ): Promise<LoadedModel> {
   const { offload, captureGraph, limits, signal } = options
+  const named = name === undefined ? undefined : modelName(name)
   const compiled =
     options.compiledDenoiser === undefined ? undefined : await readCompiledDenoiser(options.compiledDenoiser)
   const libtorch = loadNative(options.libtorch).libtorch.version
@@ -70,7 +71,7 @@ export async function loadModel(
     refuseForFamily(options, pipelineOptions, family)
     refuseForFamily(call, callOptions, family)
   }
-  const { model, folder, notices } = await findFolder(name, options, checkFamily)
+  const { model, folder, notices } = await findFolder(named, options, checkFamily)
   const textEncoder = await findTextEncoder(folder, options, notices)
   const checkpoint = await readCheckpoint(folder, { ...options, textEncoder })
   const { properties, files: networks, scheduler } = checkpoint
@@ -113,13 +114,13 @@ export async function loadModel(
 
 /** The folder of a model, downloaded if it has to be, and what to tell the caller about it. */
 async function findFolder(
-  name: string | URL | undefined,
+  name: string | undefined,
   options: CheckedPipelineOptions,
   checkFamily: (family: Family) => void,
 ): Promise<{ model: string; folder: string; notices: string[] }> {
   const { revision, variant } = options
   const { model, notice } =
-    name === undefined ? await defaultModel(options) : { model: modelName(name), notice: undefined }
+    name === undefined ? await defaultModel(options) : { model: name, notice: undefined }
   const notices = notice === undefined ? [] : [notice]
   const part = options.textEncoder === undefined ? undefined : ({ without: 'textEncoder' } as const)
   const folder = await resolve(model, { revision, variant, part, checkFamily }, options, notices)
