@@ -9,13 +9,11 @@ import {
   readCompiledDenoiser,
   requireCompiledFor,
 } from './checkpoint/compiled_denoiser.js'
-import { indexFile } from './checkpoint/selection.js'
+import { readFamily } from './checkpoint/selection.js'
 import { TorchreelError } from './errors.js'
-import { requireFamily } from './families/families.js'
 import type { Family, ModelProperties } from './families/family.js'
 import { refuseForFamily } from './families/refused_options.js'
 import { verifyFiles } from './files/hashes.js'
-import { readJson } from './files/json.js'
 import { defaultModel } from './hub/default_model.js'
 import { type HubOptions, modelName, resolveModel } from './hub/hub.js'
 import { chooseThreads } from './machine/threads.js'
@@ -135,8 +133,7 @@ async function findTextEncoder(
 ): Promise<string | undefined> {
   const { textEncoder } = options
   if (textEncoder === undefined) return undefined
-  const family = requireFamily(folder, await readJson(path.join(folder, indexFile)))
-  return resolve(textEncoder, { part: { textEncoderOf: family } }, options, notices)
+  return resolve(textEncoder, { part: { textEncoderOf: await readFamily(folder, folder) } }, options, notices)
 }
 
 /** Finds or downloads a model, and adds its licence to the notices where it is downloaded. */

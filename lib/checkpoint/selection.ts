@@ -1,12 +1,24 @@
 import path from 'node:path'
 import { TorchreelError } from '../errors.js'
+import { requireFamily } from '../families/families.js'
 import type { Component, Family } from '../families/family.js'
+import { readJson } from '../files/json.js'
 import { checkFileName, unsafeName } from '../files/safe_names.js'
 import { shellWord } from '../files/shell_word.js'
 import { describeModelFolder } from './other_layouts.js'
 
 /** The file that names a checkpoint's pipeline class, and so its family. */
 export const indexFile = 'model_index.json'
+
+/**
+ * The family of a checkpoint's folder.
+ *
+ * @param model names the checkpoint in the message
+ * @throws TorchreelError `ERR_MODEL_INCOMPATIBLE` if torchreel runs no models of this class
+ */
+export async function readFamily(model: string, folder: string): Promise<Family> {
+  return requireFamily(model, await readJson(path.join(folder, indexFile)))
+}
 
 /** The files of a repository or folder that one checkpoint needs. */
 export interface Selection {

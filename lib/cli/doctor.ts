@@ -93,10 +93,11 @@ function processorCheck(): Check {
   const sets = instructionSets()
   const [first] = cpus()
   const ok = sets?.includes('AVX2') ?? true
+  const known = sets ?? ['instruction sets unknown (/proc/cpuinfo cannot be read)']
   return {
     name: 'processor',
     ok,
-    found: `${cpus().length} × ${first?.model.trim()}, ${sets ? sets.join(', ') || 'no AVX2' : 'instruction sets unknown (/proc/cpuinfo cannot be read)'}, ${gigabytes(totalmem())} of memory`,
+    found: `${cpus().length} × ${first?.model.trim()}, ${known.join(', ') || 'no AVX2'}, ${gigabytes(totalmem())} of memory`,
     details: { count: cpus().length, model: first?.model, instructionSets: sets, memoryBytes: totalmem() },
     ...(!ok && { advice: 'Works, but slowly: libtorch’s fast kernels need AVX2' }),
   }

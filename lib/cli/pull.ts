@@ -1,8 +1,5 @@
-import path from 'node:path'
 import { Command } from 'commander'
-import { indexFile } from '../checkpoint/selection.js'
-import { requireFamily } from '../families/families.js'
-import { readJson } from '../files/json.js'
+import { readFamily } from '../checkpoint/selection.js'
 import { isFolder } from '../files/regular_file.js'
 import { type HubOptions, pullModel } from '../hub/hub.js'
 import { pipelineOptions } from '../options/pipeline.js'
@@ -37,12 +34,13 @@ export function pullCommand(interrupted: () => AbortSignal): Command {
     .option('--json', 'print the result as JSON')
     .option('--quiet', 'do not show progress')
     .exitOverride()
-    .action(async (model: string, { json, quiet, textEncoder, ...options }: PullCommandOptions) => {
+    .action(async (model: string, options: PullCommandOptions) => {
+      const { json, quiet, textEncoder, revision, variant, ...from } = options
       const line = new TransferLine(process.stderr, quiet === true)
       const signal = interrupted()
       const pull = (name: string, what: Pick<HubOptions, 'revision' | 'variant' | 'part'>) =>
         pullModel(name, {
-          ...{ cacheDir: options.cacheDir, token: options.token, ...what, signal },
+          ...{ ...from, ...what, signal },
           onDownload: ({ commit, license, bytes, freeBytes }) => {
             const terms = license ?? 'no licence named in its model card'
             process.stderr.write(
@@ -51,12 +49,10 @@ export function pullCommand(interrupted: () => AbortSignal): Command {
           },
           onProgress: (progress) => line.update(progress),
         }).finally(() => line.clear())
-      const { revision, variant } = options
       const part = textEncoder === undefined ? undefined : ({ without: 'textEncoder' } as const)
       const pulled = await pull(model, { revision, variant, part })
       if (textEncoder !== undefined && !(await isFolder(textEncoder))) {
-        const family = requireFamily(model, await readJson(path.join(pulled.folder, indexFile)))
-        await pull(textEncoder, { part: { textEncoderOf: family } })
+        await pull(textEncoder, { part: { textEncoderOf: await readFamily(model, pulled.folder) } })
       }
       process.stdout.write(json ? `${JSON.stringify({ model, ...pulled }, null, 2)}\n` : `${pulled.folder}\n`)
     })

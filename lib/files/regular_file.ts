@@ -5,23 +5,31 @@ import { refusedPermission } from './permission.js'
 
 /** Whether a file or folder is there. Not `existsSync`, which throws under Node's permission model. */
 export function exists(file: string): boolean {
-  return whyUnseen(file) === undefined
+  try {
+    statSync(file)
+    return true
+  } catch {
+    return false
+  }
 }
 
-/** Why a file or folder cannot be seen, as the end of a sentence. Undefined: it can. */
-export function whyUnseen(file: string): string | undefined {
+/** Why this process may not see a file or folder, as the end of a sentence. Undefined: it may, or nothing is there. */
+export function whyRefused(file: string): string | undefined {
   try {
     statSync(file)
     return undefined
   } catch (error) {
-    return whyUnreadable(error)
+    return isMissing(error) ? undefined : unreadable(error)
   }
 }
 
-function whyUnreadable(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException
-  if (code === 'ENOENT' || code === 'ENOTDIR') return 'is missing'
-  return `cannot be read: ${refusedPermission(error) ?? message}`
+function isMissing(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'ENOENT' || code === 'ENOTDIR'
+}
+
+function unreadable(error: unknown): string {
+  return `cannot be read: ${refusedPermission(error) ?? (error as Error).message}`
 }
 
 export async function isFolder(file: string): Promise<boolean> {
@@ -66,5 +74,6 @@ export async function readRegularFile<T>(file: string, read: (handle: FileHandle
 
 /** An `ERR_MODEL_NOT_FOUND` for a file that is missing or cannot be read. */
 function cannotRead(file: string, cause: unknown): TorchreelError {
-  return new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${whyUnreadable(cause)}`, { path: file, cause })
+  const what = isMissing(cause) ? 'is missing' : unreadable(cause)
+  return new TorchreelError('ERR_MODEL_NOT_FOUND', `${file} ${what}`, { path: file, cause })
 }

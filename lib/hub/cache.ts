@@ -5,13 +5,12 @@ import {
   checkHasIndex,
   type FamilyFiles,
   filesOfPart,
-  indexFile,
   listShards,
+  readFamily,
   selectFiles,
   type WantedPart,
 } from '../checkpoint/selection.js'
 import { TorchreelError } from '../errors.js'
-import { requireFamily } from '../families/families.js'
 import type { Family } from '../families/family.js'
 import { readJson } from '../files/json.js'
 import { exists } from '../files/regular_file.js'
@@ -148,7 +147,7 @@ export async function readWantedFiles(
   checkFamily?: (family: Family) => void,
 ): Promise<FamilyFiles> {
   if (part && 'textEncoderOf' in part) return filesOfPart(part.textEncoderOf, 'textEncoder')
-  const family = requireFamily(model, await readJson(path.join(snapshot, indexFile)))
+  const family = await readFamily(model, snapshot)
   checkFamily?.(family)
   return filesOfPart(family, part ? 'withoutTextEncoder' : 'whole')
 }

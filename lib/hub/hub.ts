@@ -2,7 +2,7 @@ import path from 'node:path'
 import { describeModelFile } from '../checkpoint/other_layouts.js'
 import { invalidArgument, TorchreelError } from '../errors.js'
 import { readPath } from '../files/paths.js'
-import { exists, isFolder, whyUnseen } from '../files/regular_file.js'
+import { exists, isFolder, whyRefused } from '../files/regular_file.js'
 import { checkFileName } from '../files/safe_names.js'
 import { packageFolder } from '../package.js'
 import { CachedRepository } from './cache.js'
@@ -51,16 +51,15 @@ export async function resolveModel(model: string | URL, options: HubOptions = {}
     )
   }
   if (!isModelId(model)) {
-    const unseen = whyUnseen(model)
-    if (unseen !== 'is missing')
-      throw new TorchreelError('ERR_MODEL_NOT_FOUND', `${path.resolve(model)} ${unseen}`, {
-        path: path.resolve(model),
-      })
+    const folder = path.resolve(model)
+    const refused = whyRefused(model)
     throw new TorchreelError(
       'ERR_MODEL_NOT_FOUND',
-      `there is no model folder ${path.resolve(model)}, and ${JSON.stringify(model)} is not the name of a model on ` +
-        'Hugging Face (owner/name)',
-      { path: path.resolve(model) },
+      refused !== undefined
+        ? `${folder} ${refused}`
+        : `there is no model folder ${folder}, and ${JSON.stringify(model)} is not the name of a model on Hugging Face ` +
+            '(owner/name)',
+      { path: folder },
     )
   }
   const { repository, revision, variant } = findPlace(model, options)

@@ -2,7 +2,7 @@ import { readFileSync, realpathSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { TorchreelError } from '../errors.js'
 import { expandHome } from '../files/paths.js'
-import { exists, whyUnseen } from '../files/regular_file.js'
+import { exists, whyRefused } from '../files/regular_file.js'
 import { cacheAdvice, cacheFolder, findCacheFolder } from './cache.js'
 
 /** The libtorch that `torchreel setup` gets, and the one this package is tested with. */
@@ -84,8 +84,9 @@ export function libtorchIn(folder: string): { folder: string; version: string } 
 
 /** Why `libtorchIn` found nothing there. */
 function whyNot(folder: string): string {
-  const unseen = whyUnseen(folder)
-  if (unseen !== undefined) return unseen === 'is missing' ? 'no such folder' : `it ${unseen}`
+  const refused = whyRefused(folder)
+  if (refused !== undefined) return `it ${refused}`
+  if (!exists(folder)) return 'no such folder'
   if (!statSync(folder).isDirectory()) return 'it is not a folder'
   return 'neither it nor torch/ or libtorch/ in it has a lib/libtorch_cpu.so'
 }

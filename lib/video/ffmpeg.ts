@@ -9,7 +9,7 @@ import { unlessAborted } from '../abort.js'
 import { TorchreelError } from '../errors.js'
 import { readPath } from '../files/paths.js'
 import { refusedPermission } from '../files/permission.js'
-import { whyUnseen } from '../files/regular_file.js'
+import { isFile, whyRefused } from '../files/regular_file.js'
 import { cacheAdvice, cacheFolder, findCacheFolder } from '../machine/cache.js'
 
 /** An ffmpeg that was found and has answered. */
@@ -187,9 +187,9 @@ function ask(path: string): Promise<Answer> {
 }
 
 async function interrogate(path: string): Promise<Answer> {
-  const unseen = whyUnseen(path)
-  if (unseen?.startsWith('cannot')) throw new Error(`it ${unseen}`)
-  if (unseen !== undefined || !(await stat(path)).isFile()) throw new Error('no such file')
+  const refused = whyRefused(path)
+  if (refused !== undefined) throw new Error(`it ${refused}`)
+  if (!(await isFile(path))) throw new Error('no such file')
   if (!(await isExecutable(path))) throw new Error(`not executable; type: chmod +x '${path}'`)
   const signal = AbortSignal.timeout(answerTimeoutMs)
   try {

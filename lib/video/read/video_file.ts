@@ -2,7 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { PassThrough, Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { invalidArgument, TorchreelError } from '../../errors.js'
-import { isFile, whyUnseen } from '../../files/regular_file.js'
+import { isFile, whyRefused } from '../../files/regular_file.js'
 import { captureFfmpeg, type Ffmpeg, findFfmpeg, runFfmpeg } from '../ffmpeg.js'
 import type { RgbImage } from './resize.js'
 
@@ -42,9 +42,12 @@ export async function readVideoFile(
   take: (frame: RgbImage) => void,
   { ffmpeg: named, signal }: { ffmpeg: string | undefined; signal: AbortSignal | undefined },
 ): Promise<FileFrames> {
-  const unseen = whyUnseen(path)
-  if (unseen?.startsWith('cannot'))
-    throw new TorchreelError('ERR_INVALID_ARGUMENT', `video: ${path} ${unseen}`, { parameter: 'video', path })
+  const refused = whyRefused(path)
+  if (refused !== undefined)
+    throw new TorchreelError('ERR_INVALID_ARGUMENT', `video: ${path} ${refused}`, {
+      parameter: 'video',
+      path,
+    })
   if (!(await isFile(path))) throw invalidArgument('video', 'an existing file', path)
   const ffmpeg = await findFfmpeg(named, ['rawvideo'], signal)
   const file = await open(path).catch((cause: Error) => {
