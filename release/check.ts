@@ -132,9 +132,7 @@ async function tryOut({ name, script, install }: Manager, major: string, bin: st
     await run(project, bin, [...command, 'a red circle'], bare)
     return statSync(path.join(project, 'torchreel.mp4')).size > 1000
   })
-  row.doctor = await cell(async () => {
-    return isHealthy(await run(project, bin, [cli, 'doctor', '--json'], here).catch((e) => e.stdout))
-  })
+  row.doctor = await cell(() => isHealthy(run(project, bin, [cli, 'doctor', '--json'], here)))
   row.import = await cell(() => video('esm.mjs', 'esm.mp4'))
   row.require = await cell(() => video('commonjs.cjs', 'commonjs.mp4'))
   row.worker = await cell(() => video('worker.mjs', 'worker.mp4'))

@@ -105,8 +105,13 @@ export async function makesVideo(
   return stdout.startsWith(`${file} 16 2.`) && statSync(file).size > 1000
 }
 
-/** Whether doctor finds all in order that a video needs. `said`: what it printed as JSON. */
-export function isHealthy(said: string): boolean {
+/**
+ * Whether doctor finds all in order that a video needs.
+ *
+ * @param doctor runs `doctor --json`, which also prints its findings when it fails
+ */
+export async function isHealthy(doctor: Promise<string>): Promise<boolean> {
+  const said = await doctor.catch((error: { stdout: string }) => error.stdout)
   const { checks } = JSON.parse(said) as { checks: { name: string; ok: boolean }[] }
   const found = checks.filter((check) => check.ok).map((check) => check.name)
   return ['node', 'platform', 'addon', 'libtorch', 'ffmpeg'].every((check) => found.includes(check))

@@ -74,12 +74,8 @@ async function tryPlugAndPlay(tarball: string, major: string): Promise<Row> {
     mp4: await cell(() => video('esm.mjs', 'esm.mp4')),
     gif: await cell(() => video('commonjs.cjs', 'commonjs.gif')),
     worker: await cell(() => video('worker.mjs', 'worker.apng')),
-    doctor: await cell(async () =>
-      isHealthy(
-        await yarn(['torchreel', 'doctor', '--json'], { TORCHREEL_LIBTORCH: libtorch }).catch(
-          (e) => e.stdout,
-        ),
-      ),
+    doctor: await cell(() =>
+      isHealthy(yarn(['torchreel', 'doctor', '--json'], { TORCHREEL_LIBTORCH: libtorch })),
     ),
   }
 }
@@ -152,10 +148,6 @@ async function tryRuntime(
     mp4: await cell(() => video('esm.mjs', `${name}.mp4`)),
     gif: await cell(() => video('commonjs.cjs', `${name}.gif`)),
     worker: await cell(() => video('worker.mjs', `${name}.apng`)),
-    doctor: await cell(async () =>
-      isHealthy(
-        await start([cli, 'doctor', '--json'], { TORCHREEL_LIBTORCH: libtorch }).catch((e) => e.stdout),
-      ),
-    ),
+    doctor: await cell(() => isHealthy(start([cli, 'doctor', '--json'], { TORCHREEL_LIBTORCH: libtorch }))),
   }
 }
