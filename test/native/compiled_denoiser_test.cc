@@ -6,7 +6,6 @@
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
-#include <torch/csrc/inductor/aoti_torch/tensor_converter.h>
 
 #include <filesystem>
 #include <fstream>
@@ -15,6 +14,7 @@
 #include "check.h"
 #include "modelscope/unet.h"
 #include "networks/network.h"
+#include "one_weight_runner.h"
 #include "pipeline.h"
 
 namespace {
@@ -22,11 +22,11 @@ namespace {
 namespace fs = std::filesystem;
 using torch::inductor::AOTIModelContainerRunner;
 
-const char* weight = "conv_in.bias";  // (32)
-bool fails = false;                   // when it is loaded, given weights or run
-const at::Tensor* taken = nullptr;    // the weight, as the runner got it
-std::string library, operators;       // the files that the runner was made from
-fs::path folder;                      // where they were
+using one_weight::fails;  // here also when the library is loaded or run
+using one_weight::weight;
+
+std::string library, operators;  // the files that the runner was made from
+fs::path folder;                 // where they were
 
 std::string content(const fs::path& file) {
   std::ostringstream text;
@@ -34,36 +34,11 @@ std::string content(const fs::path& file) {
   return text.str();
 }
 
-// As the functions of a library: 0 is success.
-AOTIRuntimeError count(AOTInductorModelContainerHandle, size_t* constants) { return *constants = 1, 0; }
-AOTIRuntimeError name(AOTInductorModelContainerHandle, size_t, const char** name) {
-  return *name = "constant", 0;
-}
-AOTIRuntimeError path(AOTInductorModelContainerHandle, size_t, const char** path) {
-  return *path = weight, 0;
-}
-AOTIRuntimeError take(AOTInductorModelContainerHandle, AOTInductorConstantMapHandle constants, bool, bool) {
-  taken = reinterpret_cast<torch::inductor::TensorConstantMap*>(constants)->at("constant");
-  return fails ? 1 : 0;
-}
-AOTIRuntimeError close(AOTInductorModelContainerHandle) { return taken = nullptr, 0; }
-
-class Adding : public AOTIModelContainerRunner {
- public:
-  Adding() {
-    get_num_constants_func_ = count;
-    get_constant_name_func_ = name;
-    get_constant_original_fqn_func_ = path;
-    update_user_managed_constant_buffer_func_ = take;
-    delete_func_ = close;
-  }
-
- private:
-  std::vector<at::Tensor> run_impl(std::vector<AtenTensorHandle>& handles, void*) override {
-    auto inputs = torch::aot_inductor::alloc_tensors_by_stealing_from_handles(handles.data(), handles.size());
+class Adding : public one_weight::Runner {
+  std::vector<at::Tensor> compute(const std::vector<at::Tensor>& inputs) override {
     if (fails) throw std::runtime_error("API call failed");
     check(inputs[0].is_contiguous(), "the sample is dense, as the code takes it to be");
-    at::Tensor sum = taken->sum().to(at::kFloat);
+    at::Tensor sum = one_weight::bound->sum().to(at::kFloat);
     for (size_t i = 1; i < inputs.size(); ++i) sum = sum + inputs[i].sum();
     return {inputs[0] + sum};
   }
@@ -102,7 +77,7 @@ void test_weights(torchreel::Network& network, at::ScalarType dtype) {
   auto denoiser = make_denoiser(network);
   torchreel::WeightHold placement = network.place(), hold = denoiser.hold_weights();
   at::Tensor placed = network.placed().at(weight);
-  check(taken->data_ptr() == placed.data_ptr() && taken->scalar_type() == dtype,
+  check(one_weight::bound->data_ptr() == placed.data_ptr() && one_weight::bound->scalar_type() == dtype,
         "it is bound to the weights where they are");
   float bias = placed.sum().to(at::kFloat).item<float>();
   placed.reset();
@@ -129,7 +104,7 @@ void test_weights(torchreel::Network& network, at::ScalarType dtype) {
   check_throws("ERR_INTERNAL", "API call failed", [&] { forward(window, texts); });
   fails = false;
 
-  at::Tensor held = *taken;
+  at::Tensor held = *one_weight::bound;
   size_t uses = held.use_count();
   hold.reset();
   check(held.use_count() == uses - 1, "without a hold it is bound to no weights");
