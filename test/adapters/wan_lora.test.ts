@@ -6,10 +6,9 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
 import { TextToVideoPipeline } from 'torchreel'
-import { relativeError, repository } from '../support/fixtures.js'
+import { relativeError, wanCheckpoint } from '../support/fixtures.js'
 import { type FileTensors, float32, readSafetensors, writeSafetensors } from '../support/safetensors_file.js'
 
-const checkpoint = `${repository}test/fixtures/wan/checkpoint`
 const weights = 'transformer/diffusion_pytorch_model.safetensors'
 const rank = 2
 const alpha = 3
@@ -28,7 +27,7 @@ const layers = [
 ] as const
 
 const scratch = mkdtempSync(path.join(tmpdir(), 'torchreel-wan-lora-'))
-const pipeline = await TextToVideoPipeline.fromPretrained(checkpoint)
+const pipeline = await TextToVideoPipeline.fromPretrained(wanCheckpoint)
 after(async () => {
   await pipeline.dispose()
   rmSync(scratch, { recursive: true })
@@ -59,7 +58,7 @@ interface Change {
   readonly bias: Float32Array
 }
 
-const transformer = readSafetensors(path.join(checkpoint, weights))
+const transformer = readSafetensors(path.join(wanCheckpoint, weights))
 const sizes = layers.map(([name]) => transformer.get(`${name}.weight`)?.shape as [number, number])
 const changes = sizes.map(
   ([out, inner], index): Change => ({
@@ -72,7 +71,7 @@ const changes = sizes.map(
 /** The checkpoint with the changes in its weights, each times `scale`. */
 function merged(name: string, scale: number, biases: boolean, alphaOverRank: number): string {
   const folder = path.join(scratch, name)
-  cpSync(checkpoint, folder, { recursive: true })
+  cpSync(wanCheckpoint, folder, { recursive: true })
   const tensors = readSafetensors(path.join(folder, weights))
   for (const [index, [layer]] of layers.entries()) {
     const { up, down, bias } = changes[index] as Change
@@ -166,7 +165,7 @@ test('a change of a whole weight', async () => {
   const file = path.join(scratch, 'whole.safetensors')
   writeSafetensors(file, new Map([['diffusion_model.head.head.diff', tensor([out, inner], difference)]]))
   const folder = path.join(scratch, 'whole')
-  cpSync(checkpoint, folder, { recursive: true })
+  cpSync(wanCheckpoint, folder, { recursive: true })
   const tensors = readSafetensors(path.join(folder, weights))
   const sum = float32(tensors, 'proj_out.weight').map((value, at) => value + (difference[at] as number))
   tensors.set('proj_out.weight', tensor([out, inner], sum))

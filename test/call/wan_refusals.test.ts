@@ -5,11 +5,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, describe, test } from 'node:test'
 import { type GenerateOptions, type PipelineOptions, TextToVideoPipeline } from 'torchreel'
-import { repository } from '../support/fixtures.js'
+import { repository, wanCheckpoint } from '../support/fixtures.js'
 import { type FileTensor, readSafetensors, writeSafetensors } from '../support/safetensors_file.js'
 
-const checkpoint = `${repository}test/fixtures/wan/checkpoint`
-const pipeline = await TextToVideoPipeline.fromPretrained(checkpoint)
+const pipeline = await TextToVideoPipeline.fromPretrained(wanCheckpoint)
 const scratch = mkdtempSync(path.join(tmpdir(), 'torchreel-wan-'))
 after(async () => {
   await pipeline.dispose()
@@ -19,7 +18,7 @@ after(async () => {
 /** A copy of the small checkpoint, changed. */
 function changed(name: string, change: (folder: string) => void): string {
   const folder = path.join(scratch, name)
-  cpSync(checkpoint, folder, { recursive: true })
+  cpSync(wanCheckpoint, folder, { recursive: true })
   change(folder)
   return folder
 }

@@ -6,13 +6,12 @@ import path from 'node:path'
 import { after, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { TextToVideoPipeline } from 'torchreel'
-import { repository } from '../support/fixtures.js'
+import { wanCheckpoint } from '../support/fixtures.js'
 import { readSafetensors, writeSafetensors } from '../support/safetensors_file.js'
 
-const checkpoint = `${repository}test/fixtures/wan/checkpoint`
 const weights = 'text_encoder/model.safetensors'
 const scratch = mkdtempSync(path.join(tmpdir(), 'torchreel-wan-text-'))
-const pipeline = await TextToVideoPipeline.fromPretrained(checkpoint)
+const pipeline = await TextToVideoPipeline.fromPretrained(wanCheckpoint)
 after(async () => {
   await pipeline.dispose()
   rmSync(scratch, { recursive: true })
@@ -22,14 +21,14 @@ const call = { steps: 2, frames: 5, width: 32, height: 32, seed: 4 }
 /** A model without a text encoder. */
 function without(): string {
   const folder = path.join(scratch, 'without')
-  cpSync(checkpoint, folder, { recursive: true, filter: (file) => !file.includes('text_encoder') })
+  cpSync(wanCheckpoint, folder, { recursive: true, filter: (file) => !file.includes('text_encoder') })
   return folder
 }
 
 /** Only a text encoder, with the weights of the small checkpoint changed by `change`. */
 function alone(name: string, change: (file: string) => void): string {
   const folder = path.join(scratch, name)
-  cpSync(path.join(checkpoint, 'text_encoder'), path.join(folder, 'text_encoder'), { recursive: true })
+  cpSync(path.join(wanCheckpoint, 'text_encoder'), path.join(folder, 'text_encoder'), { recursive: true })
   change(path.join(folder, weights))
   return folder
 }
@@ -64,7 +63,7 @@ test('textEncoder: another architecture, and none, are refused', async () => {
     const config = path.join(path.dirname(file), 'config.json')
     writeFileSync(config, JSON.stringify({ ...JSON.parse(readFileSync(config, 'utf8')), d_ff: 128 }))
   })
-  const load = (textEncoder: string) => TextToVideoPipeline.fromPretrained(checkpoint, { textEncoder })
+  const load = (textEncoder: string) => TextToVideoPipeline.fromPretrained(wanCheckpoint, { textEncoder })
   await assert.rejects(load(wide), { code: 'ERR_MODEL_INCOMPATIBLE' })
   await assert.rejects(load(scratch), { code: 'ERR_MODEL_NOT_FOUND', message: /text_encoder/ })
   await assert.rejects(load('./nothing/here/at/all'), { code: 'ERR_MODEL_NOT_FOUND' })
@@ -79,7 +78,7 @@ test('promptEmbeds make the video of their prompt without reading the text encod
     for (const { bytes } of tensors.values()) bytes.fill(0xff)
     writeSafetensors(file, tensors)
   })
-  await using other = await TextToVideoPipeline.fromPretrained(checkpoint, { textEncoder: broken })
+  await using other = await TextToVideoPipeline.fromPretrained(wanCheckpoint, { textEncoder: broken })
   const [video] = await other.generate(undefined, { ...call, promptEmbeds, negativePromptEmbeds })
   assert.deepEqual(video?.data, (await pipeline.generate('a cat', call)).data)
   await assert.rejects(other.generate('a cat', call), { code: 'ERR_NUMERIC' })

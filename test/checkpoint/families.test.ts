@@ -9,7 +9,7 @@ import { findVariants, selectFiles } from '#dist/checkpoint/selection.js'
 import { families, findFamily, requireFamily } from '#dist/families/families.js'
 import { modelscope } from '#dist/families/modelscope/family.js'
 import { changed, changedConfig } from '../support/changed_checkpoint.js'
-import { repository, tinyCheckpoint } from '../support/fixtures.js'
+import { repository, tinyCheckpoint, wanCheckpoint } from '../support/fixtures.js'
 
 /** The small checkpoint with another model_index.json. */
 function changedIndex(change: (index: Record<string, unknown>) => void): string {
@@ -87,7 +87,7 @@ describe('the properties of a model', () => {
   })
 
   test('of Wan: colours for the published VAE’s 16 channels', async () => {
-    const { properties } = await readCheckpoint(`${repository}test/fixtures/wan/checkpoint`, {})
+    const { properties } = await readCheckpoint(wanCheckpoint, {})
     assert.deepEqual(
       properties.previewColours?.factors.map(({ length }) => length),
       Array(16).fill(3),

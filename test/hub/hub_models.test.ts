@@ -7,7 +7,7 @@ import { generate, TextToVideoPipeline } from 'torchreel'
 import { listModels } from '#dist/hub/cached_models.js'
 import { hubCacheFolder } from '#dist/hub/environment.js'
 import { cachedModel, pullModel, resolveModel } from '#dist/hub/hub.js'
-import { repository as root } from '../support/fixtures.js'
+import { wanCheckpoint } from '../support/fixtures.js'
 import { HubServer } from '../support/hub_server.js'
 import {
   base,
@@ -190,7 +190,7 @@ describe('refused before the weights are downloaded', () => {
   })
 
   test("options that the model's family cannot honour: only the index is read", async (t) => {
-    const wan = await HubServer.start(`${root}test/fixtures/wan/checkpoint`)
+    const wan = await HubServer.start(wanCheckpoint)
     t.after(() => wan.close())
     process.env.HF_ENDPOINT = `http://127.0.0.1:${wan.port}`
     const refused = (parameter: string) => ({ code: 'ERR_INVALID_ARGUMENT', parameter })

@@ -12,10 +12,13 @@ let copies = 0
 
 export const unet = 'unet/diffusion_pytorch_model.safetensors'
 
-/** Makes a copy of the small checkpoint and changes it. */
-export function changed(change: (file: (name: string) => string) => void): string {
+/** Makes a copy of a small checkpoint and changes it. */
+export function changed(
+  change: (file: (name: string) => string) => void,
+  checkpoint = tinyCheckpoint,
+): string {
   const copy = path.join(folder, String(copies++))
-  cpSync(tinyCheckpoint, copy, { recursive: true })
+  cpSync(checkpoint, copy, { recursive: true })
   change((name) => path.join(copy, name))
   return copy
 }

@@ -8,6 +8,8 @@ export const repository = fileURLToPath(new URL('../../../', import.meta.url))
 /** A small checkpoint with random weights in the published layout, and the reference's results with it. */
 export const tiny = `${repository}test/fixtures/tiny/`
 export const tinyCheckpoint = `${tiny}checkpoint`
+/** The small checkpoint of a Wan model. */
+export const wanCheckpoint = `${repository}test/fixtures/wan/checkpoint`
 
 /** One complete run of the reference's pipeline. Arguments have the reference's names. */
 export interface PipelineCase {

@@ -6,7 +6,7 @@ import path from 'node:path'
 import { test } from 'node:test'
 import { type GenerateOptions, TextToVideoPipeline, TorchreelError } from 'torchreel'
 import { folder, unet } from '../support/changed_checkpoint.js'
-import { repository, tinyCheckpoint } from '../support/fixtures.js'
+import { repository, tinyCheckpoint, wanCheckpoint } from '../support/fixtures.js'
 import { malformedHeaders, withHeader } from '../support/malformed_headers.js'
 import { tally } from '../support/tally.js'
 
@@ -60,7 +60,7 @@ class Victim {
 
 const options = { steps: 1, frames: 1, width: 16, height: 16, seed: 1 }
 const shapes = new Victim('shapes', `${repository}models/shapes`, options) // its tokenizer is small
-const wan = new Victim('wan', `${repository}test/fixtures/wan/checkpoint`, options)
+const wan = new Victim('wan', wanCheckpoint, options)
 
 /** The same numbers each time. */
 function randomNumbers(): (below: number) => number {
@@ -77,20 +77,22 @@ function flipped(content: Buffer, at: number, bit: number): Buffer {
   return copy
 }
 
-const plain = ['model_index.json', 'scheduler/scheduler_config.json']
-const shapesFiles = [...plain, unet]
-for (const component of ['text_encoder', 'unet', 'vae']) shapesFiles.push(`${component}/config.json`)
-for (const name of ['vocab.json', 'merges.txt', 'tokenizer_config.json', 'special_tokens_map.json'])
-  shapesFiles.push(`tokenizer/${name}`)
-shapesFiles.push('vae/diffusion_pytorch_model.safetensors', 'text_encoder/model.safetensors')
 const transformer = 'transformer/diffusion_pytorch_model.safetensors'
-const wanFiles = [...plain, transformer, 'tokenizer/tokenizer.json']
-for (const component of ['text_encoder', 'transformer', 'vae']) wanFiles.push(`${component}/config.json`)
-wanFiles.push('vae/diffusion_pytorch_model.safetensors', 'text_encoder/model.safetensors')
+
+/** The files of a checkpoint, by its denoiser's weights and the names of the tokenizer's files. */
+function filesWith(denoiser: string, ...tokenizer: string[]): string[] {
+  const networks = ['text_encoder', path.dirname(denoiser), 'vae']
+  return [
+    ...['model_index.json', 'scheduler/scheduler_config.json', denoiser],
+    ...networks.map((network) => `${network}/config.json`),
+    ...tokenizer.map((name) => `tokenizer/${name}`),
+    ...['vae/diffusion_pytorch_model.safetensors', 'text_encoder/model.safetensors'],
+  ]
+}
 
 for (const [victim, files] of [
-  [shapes, shapesFiles],
-  [wan, wanFiles],
+  [shapes, filesWith(unet, 'vocab.json', 'merges.txt', 'tokenizer_config.json', 'special_tokens_map.json')],
+  [wan, filesWith(transformer, 'tokenizer.json')],
 ] as const) {
   for (const name of files) {
     test(`[cut-files] ${victim.name}: ${name} cut at every 64th`, async (t) => {

@@ -1,6 +1,6 @@
 // npm run test:torture [-- PART …]: all tests, including those that take minutes, with failures ordered in the core; sanitizers;
 // fuzzers; a long run. Then prints a table of what can go wrong (cases.ts) and the figures. Exit code 1 if anything failed.
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, readdirSync } from 'node:fs'
 import path from 'node:path'
@@ -28,22 +28,22 @@ const parts = {
     for (const shelf of shelves()) await runTests(testsIn(`build/test/${shelf}`))
   },
   torture: async () => {
-    step('a build that takes orders to fail', 'npm', ['run', 'build:faults'])
+    await step('a build that takes orders to fail', 'npm', ['run', 'build:faults'])
     await runTests(testsIn('build/test/torture'))
   },
-  core: () => {
-    const held = step('the core’s tests', 'npm', ['run', 'test:native']) !== undefined
+  core: async () => {
+    const held = (await step('the core’s tests', 'npm', ['run', 'test:native'])) !== undefined
     ledger.told(coreCases, { failed: !held })
   },
   device,
-  sanitizers: () => {
-    sanitized('address', 'ASan and UBSan')
-    sanitized('thread', 'TSan')
+  sanitizers: async () => {
+    await sanitized('address', 'ASan and UBSan')
+    await sanitized('thread', 'TSan')
   },
-  fuzzers: () => {
-    step('the fuzzers are built', 'npm', ['run', 'build:fuzz'])
-    fuzzed('header', 'headers')
-    fuzzed('program', 'programs')
+  fuzzers: async () => {
+    await step('the fuzzers are built', 'npm', ['run', 'build:fuzz'])
+    await fuzzed('header', 'headers')
+    await fuzzed('program', 'programs')
   },
   soak,
 }
@@ -61,40 +61,26 @@ function say(what: string): void {
 }
 
 /** Runs a command; gives its output where it succeeds. */
-function step(
+async function step(
   name: string,
   command: string,
   parameters: string[],
   environment: NodeJS.ProcessEnv = {},
-): string | undefined {
-  say(name)
-  const { status, signal, stdout, stderr } = spawnSync(command, parameters, {
-    ...{ cwd: repository, encoding: 'utf8', maxBuffer: 2 ** 28 },
-    env: { ...process.env, ...environment },
-  })
-  return outputOf(name, status ?? signal, stdout + stderr)
-}
-
-/** The same, beside others. */
-async function stepBeside(
-  name: string,
-  command: string,
-  parameters: string[],
-  environment: NodeJS.ProcessEnv,
 ): Promise<string | undefined> {
   say(name)
   const child = spawn(command, parameters, {
-    ...{ cwd: repository, stdio: ['ignore', 'pipe', 'inherit'] as const },
+    ...{ cwd: repository, stdio: ['ignore', 'pipe', 'pipe'] as const },
     env: { ...process.env, ...environment },
   })
-  const [output, [status, signal]] = await Promise.all([text(child.stdout), once(child, 'close')])
-  return outputOf(name, status ?? signal, output)
-}
-
-function outputOf(name: string, ending: unknown, output: string): string | undefined {
-  if (ending === 0) return output
+  const ended = once(child, 'close').catch((error: Error) => [error.message]) // it cannot be started
+  const [stdout, stderr, [status, signal]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    ended,
+  ])
+  if (status === 0) return stdout + stderr
   say(`${name}: FAILED`)
-  ledger.fail(`${name}: ${ending}\n${output.slice(-4000)}`)
+  ledger.fail(`${name}: ${status ?? signal}\n${(stdout + stderr).slice(-4000)}`)
   return undefined
 }
 
@@ -134,12 +120,12 @@ async function runTests(files: string[]): Promise<void> {
 
 /** Memory of a device that is refused at each allocation, on the device for tests; both families at once. */
 async function device(): Promise<void> {
-  const built = step('the device for tests is built', 'cmake', [
+  const built = await step('the device for tests is built', 'cmake', [
     ...['--build', 'build/cmake', '--target', 'device_test'],
   ])
   if (built === undefined) return ledger.told(['gpu-memory-refused'], { failed: true })
   const checks = ['refused memory', 'Wan: refused memory'].map(async (check) => {
-    const output = await stepBeside(check, 'build/cmake/test/native/device_test', ['test/fixtures', check], {
+    const output = await step(check, 'build/cmake/test/native/device_test', ['test/fixtures', check], {
       TORCHREEL_TEST_EVERY_ALLOCATION: '1',
     })
     const refused = Number(/allocations refused: (\d+)/.exec(output ?? '')?.[1] ?? 0)
@@ -151,22 +137,22 @@ async function device(): Promise<void> {
 }
 
 /** The core's own tests, compiled with sanitizers; libtorch is as it comes. */
-function sanitized(kind: 'address' | 'thread', name: string): void {
+async function sanitized(kind: 'address' | 'thread', name: string): Promise<void> {
   const script = kind === 'address' ? 'build:sanitize' : 'build:sanitize:thread'
-  const built = step(`the core with ${name} is built`, 'npm', ['run', script])
+  const built = await step(`the core with ${name} is built`, 'npm', ['run', script])
   const output =
     built === undefined
       ? undefined
-      : step(`the core’s tests under ${name}`, 'npm', ['run', script.replace('build', 'test')])
+      : await step(`the core’s tests under ${name}`, 'npm', ['run', script.replace('build', 'test')])
   ledger.told(['sanitizers'], { failed: output === undefined })
 }
 
 /** libFuzzer; what it finds stays in build/fuzz, the corpus in the repository is only read. */
-function fuzzed(subject: string, corpus: string): void {
+async function fuzzed(subject: string, corpus: string): Promise<void> {
   const seconds = Number(process.env.FUZZ_SECONDS)
   const own = `build/fuzz/${corpus}`
   cpSync(path.join(repository, `test/native/fuzz/${corpus}`), path.join(repository, own), { recursive: true })
-  const output = step(`the ${subject} fuzzer, ${seconds} s`, `build/fuzz/${subject}_fuzz`, [
+  const output = await step(`the ${subject} fuzzer, ${seconds} s`, `build/fuzz/${subject}_fuzz`, [
     ...[own, `-artifact_prefix=build/fuzz/${subject}-`, `-max_total_time=${seconds}`],
     ...['-max_len=4096', '-timeout=10', '-print_final_stats=1'],
   ])
@@ -176,8 +162,12 @@ function fuzzed(subject: string, corpus: string): void {
   ledger.count('bad inputs tried', inputs)
 }
 
-function soak(): void {
-  const output = step('a long run', process.execPath, ['--expose-gc', 'build/test/torture/soak.js', '300'])
+async function soak(): Promise<void> {
+  const output = await step('a long run', process.execPath, [
+    '--expose-gc',
+    'build/test/torture/soak.js',
+    '300',
+  ])
   console.log(output ?? '')
   const jobs = Number(/jobs run: (\d+)/.exec(output ?? '')?.[1] ?? 0)
   ledger.told(['long-run'], { failed: output === undefined })
