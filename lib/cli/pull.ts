@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { readFamily } from '../checkpoint/selection.js'
 import { isFolder } from '../files/regular_file.js'
-import { type HubOptions, pullModel } from '../hub/hub.js'
+import { checkModelId, type HubOptions, pullModel } from '../hub/hub.js'
 import { pipelineOptions } from '../options/pipeline.js'
 import { megabytes } from './megabytes.js'
 import { commandOption } from './options.js'
@@ -49,11 +49,12 @@ export function pullCommand(interrupted: () => AbortSignal): Command {
           },
           onProgress: (progress) => line.update(progress),
         }).finally(() => line.clear())
+      const fetched = textEncoder !== undefined && !(await isFolder(textEncoder))
+      if (fetched) checkModelId(textEncoder, 'textEncoder')
       const part = textEncoder === undefined ? undefined : ({ without: 'textEncoder' } as const)
       const pulled = await pull(model, { revision, variant, part })
-      if (textEncoder !== undefined && !(await isFolder(textEncoder))) {
+      if (fetched)
         await pull(textEncoder, { part: { textEncoderOf: await readFamily(model, pulled.folder) } })
-      }
       process.stdout.write(json ? `${JSON.stringify({ model, ...pulled }, null, 2)}\n` : `${pulled.folder}\n`)
     })
 }

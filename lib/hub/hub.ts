@@ -131,9 +131,10 @@ function isModelId(model: string): boolean {
   return model.length <= 96 && /^\w[\w.-]*\/\w[\w.-]*$/.test(model) && !/--|\.\.|[.-](?=\/|$)/.test(model)
 }
 
-function checkModelId(model: string): string {
+/** @throws TorchreelError `ERR_INVALID_ARGUMENT` with this parameter, if it is not owner/name */
+export function checkModelId(model: string, parameter = 'model'): string {
   if (typeof model === 'string' && isModelId(model)) return model
-  throw invalidArgument('model', 'the name of a model on Hugging Face, owner/name', model)
+  throw invalidArgument(parameter, 'the name of a model on Hugging Face, owner/name', model)
 }
 
 /** Checks the options, and gives a model's place in the cache. */

@@ -136,6 +136,8 @@ describe('the commands', () => {
     const alone = await run('pull', model, '--text-encoder', checkpoint).ended
     assert.deepEqual([alone.code, alone.stdout], [0, `${snapshot}\n`])
     assert.ok(existsSync(join(snapshot, vae)) && !existsSync(encoder))
+    const wrong = await run('pull', model, '--text-encoder', './nowhere/at/all').ended
+    assert.match(wrong.stderr, /textEncoder must be the name of a model.*\[ERR_INVALID_ARGUMENT\]/s)
     const both = await run('pull', model, '--text-encoder', model).ended
     assert.equal(both.stdout, `${snapshot}\n`)
     assert.ok(existsSync(encoder))
