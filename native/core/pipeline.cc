@@ -19,6 +19,7 @@
 #include "process/error.h"
 #include "process/faults.h"
 #include "process/job_checks.h"
+#include "process/threads.h"
 
 namespace torchreel {
 namespace {
@@ -137,6 +138,7 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   Program program({request.program, request.program_length});
   check(request, program);
   stop_if_cancelled(listener);
+  take_threads(listener);
   hold_all_weights();  // `adapt` may have had no memory for it
   NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos,
                     family_.noise(dtype_));
