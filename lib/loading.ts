@@ -90,7 +90,7 @@ export async function loadModel(
   }
   const compiledDenoiser = compiled && nativeCompiledDenoiser(compiled, latentChannels)
   const maxHeader = limits.headerBytes
-  const threads = new Threads(chooseThreads(options.threads))
+  const threads = new Threads(chooseThreads(options.threads), family.sameWithAnyThreads)
   const where = { device, dtype, offload, threads: threads.look(), captureGraph, maxHeader }
   const latents = { latentScale: [...properties.latentScale], latentMean: [...properties.latentMean] }
   const native = await NativePipeline.open(

@@ -21,10 +21,11 @@ export class Threads {
   readonly #use: ProcessorUse | undefined
   #now: number
 
-  constructor({ threads, givesWay }: ThreadChoice, use = new ProcessorUse()) {
+  /** @param mayVary whether the model allows it */
+  constructor({ threads, givesWay }: ThreadChoice, mayVary: boolean, use = new ProcessorUse()) {
     this.#most = threads
     this.#now = threads
-    this.#use = givesWay ? use : undefined
+    this.#use = givesWay && mayVary ? use : undefined
   }
 
   /** How many threads to use now. */

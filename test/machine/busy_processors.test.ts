@@ -68,8 +68,8 @@ test('tells nothing about less than 100 ms, nor where the system does not tell',
   assert.equal(new ProcessorUse(path.join(root, 'nowhere')).look(), undefined)
 })
 
-const threads = (most: number, processors: number, busy: number, givesWay = true) =>
-  new Threads({ threads: most, reason: '', givesWay }, {
+const threads = (most: number, processors: number, busy: number, givesWay = true, mayVary = true) =>
+  new Threads({ threads: most, reason: '', givesWay }, mayVary, {
     look: () => ({ processors, busy }),
   } as ProcessorUse).look()
 
@@ -85,6 +85,7 @@ test('no thread for a processor that others keep busy, but half of them at least
   assert.equal(threads(1, 1, 1), 1)
   assert.equal(threads(2, 64, 60), 2, 'a quota below what is free')
   assert.equal(threads(8, 8, 7, false), 8, 'a number that somebody chose')
+  assert.equal(threads(8, 8, 7, true, false), 8, 'a model whose numbers depend on it')
 })
 
 /** As many busy processes as there are processors. */

@@ -5,11 +5,12 @@
 namespace torchreel {
 
 void set_threads(int32_t threads) {
-  if (threads > 0 && threads != at::get_num_threads()) at::set_num_threads(threads);
+  if (threads > 0) at::set_num_threads(threads);
 }
 
 void take_threads(const torchreel_listener& listener) {
-  if (listener.threads) set_threads(listener.threads(listener.context));
+  int32_t threads = listener.threads ? listener.threads(listener.context) : 0;
+  if (threads != at::get_num_threads()) set_threads(threads);
 }
 
 }  // namespace torchreel
