@@ -107,7 +107,7 @@ class BullJobs implements Jobs {
     const key = keys.idempotency(owner, idempotencyKey)
     if (await this.#redis.set(key, mine, 'PX', keyLasts, 'NX')) return undefined
     const theirs = await this.#redis.get(key)
-    if (theirs && theirs.split(' ')[1] !== bodyHash)
+    if (theirs && theirs.slice(theirs.indexOf(' ') + 1) !== bodyHash)
       throw new KeyReused('this idempotency key came with another request before')
     const first = await this.#made(theirs)
     if (!first) await this.#redis.set(key, mine, 'PX', keyLasts)

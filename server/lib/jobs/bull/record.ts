@@ -27,11 +27,12 @@ export interface Beside {
 /** Ends with a reason as JSON, because BullMQ keeps only a message. */
 export const failure = (error: JobError): Error => new Error(JSON.stringify(error))
 
+export const lostTooOften = 'The worker was lost with this job twice.'
+
 /** BullMQ itself fails a job whose worker was lost too often. */
 function readFailure(reason: string): JobError {
   if (reason.startsWith('{')) return JSON.parse(reason) as JobError
-  if (/stalled/.test(reason))
-    return { code: 'worker_lost', message: 'The worker was lost with this job twice.' }
+  if (/stalled/.test(reason)) return { code: 'worker_lost', message: lostTooOften }
   return { code: 'ERR_INTERNAL', message: reason }
 }
 

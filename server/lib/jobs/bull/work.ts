@@ -6,7 +6,7 @@ import type { Logger } from 'pino'
 import type { Files } from '../../files/files.js'
 import { cancelledError, type Job, type JobError, type Made, maxAttempts } from '../job.js'
 import { JobFailed, type ServedModel, type Worker, WorkerLost, type Working } from '../jobs.js'
-import { type Data, failure, type Kept, type Told } from './record.js'
+import { type Data, failure, type Kept, lostTooOften, type Told } from './record.js'
 import { keys, patientConnection, prefix, queueName } from './redis.js'
 
 export interface WorkOptions {
@@ -141,6 +141,8 @@ export class BullWork implements Working {
     const timeout = new JobFailed('timeout', `The job ran longer than ${seconds} seconds.`)
     const timer = setTimeout(() => run.abort.abort(timeout), maxRunMs)
     try {
+      // BullMQ leaves it to the next worker to fail a job that was lost too often.
+      if (kept.deferredFailure) throw new JobFailed('worker_lost', lostTooOften)
       await this.#publish(id)
       await this.#lookForCancel(run)
       const job = await this.#options.load(kept)
