@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import type { Logger } from 'pino'
-import { type FileName, type Files, fileTypes } from '../files/files.js'
+import { allFiles, type FileName, type Files } from '../files/files.js'
 import { FolderFiles } from '../files/folder.js'
 import { FolderLock } from './folder_lock.js'
 import {
@@ -47,7 +47,6 @@ export interface EmbeddedOptions {
 
 const hour = 3_600_000
 const retryEvery = 5_000
-const allFiles = Object.keys(fileTypes) as FileName[]
 
 /** Aborts a running job that is to be put back, because the queue closes. */
 class PutBack extends Error {}
@@ -248,7 +247,9 @@ export class EmbeddedJobs implements Jobs {
 
   async counts(): Promise<Counts> {
     const workers = [...this.#workers].filter(({ isUp }) => isUp).length
-    return { queued: this.#waiting.length, running: this.#running.size, workers }
+    let bytes = 0
+    for (const { made } of this.#jobs.values()) bytes += made?.bytes ?? 0
+    return { queued: this.#waiting.length, running: this.#running.size, workers, bytes }
   }
 
   async models(): Promise<ServedModel[]> {
@@ -506,7 +507,7 @@ export class EmbeddedJobs implements Jobs {
   #writeAgain(): void {
     for (const id of this.#unwritten.keys()) {
       const job = this.#jobs.get(id)
-      if (job) void this.#change(job)
+      if (job) this.#write(job).catch(() => {})
     }
   }
 

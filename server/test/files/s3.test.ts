@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { after, test } from 'node:test'
-import { S3Files } from '#dist/files/s3.js'
+import { S3Files } from '#server/files/s3.js'
 import { credentials, startBucket } from '../support/s3.js'
 
 const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-s3-'))

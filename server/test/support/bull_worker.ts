@@ -1,10 +1,10 @@
 // A worker in a process of its own: node bull_worker.js URL FOLDER LOCK_MS STEPS STEP_MS. A job's video is made of its seed.
 import { setTimeout as wait } from 'node:timers/promises'
 import pino from 'pino'
-import { FolderFiles } from '#dist/files/folder.js'
-import { openBull } from '#dist/jobs/bull/bull.js'
-import type { Job, Made } from '#dist/jobs/job.js'
-import type { RunningJob, ServedModel } from '#dist/jobs/jobs.js'
+import { FolderFiles } from '#server/files/folder.js'
+import { openBull } from '#server/jobs/bull/bull.js'
+import type { Job, Made } from '#server/jobs/job.js'
+import type { RunningJob, ServedModel } from '#server/jobs/jobs.js'
 import { videoOf } from './video_of.js'
 
 const [url = '', folder = '', lockFor, steps, stepMs] = process.argv.slice(2)
