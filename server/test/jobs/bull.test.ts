@@ -16,6 +16,7 @@ import { isEnded, type Job, newId } from '#server/jobs/job.js'
 import type { Jobs, NewJob } from '#server/jobs/jobs.js'
 import { startRedis, type TestRedis } from '../support/redis.js'
 import { videoOf } from '../support/video_of.js'
+import { newJob } from './contract.js'
 
 const logger = pino({ level: 'silent' })
 const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-bull-'))
@@ -64,12 +65,11 @@ async function open(): Promise<Jobs> {
 }
 
 let seeds = 0
-const newJob = (more: Partial<NewJob> = {}): NewJob => {
-  const seed = ++seeds
-  const request = { model: 'shapes', prompt: 'a boat', options: { seed }, hasInput: false }
-  return { id: newId(), owner: 'local', request, bodyHash: `hash ${seed}`, ...more }
+function nextJob(more: Partial<NewJob> = {}): NewJob {
+  const job = newJob(`boat ${++seeds}`, more)
+  return { ...job, request: { ...job.request, options: { seed: seeds } } }
 }
-const add = async (jobs: Jobs, more?: Partial<NewJob>) => (await jobs.add(newJob(more))).job
+const add = async (jobs: Jobs, more?: Partial<NewJob>) => (await jobs.add(nextJob(more))).job
 
 async function until<T>(look: () => Promise<T | undefined | false>, seconds = 20): Promise<T> {
   for (const end = performance.now() + 1000 * seconds; performance.now() < end; await wait(20)) {
@@ -191,7 +191,7 @@ test('case 28: two servers, two workers, 50 jobs, workers killed at random: ever
 
 test('one job for the same key at two servers, and 422 for another body', { skip }, async () => {
   const [one, other] = [await open(), await open()]
-  const request = newJob({ idempotencyKey: 'a key: of mine' })
+  const request = nextJob({ idempotencyKey: 'a key: of mine' })
   const answers = await Promise.all([one.add(request), other.add({ ...request, id: newId() })])
   assert.deepEqual(answers.map(({ added }) => added).sort(), [false, true])
   assert.equal(answers[0]?.job.id, answers[1]?.job.id)

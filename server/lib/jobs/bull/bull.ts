@@ -67,6 +67,8 @@ class BullJobs implements Jobs {
   readonly #queues = new Map<string, Queue<Data>>()
   readonly #watchers = new Set<(change: Change) => void>()
   readonly #works = new Set<BullWork>()
+  /** The last new job's turn. */
+  #entered: Promise<unknown> = Promise.resolve()
 
   constructor(options: BullOptions, redis: Redis, changes: Redis) {
     const { maxWaiting = 256, keepMs = 30 * 24 * 3_600_000 } = options
@@ -80,18 +82,29 @@ class BullJobs implements Jobs {
     return reach(async () => {
       const first = await this.#firstOf(job)
       if (first) return { job: first, added: false }
-      const { id, isRetry: _, ...data } = job
-      const queue = this.#queue(job.request.model)
-      if ((await this.counts()).queued >= this.#options.maxWaiting) {
-        await this.#forgetFirst(job)
-        throw new QueueFull(`${this.#options.maxWaiting} jobs wait already`)
-      }
-      await this.#redis.sadd(keys.models, job.request.model)
-      await this.#redis.zadd(keys.index, 0, `${id} ${job.request.model}`)
-      await queue.add('video', data, { jobId: id })
-      await this.#publish(id)
-      return { job: (await this.get(id)) as Job, added: true }
+      return this.#inTurn(() => this.#enter(job))
     })
+  }
+
+  /** One new job after the other, so that no more of this server's enter than may wait. */
+  #inTurn<T>(enter: () => Promise<T>): Promise<T> {
+    const turn = this.#entered.then(enter)
+    this.#entered = turn.catch(() => {})
+    return turn
+  }
+
+  async #enter(job: NewJob): Promise<{ job: Job; added: boolean }> {
+    const { id, isRetry: _, ...data } = job
+    const queue = this.#queue(job.request.model)
+    if ((await this.counts()).queued >= this.#options.maxWaiting) {
+      await this.#forgetFirst(job)
+      throw new QueueFull(`${this.#options.maxWaiting} jobs wait already`)
+    }
+    await this.#redis.sadd(keys.models, job.request.model)
+    await this.#redis.zadd(keys.index, 0, `${id} ${job.request.model}`)
+    await queue.add('video', data, { jobId: id })
+    await this.#publish(id)
+    return { job: (await this.get(id)) as Job, added: true }
   }
 
   /** The job that an earlier request with the same key, or the earlier try of this one, has made. */
