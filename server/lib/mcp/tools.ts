@@ -15,7 +15,10 @@ const mostSeconds = 45
 /** Of these, seconds kept for the picture of a video that is done. */
 const reserve = 3
 
-const id = z.string().describe('the id of a video, as make_video gave it')
+const id = z
+  .string()
+  .regex(/^[\w-]{1,100}$/, 'this is no id')
+  .describe('the id of a video, as make_video gave it')
 
 const videoSchema = z.object({
   id: z.string(),
@@ -87,7 +90,7 @@ export function createMcpServer(api: Api, options: ToolOptions): McpServer {
       annotations: { readOnlyHint: true, openWorldHint: false },
     },
     async ({ id, wait_seconds: patience }, context) =>
-      show(await watch(api, pathPart(id), Math.min(patience, mostSeconds - reserve), context)),
+      show(await watch(api, id, Math.min(patience, mostSeconds - reserve), context)),
   )
 
   server.registerTool(
@@ -99,7 +102,7 @@ export function createMcpServer(api: Api, options: ToolOptions): McpServer {
       outputSchema: videoSchema,
       annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
     },
-    async ({ id }) => show(await api.json<VideoFacts>(`/videos/${pathPart(id)}/cancel`, { method: 'POST' })),
+    async ({ id }) => show(await api.json<VideoFacts>(`/videos/${id}/cancel`, { method: 'POST' })),
   )
 
   server.registerTool(
@@ -209,9 +212,4 @@ function sentence({ status, size, seconds, error, torchreel }: VideoFacts): stri
   if (status === 'queued') return typeof position === 'number' ? `waiting, place ${position}` : 'waiting'
   const left = typeof eta === 'number' ? `, about ${Math.ceil(eta / 1000)} seconds left` : ''
   return `${stage ?? 'running'}${step && steps ? ` ${step} of ${steps}` : ''}${left}`
-}
-
-/** An id as a part of a path: whatever the caller gave, it names no other path. */
-function pathPart(id: string): string {
-  return encodeURIComponent(id).replaceAll('.', '%2E')
 }
