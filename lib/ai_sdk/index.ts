@@ -4,7 +4,7 @@ import { ServerClient, type ServerOptions } from './server_client.js'
 import { ServerModel } from './server_model.js'
 import type { VideoModel } from './specification.js'
 
-export { ServerCallError } from './server_client.js'
+export { ServerCallError } from './server_error.js'
 export type * from './specification.js'
 export type { LocalModel, LocalModelOptions, ServerOptions }
 

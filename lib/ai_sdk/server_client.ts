@@ -2,6 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { unlessAborted } from '../abort.js'
 import { matching, text } from '../checks/kinds.js'
 import { checkOptions } from '../checks/options.js'
+import { isPassing, notRetryable, refusal, ServerCallError } from './server_error.js'
 import type { CallHeaders, JsonValue } from './specification.js'
 
 /** Where a server is. */
@@ -23,59 +24,6 @@ export interface ServerVideo {
   readonly seconds?: string
   readonly error?: { readonly code?: string; readonly message?: string } | null
   readonly torchreel?: { readonly [name: string]: JsonValue | undefined; readonly warnings?: string[] }
-}
-
-/**
- * A request that failed. The AI SDK takes it for one of its own APICallErrors: it tries again if `isRetryable` is true, after
- * the time that `responseHeaders` name.
- */
-export class ServerCallError extends Error {
-  override readonly name = 'AI_APICallError'
-  readonly url: string
-  readonly requestBodyValues: unknown
-  /** Undefined: the server did not answer, or the video failed later. */
-  readonly statusCode: number | undefined
-  readonly responseHeaders: Record<string, string> | undefined
-  readonly responseBody: string | undefined
-  readonly isRetryable: boolean
-  /** The server's `error` object: message, type, param, code. */
-  readonly data: unknown
-
-  constructor(
-    message: string,
-    details: Pick<ServerCallError, 'url'> &
-      Partial<
-        Pick<
-          ServerCallError,
-          'requestBodyValues' | 'statusCode' | 'responseHeaders' | 'responseBody' | 'data' | 'isRetryable'
-        >
-      > & {
-        cause?: unknown
-      },
-  ) {
-    super(message, { cause: details.cause })
-    this.url = details.url
-    this.requestBodyValues = details.requestBodyValues
-    this.statusCode = details.statusCode
-    this.responseHeaders = details.responseHeaders
-    this.responseBody = details.responseBody
-    this.isRetryable = details.isRetryable ?? isPassing(this)
-    this.data = details.data
-    // How the AI SDK's isInstance knows its errors.
-    for (const marker of ['vercel.ai.error', 'vercel.ai.error.AI_APICallError'])
-      Object.defineProperty(this, Symbol.for(marker), { value: true })
-  }
-}
-
-/** Whether the same request may succeed later: no answer, or a refusal for now. */
-export function isPassing({ statusCode: status = 500 }: ServerCallError): boolean {
-  return status === 408 || status === 429 || status >= 500
-}
-
-/** The error of something that must not be repeated. */
-export function notRetryable(error: unknown): unknown {
-  if (!(error instanceof ServerCallError && error.isRetryable)) return error
-  return new ServerCallError(error.message, { ...error, isRetryable: false, cause: error })
 }
 
 const serverOptions = {
@@ -124,15 +72,16 @@ export class ServerClient {
    * the same key. If that does not succeed, the error is not retryable: with another key, a repetition could make a second
    * video.
    *
+   * @param read reads the answer; what it throws counts as a lost connection
    * @throws ServerCallError; `signal.reason`
    */
-  async send(path: string, request: Request = {}): Promise<Response> {
+  async send<T>(path: string, request: Request, read: (response: Response) => Promise<T>): Promise<T> {
     const { signal } = request
     let lost = false
     for (const pause of [...pauses, undefined]) {
       signal?.throwIfAborted()
       try {
-        return await this.#sendOnce(path, request)
+        return await this.#sendOnce(path, request, read)
       } catch (error) {
         signal?.throwIfAborted()
         if (!(error instanceof ServerCallError)) throw error
@@ -145,12 +94,18 @@ export class ServerClient {
     throw new Error('unreachable')
   }
 
-  async json<T>(path: string, request?: Request): Promise<{ value: T; headers: Record<string, string> }> {
-    const response = await this.send(path, request)
-    return { value: (await response.json()) as T, headers: Object.fromEntries(response.headers) }
+  json<T>(path: string, request: Request = {}): Promise<{ value: T; headers: Record<string, string> }> {
+    return this.send(path, request, async (response) => ({
+      value: (await response.json()) as T,
+      headers: Object.fromEntries(response.headers),
+    }))
   }
 
-  async #sendOnce(path: string, { method = 'GET', headers = {}, body, signal }: Request): Promise<Response> {
+  async #sendOnce<T>(
+    path: string,
+    { method = 'GET', headers = {}, body, signal }: Request,
+    read: (response: Response) => Promise<T>,
+  ): Promise<T> {
     const url = `${this.baseURL}${path}`
     const form = body instanceof FormData
     const sent = Object.entries({
@@ -159,38 +114,18 @@ export class ServerClient {
       ...headers,
     }).filter((header): header is [string, string] => header[1] !== undefined)
     const asked = { url, requestBodyValues: form ? Object.fromEntries(body) : body }
-    let response: Response
     try {
-      response = await this.#fetch(url, {
+      const response = await this.#fetch(url, {
         method,
         headers: sent,
         ...(body && { body: form ? body : JSON.stringify(body) }),
         ...(signal && { signal }),
       })
+      if (response.ok) return await read(response)
+      throw await refusal(response, asked)
     } catch (cause) {
+      if (cause instanceof ServerCallError) throw cause
       throw new ServerCallError(`${method} ${url}: no answer`, { ...asked, cause })
     }
-    if (response.ok) return response
-    throw await refusal(response, asked)
   }
-}
-
-/** The error of an answer that is not 2xx. */
-async function refusal(response: Response, asked: { url: string; requestBodyValues: unknown }) {
-  const { status } = response
-  const responseBody = await response.text().catch(() => '')
-  let data: { message?: unknown } | undefined
-  try {
-    data = (JSON.parse(responseBody) as { error?: { message?: unknown } }).error
-  } catch {
-    // A proxy's page, say: the status tells enough.
-  }
-  const message = typeof data?.message === 'string' ? data.message : `the server answered ${status}`
-  return new ServerCallError(message, {
-    ...asked,
-    statusCode: status,
-    responseHeaders: Object.fromEntries(response.headers),
-    responseBody,
-    data,
-  })
 }

@@ -3,13 +3,8 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { unlessAborted } from '../abort.js'
 import { invalidArgument } from '../errors.js'
 import { type CallSettings, type ReadCall, readCall, settingsOf } from './read_call.js'
-import {
-  isPassing,
-  notRetryable,
-  ServerCallError,
-  type ServerClient,
-  type ServerVideo,
-} from './server_client.js'
+import type { ServerClient, ServerVideo } from './server_client.js'
+import { isPassing, notRetryable, ServerCallError } from './server_error.js'
 import { readEvents } from './server_events.js'
 import {
   type CallHeaders,
@@ -150,7 +145,7 @@ export class ServerModel implements VideoModel {
   private async cancel(id: string, headers: CallHeaders): Promise<void> {
     const signal = AbortSignal.timeout(cancelPatience)
     const request = { method: 'POST', headers, signal }
-    await this.client.send(`/videos/${encodeURIComponent(id)}/cancel`, request).catch(() => {})
+    await this.client.json(`/videos/${encodeURIComponent(id)}/cancel`, request).catch(() => {})
   }
 
   private look(id: string, headers: CallHeaders, signal: AbortSignal | undefined) {
@@ -187,18 +182,20 @@ export class ServerModel implements VideoModel {
     const timer = setTimeout(() => silent.abort(), silence).unref()
     const ended = signal ? AbortSignal.any([signal, silent.signal]) : silent.signal
     try {
-      const response = await this.client.send(`/videos/${encodeURIComponent(id)}/events`, {
-        headers: { ...headers, accept: 'text/event-stream' },
-        signal: ended,
-      })
-      if (!response.body) return undefined
+      const request = { headers: { ...headers, accept: 'text/event-stream' }, signal: ended }
+      const stream = await this.client.send(
+        `/videos/${encodeURIComponent(id)}/events`,
+        request,
+        async ({ body }) => body,
+      )
+      if (!stream) return undefined
       const restartTimer = new TransformStream<Uint8Array, Uint8Array>({
         transform(chunk, controller) {
           timer.refresh()
           controller.enqueue(chunk)
         },
       })
-      const heard = response.body.pipeThrough(restartTimer, { signal: ended })
+      const heard = stream.pipeThrough(restartTimer, { signal: ended })
       for await (const { event, data } of readEvents(heard)) {
         if (event !== 'video') continue
         const video = JSON.parse(data) as ServerVideo
@@ -217,14 +214,7 @@ export class ServerModel implements VideoModel {
     headers: CallHeaders,
     signal: AbortSignal | undefined,
   ) {
-    const contents = await Promise.all(
-      videos.map(async ({ id }) => {
-        const path = `/videos/${encodeURIComponent(id)}/content`
-        const response = await this.client.send(path, { headers, signal })
-        const mediaType = response.headers.get('content-type') ?? 'video/mp4'
-        return { type: 'binary' as const, data: new Uint8Array(await response.arrayBuffer()), mediaType }
-      }),
-    )
+    const contents = await Promise.all(videos.map(({ id }) => this.content(id, headers, signal)))
     const said = new Set(videos.flatMap(({ torchreel }) => torchreel?.warnings ?? []))
     return {
       videos: contents,
@@ -232,6 +222,15 @@ export class ServerModel implements VideoModel {
       providerMetadata: { torchreel: { videos: videos.map(facts) } },
       response: this.response(undefined),
     }
+  }
+
+  private content(id: string, headers: CallHeaders, signal: AbortSignal | undefined) {
+    const path = `/videos/${encodeURIComponent(id)}/content`
+    return this.client.send(path, { headers, signal }, async (response) => ({
+      type: 'binary' as const,
+      data: new Uint8Array(await response.arrayBuffer()),
+      mediaType: response.headers.get('content-type') ?? 'video/mp4',
+    }))
   }
 
   private failure({ id, error }: ServerVideo): ServerCallError {

@@ -141,6 +141,19 @@ for (const [name, { experimental_generateVideo: generateVideo }] of [
       for (const { error } of server.videos.values()) assert.equal(error?.code, 'cancelled')
     })
 
+    test('a download that breaks off is done again', async () => {
+      const { server, model } = setup()
+      const call = generateVideo({ model, prompt })
+      await server.request('GET', /events/)
+      const cut = new ReadableStream({
+        start: (controller) => controller.enqueue(Buffer.from('half')),
+        pull: (controller) => controller.error(new TypeError('terminated')),
+      })
+      server.next.push(new Response(cut))
+      server.end('video_1', 'completed')
+      assert.equal(Buffer.from((await call).video.uint8Array).toString(), 'the video video_1')
+    })
+
     test('a server that is away for a moment loses no video', async () => {
       const { server, model } = setup()
       const call = generateVideo({ model, prompt })
