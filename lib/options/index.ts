@@ -80,4 +80,6 @@ export const callSchema = schema('Options of a call', callOptions)
 /** JSON Schema of the option `output`. */
 export const outputSchema = schema('Options of an output file', outputOptions, ['path'])
 
+/** For "did you mean". */
+export { nearest } from '../checks/suggestion.js'
 export { checkCallFor, type FittedOptions, type ModelFacts, readModelFacts } from './model.js'

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { GenerateOptions, Progress, VideoSettings } from 'torchreel'
+import type { FittedOptions } from 'torchreel/options'
 
 // A job's record and its life: the states, and one table of what may follow what.
 
@@ -54,6 +55,8 @@ export interface JobRequest {
   readonly model: string
   readonly prompt: string
   readonly options: RequestOptions
+  /** The options with the model's defaults. The sizes of a video to start from are not among them. */
+  readonly fitted: FittedOptions
   readonly loras?: readonly NamedLora[]
   /** The job has a file `input`: the video to start from. */
   readonly hasInput: boolean

@@ -75,6 +75,10 @@ export interface Worker {
   readonly device: string
   /** The ids of the models whose jobs it takes. */
   readonly models: readonly string[]
+  /** Whether it can take a job now. */
+  readonly isUp: boolean
+  /** Why it cannot, with the last words of its process. */
+  readonly trouble: string | undefined
   /** Resolves when it can take a job, with what it has loaded. Rejects when the signal aborts. */
   available(signal: AbortSignal): Promise<readonly ServedModel[]>
   readonly run: RunJob
