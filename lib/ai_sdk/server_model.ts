@@ -52,13 +52,13 @@ export class ServerModel implements VideoModel {
     const call = readCall(options)
     const headers = plainHeaders(options.headers)
     const { abortSignal: signal } = options
-    const { ids } = await this.start(call, options)
+    const { ids, warnings } = await this.start(call, options)
     try {
       const ended = await Promise.all(ids.map((id) => this.ended(id, headers, signal)))
       const failed = ended.find(({ status }) => status === 'failed')
       if (failed) throw this.failure(failed)
       const result = await this.result(ended, headers, signal)
-      return { ...result, warnings: [...call.warnings, ...result.warnings] }
+      return { ...result, warnings: [...warnings, ...result.warnings] }
     } catch (error) {
       await Promise.all(ids.map((id) => this.cancel(id, headers)))
       throw notRetryable(error) // a repetition would make a second video
@@ -67,12 +67,12 @@ export class ServerModel implements VideoModel {
 
   async doStart(options: VideoCallOptions & { webhookUrl?: string }): Promise<VideoStart> {
     const call = readCall(options)
-    const { ids, response } = await this.start(call, options)
+    const { ids, warnings, response } = await this.start(call, options)
     this.cancelOnAbort(ids, options)
     const operation = { ids }
     return {
       operation,
-      warnings: call.warnings,
+      warnings,
       providerMetadata: { torchreel: operation },
       response: this.response(response),
     }
@@ -118,7 +118,12 @@ export class ServerModel implements VideoModel {
       )
     try {
       const answers = await unlessAborted(Promise.all(started), abortSignal)
-      return { ids: answers.map(({ value }) => value.id), response: answers[0]?.headers }
+      const videos = answers.map(({ value }) => value)
+      return {
+        ids: videos.map(({ id }) => id),
+        warnings: [...call.warnings, ...roundedDuration(call, videos[0])],
+        response: answers[0]?.headers,
+      }
     } catch (error) {
       await Promise.race([cancelAll(), wait(cancelPatience, undefined, { ref: false })])
       throw error
@@ -280,6 +285,13 @@ function fieldsOf(model: string, call: ReadCall, index: number): FormData | obje
     form.append(name, typeof value === 'string' ? value : JSON.stringify(value))
   form.append('input_reference', new Blob([source], { type: 'video/mp4' }), 'source.mp4')
   return form
+}
+
+/** Says it where the server's model cannot make a video of the duration that was asked for. */
+function roundedDuration({ duration }: ReadCall, video: ServerVideo | undefined): VideoWarning[] {
+  const seconds = Number(video?.seconds)
+  if (duration === undefined || !(Math.abs(seconds - duration) > 0.001)) return []
+  return [{ type: 'other', message: `duration: ${duration} seconds became ${seconds} seconds` }]
 }
 
 /** What a server says of how a video was made. */

@@ -86,6 +86,15 @@ for (const [name, { experimental_generateVideo: generateVideo }] of [
       assert.deepEqual(body, { model: 'shapes', prompt, seconds: '2', input_reference: data })
     })
 
+    test('a duration that the server cannot keep is said', async () => {
+      const { server, model } = setup()
+      const call = generateVideo({ model, prompt, duration: 1.9 })
+      await complete(server, 'video_1')
+      assert.deepEqual((await call).warnings[0], {
+        ...{ type: 'other', message: 'duration: 1.9 seconds became 2 seconds' },
+      })
+    })
+
     test('a lost answer and a refusal for now make no second video', async () => {
       const { server, model } = setup()
       server.next.push('lost')
