@@ -24,7 +24,17 @@ export interface VideoFacts {
   }
 }
 
-/** Calls the HTTP interface of a server. Its refusals become errors with its own words. */
+/** A refusal of the server, in its own words. */
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message)
+  }
+}
+
+/** Calls the HTTP interface of a server. */
 export class Api {
   /** Without `/v1`. */
   readonly origin: string
@@ -38,6 +48,7 @@ export class Api {
     this.#headers = headers
   }
 
+  /** @throws Refused */
   async json<T>(
     path: string,
     {
@@ -73,7 +84,7 @@ export class Api {
     const response = await this.#answer(request)
     if (response.ok) return response
     const text = await response.text()
-    throw new Error(messageOf(text) ?? `the server answered ${response.status}`)
+    throw new Refused(response.status, messageOf(text) ?? `the server answered ${response.status}`)
   }
 }
 

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { serveStdio } from '@modelcontextprotocol/server/stdio'
 import type { Api } from './api.js'
-import { readFields } from './fields.js'
+import { argumentsSchema } from './fields.js'
 import { createMcpServer } from './tools.js'
 
 /**
@@ -16,7 +16,7 @@ export async function stdioMcp(
   uriOf: (id: string) => string,
   signal?: AbortSignal,
 ): Promise<void> {
-  const fields = await readFields(api)
+  const fields = await argumentsSchema(api)
   const closed = once(process.stdin, 'close', { signal })
   const connection = serveStdio(() => createMcpServer(api, { version, fields, uriOf }), {
     onerror: (error) => console.error(`MCP: ${error.message}`),

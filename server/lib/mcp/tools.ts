@@ -8,7 +8,7 @@ import {
   type ServerContext,
 } from '@modelcontextprotocol/server'
 import { z } from 'zod'
-import type { Api, VideoFacts } from './api.js'
+import { type Api, Refused, type VideoFacts } from './api.js'
 
 /** Clients end a call after 60 s, so a tool answers before this many seconds. */
 const mostSeconds = 45
@@ -29,7 +29,7 @@ const videoSchema = z.object({
   size: z.string(),
   seconds: z.string(),
   seed: z.number(),
-  eta_seconds: z.number().optional(),
+  eta_seconds: z.number().optional().describe('until the stage ends'),
   queue_position: z.number().optional(),
   error: z.object({ code: z.string(), message: z.string() }).optional(),
   uri: z.string().optional().describe('where the file is'),
@@ -64,12 +64,10 @@ export function createMcpServer(api: Api, options: ToolOptions): McpServer {
       annotations: { readOnlyHint: false, destructiveHint: false, openWorldHint: false },
     },
     async (body, context) => {
-      const started = performance.now()
-      const headers = { 'idempotency-key': `mcp_${randomUUID()}` }
-      const { id } = await api.json<VideoFacts>('/videos', { method: 'POST', body, headers })
       const { signal } = context.mcpReq
-      const left = seconds - reserve - (performance.now() - started) / 1000
-      const video = await watch(api, id, left, context)
+      const end = performance.now() + (seconds - reserve) * 1000
+      const { id } = await create(api, body, end, signal)
+      const video = await watch(api, id, end, context)
       if (signal.aborted) await api.json(`/videos/${id}/cancel`, { method: 'POST' })
       const result = await show(video)
       return video.status === 'failed' ? { ...result, isError: true } : result
@@ -90,7 +88,9 @@ export function createMcpServer(api: Api, options: ToolOptions): McpServer {
       annotations: { readOnlyHint: true, openWorldHint: false },
     },
     async ({ id, wait_seconds: patience }, context) =>
-      show(await watch(api, id, Math.min(patience, mostSeconds - reserve), context)),
+      show(
+        await watch(api, id, performance.now() + Math.min(patience, mostSeconds - reserve) * 1000, context),
+      ),
   )
 
   server.registerTool(
@@ -148,10 +148,23 @@ export function createMcpServer(api: Api, options: ToolOptions): McpServer {
   return server
 }
 
-/** Looks at a video until it has ended, the seconds are over or the call is cancelled, and reports its progress. */
-async function watch(api: Api, id: string, seconds: number, context: ServerContext): Promise<VideoFacts> {
+/** Asks for a video. A server that cannot take it yet, because its model is being loaded, is asked again until the end. */
+async function create(api: Api, body: object, end: number, signal: AbortSignal): Promise<VideoFacts> {
+  const headers = { 'idempotency-key': `mcp_${randomUUID()}` }
+  for (;;) {
+    try {
+      return await api.json<VideoFacts>('/videos', { method: 'POST', body, headers })
+    } catch (error) {
+      const isPassing = error instanceof Refused && error.status === 503
+      if (!isPassing || performance.now() > end || signal.aborted) throw error
+      await wait(500, undefined, { signal }).catch(() => {})
+    }
+  }
+}
+
+/** Looks at a video until it has ended, the time is over or the call is cancelled, and reports its progress. */
+async function watch(api: Api, id: string, end: number, context: ServerContext): Promise<VideoFacts> {
   const { signal, _meta } = context.mcpReq
-  const end = performance.now() + seconds * 1000
   let told = -1
   for (let pause = 200; ; pause = Math.min(pause * 1.5, 1000)) {
     const video = await api.json<VideoFacts>(`/videos/${id}`)

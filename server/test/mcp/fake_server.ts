@@ -28,7 +28,7 @@ export class FakeServer {
       return refuse(401, 'the key is wrong')
     const [, , room, id, part] = path.split('/')
     if (room === 'models') return Response.json({ object: 'list', data: [{ id: 'shapes' }, { id: 'wan' }] })
-    if (room === 'capabilities') return Response.json({ fields })
+    if (room === 'capabilities') return Response.json({ models: [{ id: 'shapes', fields }] })
     if (id === undefined)
       return request.method === 'POST' ? this.#create(body) : this.#list(Number(searchParams.get('limit')))
     const video = this.videos.find((one) => one.id === id)
@@ -74,7 +74,7 @@ const fields = [
     schema: { type: 'integer', minimum: 0 },
     description: 'the same seed gives the same video',
   },
-  { name: 'steps', schema: { type: 'integer', minimum: 1 }, description: 'denoising steps' },
+  { name: 'steps', schema: { type: 'integer', minimum: 1 }, description: 'denoising steps', default: 25 },
 ]
 
 function refuse(status: number, message: string): Response {

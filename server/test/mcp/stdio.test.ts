@@ -19,7 +19,6 @@ after(() => rmSync(folder, { recursive: true }))
 async function connect(...parameters: string[]) {
   const transport = new StdioClientTransport({
     ...{ command: process.execPath, args: [cli, 'mcp', ...parameters], stderr: 'pipe' },
-    env: { ...process.env, HOME: folder } as Record<string, string>,
   })
   const client = new Client({ name: 'test', version: '1.0.0' })
   await client.connect(transport)
@@ -29,7 +28,10 @@ async function connect(...parameters: string[]) {
 test('with a server of its own: the file lies in its folder, and the process ends with the client', async () => {
   const client = await connect('--model', 'shapes', '--data', folder)
   const told: number[] = []
-  const call = { name: 'make_video', arguments: { prompt: 'a big red circle', steps: 2, seed: 7 } }
+  const call = {
+    name: 'make_video',
+    arguments: { prompt: 'a big red circle', num_inference_steps: 2, seed: 7 },
+  }
   const made = await client.callTool(call, { onprogress: ({ progress }) => told.push(progress) })
   assert.equal(made.isError ?? false, false, JSON.stringify(made))
   const { uri, seed, status } = made.structuredContent as { uri: string; seed: number; status: string }

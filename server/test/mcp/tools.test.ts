@@ -1,10 +1,9 @@
-// The tools of MCP, through the protocol's own client: over HTTP, and over memory where the time must be chosen.
+// The tools of MCP, through the protocol's own client: over memory, against a fake of the HTTP interface.
 import assert from 'node:assert/strict'
 import { afterEach, describe, test } from 'node:test'
-import { Client, InMemoryTransport, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { Client, InMemoryTransport } from '@modelcontextprotocol/client'
 import { Api } from '#server/mcp/api.js'
-import { readFields } from '#server/mcp/fields.js'
-import { httpMcp } from '#server/mcp/http.js'
+import { argumentsSchema } from '#server/mcp/fields.js'
 import { createMcpServer } from '#server/mcp/tools.js'
 import { FakeServer } from './fake_server.js'
 
@@ -18,7 +17,7 @@ afterEach(async () => {
 async function connect(server: FakeServer, seconds?: number): Promise<Client> {
   const api = new Api(origin, server.answer)
   const uriOf = (id: string) => `file:///videos/${id}/video.mp4`
-  const options = { version: '1.0.0', fields: await readFields(api), uriOf, ...(seconds && { seconds }) }
+  const options = { version: '1.0.0', fields: await argumentsSchema(api), uriOf, ...(seconds && { seconds }) }
   const [here, there] = InMemoryTransport.createLinkedPair()
   await createMcpServer(api, options).connect(there as never)
   const client = new Client({ name: 'test', version: '1.0.0' })
@@ -56,7 +55,13 @@ describe('make_video', () => {
     ])
     const { inputSchema } = tools.find(({ name }) => name === 'make_video') ?? {}
     const { properties = {}, required } = inputSchema ?? {}
-    assert.deepEqual([Object.keys(properties), required], [['prompt', 'seed', 'steps'], ['prompt']])
+    assert.deepEqual(
+      [Object.keys(properties), required],
+      [['prompt', 'model', 'seconds', 'seed', 'steps'], ['prompt']],
+    )
+    assert.deepEqual(properties.steps, {
+      ...{ type: 'integer', minimum: 1, default: 25, description: 'denoising steps' },
+    })
     const readOnly = tools.filter(({ annotations }) => annotations?.readOnlyHint).map(({ name }) => name)
     assert.deepEqual(readOnly.sort(), ['list_models', 'list_videos', 'video_status'])
   })
@@ -168,36 +173,5 @@ describe('the other tools', () => {
 
     const models = await client.callTool({ name: 'list_models', arguments: {} })
     assert.deepEqual(models.structuredContent, { models: ['shapes', 'wan'] })
-  })
-})
-
-describe('over HTTP', () => {
-  test("the tools act for the caller, with the caller's key", async () => {
-    const server = new FakeServer()
-    server.key = 'secret'
-    const { answer, close } = httpMcp(server.answer, '1.0.0', (request) => new URL(request.url).origin)
-    const connectWith = async (key: string) => {
-      const client = new Client({ name: 'test', version: '1.0.0' })
-      clients.push(client)
-      const transport = new StreamableHTTPClientTransport(new URL(`${origin}/mcp`), {
-        fetch: (input, init) => answer(new Request(input, init)),
-        requestInit: { headers: { authorization: `Bearer ${key}` } },
-      })
-      await client.connect(transport as never)
-      return client
-    }
-    const client = await connectWith('secret')
-    const told: number[] = []
-    const call = { name: 'make_video', arguments: { prompt: 'a boat', seed: 7 } }
-    const made = await client.callTool(call, { onprogress: ({ progress }) => told.push(progress) })
-    const { id, uri } = made.structuredContent as { id: string; uri: string }
-    assert.equal(uri, `${origin}/v1/videos/${id}/content`)
-    assert.deepEqual(told, [100])
-    const stranger = await connectWith('wrong')
-      .then((other) => other.callTool(call))
-      .catch((error) => error)
-    assert.ok(stranger instanceof Error || stranger.isError)
-    assert.equal(server.videos.length, 1)
-    await close()
   })
 })
