@@ -225,8 +225,10 @@ async function listen(app: Hono<AppEnv>, host: string, port: number, requestMs: 
 /** Takes no more requests, and waits for those that came. */
 async function closeHttp(http: HttpServer): Promise<void> {
   const closed = new Promise((resolve) => http.close(resolve))
-  http.closeIdleConnections()
+  // A connection whose answer ends from now on would be kept for the next request.
+  const idle = setInterval(() => http.closeIdleConnections(), 50)
   const late = setTimeout(() => http.closeAllConnections(), requestGrace)
   await closed
+  clearInterval(idle)
   clearTimeout(late)
 }
