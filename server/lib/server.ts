@@ -10,7 +10,7 @@ import type { Files } from './files/files.js'
 import { type AppEnv, createApp } from './http/app.js'
 import { descriptionRoutes, openApiRoutes } from './http/description_routes.js'
 import { Events } from './http/events.js'
-import type { GuardOptions } from './http/guard.js'
+import { type GuardOptions, ownOrigin } from './http/guard.js'
 import { Keys } from './http/keys.js'
 import { Metrics } from './http/metrics.js'
 import { healthRoutes, metricsRoutes, sessionRoutes } from './http/operation_routes.js'
@@ -19,6 +19,7 @@ import { Open, Rates } from './http/rates.js'
 import { videoRoutes } from './http/video_routes.js'
 import { EmbeddedJobs } from './jobs/embedded.js'
 import type { Jobs, Worker } from './jobs/jobs.js'
+import { mcpRoutes } from './mcp/routes.js'
 import { Models, modelSources } from './models.js'
 import { defaultLimits, type ServerOptions } from './options.js'
 import { Requests } from './requests.js'
@@ -119,7 +120,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     uploads,
   )
   const shown = { pixels: limits.pixels, steps: limits.steps, upload: limits.upload, waiting: limits.waiting }
-  const app = createApp({
+  const app: Hono<AppEnv> = createApp({
     guard,
     logger,
     metrics,
@@ -139,6 +140,12 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
         isClosing: () => isClosing,
       }),
       metricsRoutes(metrics),
+      mcpRoutes({
+        answer: async (request) => app.fetch(request),
+        version,
+        originOf: (request) => ownOrigin(request, guard),
+        maxBytes: limits.json,
+      }),
       (app: Hono<AppEnv>) => options.mount?.(app, { jobs, files }),
     ],
   })
@@ -218,8 +225,10 @@ async function listen(app: Hono<AppEnv>, host: string, port: number, requestMs: 
 /** Takes no more requests, and waits for those that came. */
 async function closeHttp(http: HttpServer): Promise<void> {
   const closed = new Promise((resolve) => http.close(resolve))
-  http.closeIdleConnections()
+  // A connection whose answer ends from now on would be kept for the next request.
+  const idle = setInterval(() => http.closeIdleConnections(), 50)
   const late = setTimeout(() => http.closeAllConnections(), requestGrace)
   await closed
+  clearInterval(idle)
   clearTimeout(late)
 }

@@ -6,6 +6,7 @@ import { pino } from 'pino'
 import { addKey } from '../http/keys.js'
 import { defaultLimits, type ServerOptions } from '../options.js'
 import { createServer, defaultData, version } from '../server.js'
+import { mcpOfOwnServer, mcpOfServer } from './mcp.js'
 
 interface CommandLine {
   model: string[]
@@ -147,6 +148,12 @@ function commandLine(): Command {
     .showSuggestionAfterError()
     .showHelpAfterError('torchreel-server --help lists the options')
     .exitOverride()
+  command
+    .command('mcp')
+    .description('serve the tools of MCP over stdin and stdout, for an assistant on this machine')
+    .option('--server <url>', 'use the server there (default: one in this process, with the options above)')
+    .option('--key <key>', 'the key for that server (default: TORCHREEL_KEY)')
+    .action((_: object, own: Command) => mcp(own.optsWithGlobals()))
   return command.action((options: CommandLine) =>
     options.newKey === undefined ? serve(options) : newKey(options),
   )
@@ -171,6 +178,15 @@ async function serve(options: CommandLine): Promise<void> {
   await asked
   const { drain = 0 } = options
   await server.close(drain === true ? defaultLimits.runMs : drain === false ? 0 : drain * 1000)
+}
+
+async function mcp(options: CommandLine & { server?: string; key?: string }): Promise<void> {
+  const { server, key = process.env.TORCHREEL_KEY } = options
+  const ended = new AbortController()
+  void endAsked().then(() => ended.abort())
+  if (server !== undefined) return mcpOfServer(server, key, ended.signal)
+  const logger = pino({ level: options.logLevel }, pino.destination(2))
+  return mcpOfOwnServer({ ...serverOptions(options), logger }, ended.signal)
 }
 
 /** Resolves at the first signal to end. A second one ends at once: everything that was accepted is on disk. */
