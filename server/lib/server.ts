@@ -23,7 +23,7 @@ import { mcpRoutes } from './mcp/routes.js'
 import { Models, modelSources } from './models.js'
 import { defaultLimits, type ServerOptions } from './options.js'
 import { Requests } from './requests.js'
-import { Keeper } from './work/keeper.js'
+import { startKeepers } from './work/keepers.js'
 
 export interface Server {
   /** Answers a request, for a caller with a server of his own. */
@@ -85,20 +85,12 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const devices = options.devices ?? (options.queue ? [] : ['auto'])
   const keepers = options.workers
     ? []
-    : devices.map(
-        (device) =>
-          new Keeper({
-            load: {
-              ...{ device, models: sources, pipeline: options.pipeline ?? {}, workFolder: work },
-              place: { kind: 'folder', folder: path.join(data, 'jobs') },
-              runner: options.runner ?? new URL('./work/run_job.js', import.meta.url).href,
-              ...(options.ffmpeg !== undefined && { ffmpeg: options.ffmpeg }),
-              ...(options.loras !== undefined && { loraFolder: options.loras }),
-            },
-            cancelGrace: options.cancelGrace ?? 10_000,
-            logger,
-          }),
-      )
+    : startKeepers({
+        ...{ devices, models: sources, pixels: limits.pixels, workFolder: work, logger },
+        place: queue.place,
+        ...{ pipeline: options.pipeline, runner: options.runner, ffmpeg: options.ffmpeg },
+        ...{ loras: options.loras, cancelGrace: options.cancelGrace },
+      })
   const workers: readonly Worker[] = options.workers ?? keepers
   const working = await Promise.all(workers.map((worker) => jobs.work(worker)))
 
@@ -136,7 +128,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
         ...{ jobs, files, requests, events, streams },
         rates: new Rates(keys ? limits.perMinute : Infinity),
         bodies: { json: limits.json, upload: limits.upload, folder: uploads },
-        linkSeconds: options.queue?.linkSeconds,
+        linkSeconds: queue.linkSeconds,
         isClosing: () => isClosing,
       }),
       metricsRoutes(metrics),
@@ -194,7 +186,7 @@ async function openEmbedded(
     ...(keepDays !== undefined && { keepMs: keepDays * day }),
     ...(keepBytes !== undefined && { keepBytes }),
   })
-  return { jobs, files: jobs.files }
+  return { jobs, files: jobs.files, place: { kind: 'folder', folder: path.join(folder, 'jobs') } }
 }
 
 function guardOf(options: ServerOptions, host: string, keys: Keys | undefined): GuardOptions {

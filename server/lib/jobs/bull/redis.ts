@@ -1,5 +1,6 @@
 import { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import { QueueAway } from '../jobs.js'
 
 // What is kept in Redis beside BullMQ's queues. BullMQ has a queue for each model, and no order over all of them.
 
@@ -33,11 +34,6 @@ const encode = encodeURIComponent
 
 /** A name that BullMQ takes for a queue: it must not have a colon. */
 export const queueName = (model: string): string => encode(model)
-
-/** Redis does not answer. */
-export class QueueAway extends Error {
-  override readonly name = 'QueueAway'
-}
 
 /** How long a request waits for Redis (ms). */
 const patience = 1000
