@@ -36,6 +36,7 @@ export interface BullOptions {
 /** The same idempotency key gives the same job for a day, the same body of a repeated request for two minutes. */
 const keyLasts = 24 * 3_600_000
 const bodyLasts = 120_000
+const sweepsEvery = 3_600_000
 
 /** Opens the queue that many machines share through Redis. @throws Error if Redis is away or may throw jobs away */
 export async function openBull(options: BullOptions): Promise<Jobs> {
@@ -67,6 +68,9 @@ class BullJobs implements Jobs {
   readonly #queues = new Map<string, Queue<Data>>()
   readonly #watchers = new Set<(change: Change) => void>()
   readonly #works = new Set<BullWork>()
+  readonly #sweeping: NodeJS.Timeout
+  /** Jobs of the index that BullMQ did not have at the last sweep. */
+  #missing = new Set<string>()
   /** The last new job's turn. */
   #entered: Promise<unknown> = Promise.resolve()
 
@@ -76,6 +80,8 @@ class BullJobs implements Jobs {
     this.#redis = redis
     this.#changes = changes
     changes.on('message', (_channel, message) => void this.#tell(message))
+    this.#sweeping = setInterval(() => void this.#sweep(), sweepsEvery)
+    this.#sweeping.unref()
   }
 
   async add(job: NewJob): Promise<{ job: Job; added: boolean }> {
@@ -289,7 +295,30 @@ class BullJobs implements Jobs {
     if (!(await this.counts()).workers) throw new Error('no worker has loaded its models yet')
   }
 
+  /** BullMQ removes old jobs by itself. Their files and their place in the index go when they are missed twice. */
+  async #sweep(): Promise<void> {
+    try {
+      const missing = new Set<string>()
+      let cursor = '0'
+      do {
+        const [next, members] = await this.#redis.zscan(keys.index, cursor, 'COUNT', 100)
+        cursor = next
+        for (const [at, member] of members.entries()) {
+          if (at % 2) continue // a score
+          const id = idOf(member)
+          if (await this.get(id)) continue
+          if (this.#missing.has(id)) await this.#removeEnded(id, '')
+          else missing.add(id)
+        }
+      } while (cursor !== '0')
+      this.#missing = missing
+    } catch (error) {
+      this.#options.logger.warn({ err: (error as Error).message }, 'old jobs were not swept')
+    }
+  }
+
   async close(): Promise<void> {
+    clearInterval(this.#sweeping)
     for (const work of this.#works) await work.close(0)
     for (const queue of this.#queues.values()) await queue.close()
     this.#changes.disconnect()

@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { Worker as BullWorker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
-import type { Files } from '../../files/files.js'
+import type { FileName, Files } from '../../files/files.js'
 import { cancelledError, type Job, type JobError, type Made, maxAttempts } from '../job.js'
 import { JobFailed, type ServedModel, type Worker, WorkerLost, type Working } from '../jobs.js'
 import { type Data, failure, type Kept, lostTooOften, type Told } from './record.js'
@@ -23,7 +23,7 @@ export interface WorkOptions {
 const looksEvery = 250
 const looksForCancelEvery = 2000
 /** How often progress is written (ms). */
-const tellsEvery = 500
+const tellsEvery = 250
 /** How often a worker says what it has loaded, and how long that holds (ms). */
 const announcesEvery = 5000
 const announcementLasts = 15_000
@@ -168,13 +168,13 @@ export class BullWork implements Working {
     await this.#redis.set(keys.decision(id), 'end', 'PX', 24 * 3_600_000, 'NX')
     if ((await this.#redis.get(keys.decision(id))) === 'cancel') throw cancelled
     await kept.moveToCompleted(made, token, false)
-    await this.#options.files.remove(id, ['input', 'preview.png'])
+    await this.#removeFiles(id, ['input', 'preview.png'])
     await this.#options.ended(kept)
   }
 
   async #end(run: Run, error: unknown): Promise<void> {
     const { kept, token, abort } = run
-    const { logger, files } = this.#options
+    const { logger } = this.#options
     const id = kept.id as string
     const { reason } = abort.signal
     try {
@@ -188,7 +188,7 @@ export class BullWork implements Working {
         return await this.#publish(id)
       }
       const isCancelled = (await this.#redis.get(keys.decision(id))) === 'cancel'
-      await files.remove(id, ['video.mp4', 'thumbnail.png', 'spritesheet.png', 'preview.png', 'result.json'])
+      await this.#removeFiles(id)
       await kept.moveToFailed(
         failure(isCancelled ? cancelledError : jobError(reason instanceof JobFailed ? reason : error, run)),
         token,
@@ -198,6 +198,13 @@ export class BullWork implements Working {
     } catch (lost) {
       logger.warn({ job: id, err: (lost as Error).message }, 'the end of a job was not recorded')
     }
+  }
+
+  /** Files that cannot be removed now go with the job. */
+  async #removeFiles(id: string, names?: readonly FileName[]): Promise<void> {
+    await this.#options.files.remove(id, names).catch((error: Error) => {
+      this.#options.logger.warn({ job: id, err: error.message }, 'files could not be removed')
+    })
   }
 
   /** Without its lock a job belongs to another worker: this one must not go on. */
@@ -219,7 +226,7 @@ export class BullWork implements Working {
     if (decision === 'cancel') abort.abort(cancelled)
   }
 
-  /** Writes progress twice a second at most, the last one always. */
+  /** Writes progress four times a second at most, the last one always. */
   #teller(kept: Kept) {
     let previews = 0
     let latest: Job['progress']
