@@ -217,11 +217,7 @@ async function listen(app: Hono<AppEnv>, host: string, port: number, requestMs: 
 /** Takes no more requests, and waits for those that came. */
 async function closeHttp(http: HttpServer): Promise<void> {
   const closed = new Promise((resolve) => http.close(resolve))
-<<<<<<< HEAD
-  // A connection whose answer ends from now on would be kept for the next request.
-=======
   // A connection becomes idle when its last answer has ended.
->>>>>>> wA
   const idle = setInterval(() => http.closeIdleConnections(), 50)
   const late = setTimeout(() => http.closeAllConnections(), requestGrace)
   await closed
