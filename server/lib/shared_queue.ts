@@ -15,6 +15,8 @@ export interface SharedQueueOptions {
   /** Answer with addresses of the bucket, which are valid for so many seconds, instead of passing the bytes on. */
   readonly linkSeconds?: number | undefined
   readonly keepDays?: number | undefined
+  /** For a worker: milliseconds without a sign of life after which another one takes a job over. @defaultValue a minute */
+  readonly lockFor?: number | undefined
   readonly limits: Pick<ServerLimits, 'waiting' | 'runMs'>
   readonly logger: Logger
 }
@@ -30,6 +32,7 @@ export async function openSharedQueue({
   s3,
   linkSeconds,
   keepDays,
+  lockFor,
   limits,
   logger,
 }: SharedQueueOptions): Promise<SharedQueue> {
@@ -43,7 +46,7 @@ export async function openSharedQueue({
   const files = openFiles(place)
   await files.ready()
   const jobs = await openBull({
-    ...{ url: redis, files, logger, maxWaiting: limits.waiting, maxRunMs: limits.runMs },
+    ...{ url: redis, files, logger, maxWaiting: limits.waiting, maxRunMs: limits.runMs, lockFor },
     ...(keepDays !== undefined && { keepMs: keepDays * 24 * 3_600_000 }),
   })
   return { jobs, files, place, ...(linkSeconds !== undefined && { linkSeconds }) }

@@ -171,6 +171,12 @@ function commandLine(): Command {
     .command('worker')
     .description('make the videos of the servers that share a queue, with the options above')
     .option(
+      '--lock <seconds>',
+      'seconds without a sign of life after which another worker takes a video over',
+      positive,
+      60,
+    )
+    .option(
       '--grace <seconds>',
       'seconds that the running video has at the end before it is put back',
       count,
@@ -213,10 +219,10 @@ async function serve(options: CommandLine): Promise<void> {
   await server.close(drain === true ? defaultLimits.runMs : drain === false ? 0 : drain * 1000)
 }
 
-async function work(options: CommandLine & { grace: number }): Promise<void> {
+async function work(options: CommandLine & { grace: number; lock: number }): Promise<void> {
   const asked = endAsked()
   const logger = pino({ level: options.logLevel }, pino.destination(2))
-  const { queue } = await queueOf(options, logger)
+  const { queue } = await queueOf(options, logger, options.lock * 1000)
   if (!queue) throw new Error('a worker needs --redis URL, the queue that it works for')
   const { data, maxPixels: pixels, grace } = options
   const worker = await createWorker({
@@ -227,7 +233,11 @@ async function work(options: CommandLine & { grace: number }): Promise<void> {
   await worker.close(grace * 1000)
 }
 
-async function queueOf(options: CommandLine, logger: Logger): Promise<{ queue?: SharedQueue }> {
+async function queueOf(
+  options: CommandLine,
+  logger: Logger,
+  lockFor?: number,
+): Promise<{ queue?: SharedQueue }> {
   const { redis, files, s3, s3Redirect, keepDays, maxWaiting, maxRun } = options
   if (redis === undefined) {
     if (files !== undefined || s3 !== undefined) throw new Error('--files and --s3 need --redis')
@@ -235,7 +245,9 @@ async function queueOf(options: CommandLine, logger: Logger): Promise<{ queue?: 
   }
   const limits = { waiting: maxWaiting, runMs: maxRun * 1000 }
   const linkSeconds = s3Redirect ? 300 : undefined
-  return { queue: await openSharedQueue({ redis, files, s3, linkSeconds, keepDays, limits, logger }) }
+  return {
+    queue: await openSharedQueue({ redis, files, s3, linkSeconds, keepDays, lockFor, limits, logger }),
+  }
 }
 
 async function mcp(options: CommandLine & { server?: string; key?: string }): Promise<void> {
