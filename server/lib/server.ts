@@ -19,7 +19,7 @@ import { Open, Rates } from './http/rates.js'
 import { videoRoutes } from './http/video_routes.js'
 import { EmbeddedJobs } from './jobs/embedded.js'
 import type { Jobs, Worker } from './jobs/jobs.js'
-import { mcpRoutes } from './mcp/routes.js'
+import { McpOverHttp } from './mcp/routes.js'
 import { Models, modelSources } from './models.js'
 import { defaultLimits, type ServerOptions } from './options.js'
 import { Requests } from './requests.js'
@@ -120,6 +120,12 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     uploads,
   )
   const shown = { pixels: limits.pixels, steps: limits.steps, upload: limits.upload, waiting: limits.waiting }
+  const mcp = new McpOverHttp({
+    answer: async (request) => app.fetch(request),
+    version,
+    originOf: (request) => ownOrigin(request, guard),
+    maxBytes: limits.json,
+  })
   const app: Hono<AppEnv> = createApp({
     guard,
     logger,
@@ -140,12 +146,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
         isClosing: () => isClosing,
       }),
       metricsRoutes(metrics),
-      mcpRoutes({
-        answer: async (request) => app.fetch(request),
-        version,
-        originOf: (request) => ownOrigin(request, guard),
-        maxBytes: limits.json,
-      }),
+      mcp.routes,
       (app: Hono<AppEnv>) => options.mount?.(app, { jobs, files }),
     ],
   })
@@ -167,6 +168,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
       closing ??= (async () => {
         isClosing = true
         events.close()
+        await mcp.close()
         const answered = http && closeHttp(http)
         const killed = setTimeout(() => keepers.map((keeper) => keeper.close()), grace + 100)
         await Promise.all(working.map((one) => one.close(grace)))

@@ -151,7 +151,11 @@ function commandLine(): Command {
   command
     .command('mcp')
     .description('serve the tools of MCP over stdin and stdout, for an assistant on this machine')
-    .option('--server <url>', 'use the server there (default: one in this process, with the options above)')
+    .option(
+      '--server <url>',
+      'use the server there (default: one in this process, with the options above)',
+      httpUrl,
+    )
     .option('--key <key>', 'the key for that server (default: TORCHREEL_KEY)')
     .action((_: object, own: Command) => mcp(own.optsWithGlobals()))
   return command.action((options: CommandLine) =>
@@ -260,6 +264,12 @@ function serverOptions(options: CommandLine): ServerOptions {
       ...{ streams: options.maxStreams, runMs: options.maxRun * 1000, requestMs: options.maxRequest * 1000 },
     },
   }
+}
+
+function httpUrl(text: string): string {
+  if (!/^https?:$/.test(URL.canParse(text) ? new URL(text).protocol : ''))
+    throw new InvalidArgumentError('It must be a URL, such as http://127.0.0.1:8080.')
+  return text
 }
 
 function count(text: string): number {

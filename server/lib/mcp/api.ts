@@ -1,6 +1,10 @@
 /** A function that answers a request: a server's own, in this process, or `fetch`. */
 export type Answer = (request: Request) => Promise<Response>
 
+/** The answer after the end. A call that the end breaks off cancels its video no more: it goes on, or after the next start. */
+export const closedAnswer = (): Response =>
+  Response.json({ error: { message: 'the server is shutting down' } }, { status: 503 })
+
 /** A video as `/v1/videos` describes it. */
 export interface VideoFacts {
   readonly id: string
