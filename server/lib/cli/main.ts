@@ -153,7 +153,7 @@ function commandLine(): Command {
     .description('serve the tools of MCP over stdin and stdout, for an assistant on this machine')
     .option(
       '--server <url>',
-      'use the server there (default: one in this process, with the options above)',
+      'use the server there (default: one in this process, with the options of torchreel-server)',
       httpUrl,
     )
     .option('--key <key>', 'the key for that server (default: TORCHREEL_KEY)')

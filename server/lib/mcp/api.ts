@@ -28,6 +28,9 @@ export interface VideoFacts {
   }
 }
 
+/** Milliseconds that the server has for an answer: the tools have their own time to keep. */
+const patience = 10_000
+
 /** A refusal of the server, in its own words. */
 export class Refused extends Error {
   constructor(
@@ -55,18 +58,12 @@ export class Api {
   /** @throws Refused */
   async json<T>(
     path: string,
-    {
-      method = 'GET',
-      body,
-      headers,
-      signal,
-    }: { method?: string; body?: object; headers?: object; signal?: AbortSignal } = {},
+    { method = 'GET', body, headers }: { method?: string; body?: object; headers?: object } = {},
   ): Promise<T> {
     const response = await this.#send(path, {
       method,
       headers: { ...headers, ...(body && { 'content-type': 'application/json' }) },
       ...(body && { body: JSON.stringify(body) }),
-      ...(signal && { signal }),
     })
     return (await response.json()) as T
   }
@@ -83,6 +80,7 @@ export class Api {
   async #send(path: string, init: RequestInit): Promise<Response> {
     const request = new Request(`${this.origin}/v1${path}`, {
       ...init,
+      signal: AbortSignal.timeout(patience),
       headers: { ...this.#headers, ...(init.headers as Record<string, string>) },
     })
     const response = await this.#answer(request)
