@@ -89,7 +89,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
         (device) =>
           new Keeper({
             load: {
-              ...{ device, models: sources, pipeline: options.pipeline ?? {}, workFolder: work },
+              ...{ device, models: sources, workFolder: work },
+              // The size of a video to start from is known to the pipeline only.
+              pipeline: { ...options.pipeline, limits: { pixels: limits.pixels } },
               place: { kind: 'folder', folder: path.join(data, 'jobs') },
               runner: options.runner ?? new URL('./work/run_job.js', import.meta.url).href,
               ...(options.ffmpeg !== undefined && { ffmpeg: options.ffmpeg }),
@@ -227,10 +229,10 @@ async function listen(app: Hono<AppEnv>, host: string, port: number, requestMs: 
 /** Takes no more requests, and waits for those that came. */
 async function closeHttp(http: HttpServer): Promise<void> {
   const closed = new Promise((resolve) => http.close(resolve))
-  // A connection whose answer ends from now on would be kept for the next request.
+  // A connection becomes idle when its last answer has ended.
   const idle = setInterval(() => http.closeIdleConnections(), 50)
   const late = setTimeout(() => http.closeAllConnections(), requestGrace)
   await closed
-  clearInterval(idle)
   clearTimeout(late)
+  clearInterval(idle)
 }
