@@ -29,7 +29,7 @@ const fieldNames: Partial<Record<keyof CallSettings, string>> = {
 const silence = 60_000
 /** How long an aborted call waits for the server to confirm the cancelling. */
 const cancelPatience = 5_000
-/** Failed looks at a running video, one after the other, before the call gives up: about two minutes of a server's absence. */
+/** Failed looks at a running video, one after the other, before the call gives up: about three minutes of a server's absence. */
 const failuresBorne = 8
 
 /** A model on a torchreel server. */

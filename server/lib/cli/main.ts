@@ -11,14 +11,14 @@ import { createWorker } from '../worker.js'
 import { mcpOfOwnServer, mcpOfServer } from './mcp.js'
 
 interface CommandLine {
-  model: string[]
-  alias: string[]
-  device: string[]
+  model?: string[]
+  alias?: string[]
+  device?: string[]
   data: string
   port: number
   host: string
-  hostName: string[]
-  origin: string[]
+  hostName?: string[]
+  origin?: string[]
   publicUrl?: string
   trustProxy?: boolean
   keys?: string
@@ -65,7 +65,7 @@ Examples:
 Ctrl-C ends the server. A running video is put back and made after the next start; --drain lets it end first.`
 
 function commandLine(): Command {
-  const several = (value: string, before: string[]) => [...before, value]
+  const several = (value: string, before: string[] = []) => [...before, value]
   const command = new Command('torchreel-server')
     .description('Serve text to video over HTTP, with a web page, on this machine.')
     .version(version)
@@ -74,20 +74,9 @@ function commandLine(): Command {
       '--model <[id=]model>',
       'shapes, a folder, or owner/name; repeat for more (default: shapes)',
       several,
-      [],
     )
-    .option(
-      '--alias <name=id>',
-      'another name for a model, such as sora-2=shapes; repeat for more',
-      several,
-      [],
-    )
-    .option(
-      '--device <device>',
-      'auto, cpu, cuda:0 …; repeat for one process each (default: auto)',
-      several,
-      [],
-    )
+    .option('--alias <name=id>', 'another name for a model, such as sora-2=shapes; repeat for more', several)
+    .option('--device <device>', 'auto, cpu, cuda:0 …; repeat for one process each (default: auto)', several)
     .option('--dtype <type>', 'float16, bfloat16 or float32 (default: by device)')
     .option('--offload <mode>', 'none, model or sequential (default: none)')
     .option('--threads <n>', 'processor threads of a process (default: by machine)', positive)
@@ -96,8 +85,8 @@ function commandLine(): Command {
     .optionsGroup('The address:')
     .option('--port <n>', 'the port; 0 takes a free one', count, 8080)
     .option('--host <address>', 'the address to listen on', '127.0.0.1')
-    .option('--host-name <name>', 'another name of this server; repeat for more', several, [])
-    .option('--origin <url>', 'a page elsewhere that may use this server; repeat for more', several, [])
+    .option('--host-name <name>', 'another name of this server; repeat for more', several)
+    .option('--origin <url>', 'a page elsewhere that may use this server; repeat for more', several)
     .option('--public-url <url>', 'the address that clients use, behind a proxy')
     .option('--trust-proxy', 'believe X-Forwarded-Host and X-Forwarded-Proto')
     .option('--no-page', 'do not serve the web page')
@@ -186,7 +175,11 @@ function commandLine(): Command {
   command
     .command('mcp')
     .description('serve the tools of MCP over stdin and stdout, for an assistant on this machine')
-    .option('--server <url>', 'use the server there (default: one in this process, with the options above)')
+    .option(
+      '--server <url>',
+      'use the server there (default: one in this process, with the options of torchreel-server)',
+      httpUrl,
+    )
     .option('--key <key>', 'the key for that server (default: TORCHREEL_KEY)')
     .action((_: object, own: Command) => mcp(own.optsWithGlobals()))
   return command.action((options: CommandLine) =>
@@ -272,7 +265,7 @@ function endAsked(): Promise<void> {
 }
 
 function serverOptions(options: CommandLine): ServerOptions {
-  const { model, alias, device, host, port, data, page, login, hostName, origin, cancelGrace } = options
+  const { model, alias = [], device, host, port, data, page, login, hostName, origin, cancelGrace } = options
   const {
     dtype,
     offload,
@@ -298,13 +291,13 @@ function serverOptions(options: CommandLine): ServerOptions {
       port,
       data,
       page,
-      hostNames: hostName,
-      origins: origin,
       aliases: Object.fromEntries(aliases),
       keepJobs,
     },
-    ...(model.length > 0 && { models: model }),
-    ...(device.length > 0 && { devices: device }),
+    ...(model && { models: model }),
+    ...(device && { devices: device }),
+    ...(hostName && { hostNames: hostName }),
+    ...(origin && { origins: origin }),
     ...(keys !== undefined && { keys }),
     ...(publicUrl !== undefined && { publicUrl }),
     ...(trustProxy !== undefined && { trustProxy }),
@@ -332,6 +325,12 @@ function serverOptions(options: CommandLine): ServerOptions {
   }
 }
 
+function httpUrl(text: string): string {
+  if (!/^https?:$/.test(URL.canParse(text) ? new URL(text).protocol : ''))
+    throw new InvalidArgumentError('It must be a URL, such as http://127.0.0.1:8080.')
+  return text
+}
+
 function count(text: string): number {
   const value = Number(text)
   if (text.trim() === '' || !(value >= 0 && value < Number.MAX_SAFE_INTEGER))
@@ -349,7 +348,8 @@ try {
   await commandLine().parseAsync()
   process.exit()
 } catch (error) {
-  if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2)
+  if (error instanceof CommanderError && error.exitCode === 0) process.exit(0)
+  if (error instanceof CommanderError && !(error instanceof InvalidArgumentError)) process.exit(2)
   process.stderr.write(`torchreel-server: ${error instanceof Error ? error.message : String(error)}\n`)
-  process.exit(1)
+  process.exit(error instanceof InvalidArgumentError ? 2 : 1)
 }

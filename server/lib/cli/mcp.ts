@@ -1,6 +1,5 @@
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { Api } from '../mcp/api.js'
 import { stdioMcp } from '../mcp/stdio.js'
 import type { ServerOptions } from '../options.js'
 import { createServer, version } from '../server.js'
@@ -8,8 +7,8 @@ import { createServer, version } from '../server.js'
 /** `torchreel-server mcp --server URL`: the tools use a server that runs elsewhere. */
 export async function mcpOfServer(url: string, key: string | undefined, signal: AbortSignal): Promise<void> {
   const { origin } = new URL(url)
-  const api = new Api(origin, fetch, key === undefined ? {} : { authorization: `Bearer ${key}` })
-  await stdioMcp(api, version, (id) => api.contentUrl(id), signal)
+  const uriOf = (id: string) => `${origin}/v1/videos/${id}/content`
+  await stdioMcp({ origin, answer: fetch, key, version, uriOf, signal })
 }
 
 /** `torchreel-server mcp`: the tools use a server in this process, which listens nowhere. */
@@ -21,10 +20,9 @@ export async function mcpOfOwnServer(options: ServerOptions, signal: AbortSignal
       { cause: error },
     )
   })
+  const uriOf = (id: string) => pathToFileURL(path.join(server.data, 'jobs', id, 'video.mp4')).href
   try {
-    const api = new Api('http://localhost', server.fetch)
-    const fileOf = (id: string) => pathToFileURL(path.join(server.data, 'jobs', id, 'video.mp4')).href
-    await stdioMcp(api, version, fileOf, signal)
+    await stdioMcp({ origin: 'http://localhost', answer: server.fetch, version, uriOf, signal })
   } finally {
     await server.close()
   }

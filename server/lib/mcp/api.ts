@@ -1,6 +1,10 @@
 /** A function that answers a request: a server's own, in this process, or `fetch`. */
 export type Answer = (request: Request) => Promise<Response>
 
+/** The answer after the end. A call that the end breaks off cancels its video no more: it goes on, or after the next start. */
+export const closedAnswer = (): Response =>
+  Response.json({ error: { message: 'the server is shutting down' } }, { status: 503 })
+
 /** A video as `/v1/videos` describes it. */
 export interface VideoFacts {
   readonly id: string
@@ -23,6 +27,9 @@ export interface VideoFacts {
     readonly warnings?: readonly string[]
   }
 }
+
+/** Milliseconds that the server has for an answer: the tools have their own time to keep. */
+const patience = 10_000
 
 /** A refusal of the server, in its own words. */
 export class Refused extends Error {
@@ -51,18 +58,12 @@ export class Api {
   /** @throws Refused */
   async json<T>(
     path: string,
-    {
-      method = 'GET',
-      body,
-      headers,
-      signal,
-    }: { method?: string; body?: object; headers?: object; signal?: AbortSignal } = {},
+    { method = 'GET', body, headers }: { method?: string; body?: object; headers?: object } = {},
   ): Promise<T> {
     const response = await this.#send(path, {
       method,
       headers: { ...headers, ...(body && { 'content-type': 'application/json' }) },
       ...(body && { body: JSON.stringify(body) }),
-      ...(signal && { signal }),
     })
     return (await response.json()) as T
   }
@@ -79,6 +80,7 @@ export class Api {
   async #send(path: string, init: RequestInit): Promise<Response> {
     const request = new Request(`${this.origin}/v1${path}`, {
       ...init,
+      signal: AbortSignal.timeout(patience),
       headers: { ...this.#headers, ...(init.headers as Record<string, string>) },
     })
     const response = await this.#answer(request)

@@ -1,8 +1,12 @@
 // The stock `openai` clients, as they come, against a server with `shapes`.
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import OpenAI6, * as errors6 from 'openai-6'
 import OpenAI7, * as errors7 from 'openai-7'
+import { addKey } from '#server/http/keys.js'
 import { type StartedServer, startServer } from './start_server.js'
 
 type Client = OpenAI6
@@ -181,3 +185,30 @@ for (const [name, OpenAI, errors] of [
     })
   })
 }
+
+test('[15] a retry gets its video, also if the key may have no more', async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-clients-'))
+  const keys = path.join(folder, 'keys')
+  const apiKey = await addKey(keys, 'ann', false)
+  const limited = await startServer({ keys, limits: { unfinished: 1 } })
+  try {
+    const ask = (fields: object, headers: object) =>
+      fetch(`${limited.url}/v1/videos`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json', ...headers },
+        body: JSON.stringify({ prompt, num_inference_steps: 200, ...fields }),
+      })
+    const idOf = async (answer: Response) => ((await answer.json()) as Video).id
+    const first = await ask({}, { 'idempotency-key': 'mine' })
+    const id = await idOf(first)
+    assert.equal(await idOf(await ask({}, { 'idempotency-key': 'mine' })), id)
+    assert.equal(await idOf(await ask({}, { 'x-stainless-retry-count': '1' })), id)
+    assert.equal((await ask({ seed: 1 }, { 'idempotency-key': 'mine' })).status, 422)
+    assert.equal((await ask({}, { 'idempotency-key': 'another' })).status, 429)
+    assert.equal((await ask({ seed: 1 }, { 'x-stainless-retry-count': '1' })).status, 429)
+    assert.equal((await ask({}, {})).status, 429)
+  } finally {
+    await limited.stop()
+    rmSync(folder, { recursive: true })
+  }
+})

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client'
+import { pino } from 'pino'
+import { createServer } from 'torchreel-server'
 import { addKey } from '#server/http/keys.js'
 import { type StartedServer, startServer } from '../clients/start_server.js'
 
@@ -25,11 +27,12 @@ after(async () => {
   rmSync(folder, { recursive: true })
 })
 
-async function connect(key: string): Promise<Client> {
-  const client = new Client({ name: 'test', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } })
+/** @param mode 'legacy': the protocol's sessions of before 2026 */
+async function connect(key: string, mode: 'auto' | 'legacy' = 'auto', url = server.url): Promise<Client> {
+  const client = new Client({ name: 'test', version: '1.0.0' }, { versionNegotiation: { mode } })
   clients.push(client)
   const headers = { authorization: `Bearer ${key}` }
-  const address = new URL(`${server.url}/mcp`)
+  const address = new URL(`${url}/mcp`)
   await client.connect(new StreamableHTTPClientTransport(address, { requestInit: { headers } }) as never)
   return client
 }
@@ -69,20 +72,74 @@ test('its arguments have the defaults and ranges of the model', async () => {
   )
 })
 
-test('a client that is gone cancels what it waited for', async () => {
-  const client = await connect(ben)
-  const aborted = new AbortController()
+for (const mode of ['auto', 'legacy'] as const)
+  test(`a cancelled call cancels its video (${mode})`, async () => {
+    const client = await connect(ben, mode)
+    const watcher = await connect(ben)
+    const prompt = `a circle that a client cancels (${mode})`
+    const find = async () => {
+      const { structuredContent } = await watcher.callTool({ name: 'list_videos', arguments: {} })
+      const { videos } = structuredContent as { videos: { prompt: string; error?: { code: string } }[] }
+      return videos.find((video) => video.prompt === prompt)
+    }
+    const aborted = new AbortController()
+    const call = { name: 'make_video', arguments: { prompt, num_inference_steps: 200 } }
+    const answer = client.callTool(call, { signal: aborted.signal })
+    while (!(await find())) await new Promise((resolve) => setTimeout(resolve, 50))
+    aborted.abort(new Error('enough'))
+    await assert.rejects(answer)
+    while ((await find())?.error?.code !== 'cancelled')
+      await new Promise((resolve) => setTimeout(resolve, 50))
+  })
+
+test('a session of the protocol before 2026 serves its own caller only', async () => {
+  const client = new Client({ name: 'test', version: '1.0.0' })
+  clients.push(client)
+  const headers = { authorization: `Bearer ${ann}` }
+  const transport = new StreamableHTTPClientTransport(new URL(`${server.url}/mcp`), {
+    requestInit: { headers },
+  })
+  await client.connect(transport as never)
+  const made = await client.callTool({
+    ...{ name: 'make_video', arguments: { prompt, num_inference_steps: 2 } },
+  })
+  assert.equal(made.isError ?? false, false)
+  const ask = (key: string, session: string) =>
+    fetch(`${server.url}/mcp`, {
+      method: 'POST',
+      headers: {
+        ...{ authorization: `Bearer ${key}`, 'mcp-session-id': session },
+        ...{ 'content-type': 'application/json', accept: 'application/json, text/event-stream' },
+      },
+      body: JSON.stringify({ jsonrpc: '2.0', id: 9, method: 'tools/list' }),
+    })
+  const session = transport.sessionId ?? ''
+  assert.equal((await ask(ann, session)).status, 200)
+  assert.equal((await ask(ben, session)).status, 404)
+  assert.equal((await ask(ann, 'another')).status, 404)
+  await transport.terminateSession()
+  assert.equal((await ask(ann, session)).status, 404)
+})
+
+test("the server's end breaks a call off, not its video", async () => {
+  const data = path.join(folder, 'ending')
+  const options = { data, port: 0, keys, logger: pino({ level: 'silent' }) }
+  const ending = await createServer(options)
+  const url = await ending.listen()
+  const client = await connect(ann, 'legacy', url)
   const call = { name: 'make_video', arguments: { prompt, num_inference_steps: 200 } }
-  const answer = client.callTool(call, { signal: aborted.signal })
-  const list = async () => {
-    const { structuredContent } = await client.callTool({ name: 'list_videos', arguments: {} })
-    return (structuredContent as { videos: { status: string; error?: { code: string } }[] }).videos
+  const answer = client.callTool(call).catch((error: Error) => error)
+  let [job] = await ending.jobs.unfinished()
+  while (job?.state !== 'running') {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    ;[job] = await ending.jobs.unfinished()
   }
-  while ((await list()).length === 0) await new Promise((resolve) => setTimeout(resolve, 50))
-  aborted.abort(new Error('enough'))
-  await assert.rejects(answer)
-  while ((await list())[0]?.error?.code !== 'cancelled')
-    await new Promise((resolve) => setTimeout(resolve, 50))
+  await ending.close()
+  await client.close()
+  await answer
+  const next = await createServer({ ...options, workers: [] })
+  assert.equal((await next.jobs.get(job.id))?.state, 'queued')
+  await next.close()
 })
 
 test('without a key, with a wrong one, or from a page elsewhere: refused', async () => {

@@ -16,11 +16,13 @@ const cli = fileURLToPath(new URL('../../../server/dist/cli/main.js', import.met
 const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-mcp-'))
 after(() => rmSync(folder, { recursive: true }))
 
+const strays: Error[] = []
 async function connect(...parameters: string[]) {
   const transport = new StdioClientTransport({
     ...{ command: process.execPath, args: [cli, 'mcp', ...parameters], stderr: 'pipe' },
   })
   const client = new Client({ name: 'test', version: '1.0.0' })
+  client.onerror = (error) => strays.push(error) // such as for a line that is not of the protocol
   await client.connect(transport)
   return client
 }
@@ -44,6 +46,7 @@ test('with a server of its own: the file lies in its folder, and the process end
   assert.equal(told.at(-1), 100)
   await client.close()
   assert.ok(existsSync(file))
+  assert.deepEqual(strays, [])
 })
 
 test('--server: the tools use a server that runs elsewhere', async () => {
