@@ -1,0 +1,69 @@
+// Where a video is asked for.
+import { useEffect, useRef } from 'preact/hooks'
+import { draft, model, unfolded, write } from './draft.ts'
+import { Options, Summary } from './options.tsx'
+import { choose, Source } from './source.tsx'
+import { refusal, sending, submitDraft } from './submit.ts'
+
+export function Composer() {
+  const form = useRef<HTMLFormElement>(null)
+  const box = useRef<HTMLTextAreaElement>(null)
+  const { prompt } = draft.value
+
+  useEffect(() => {
+    const area = box.current
+    if (!area) return
+    area.style.height = 'auto'
+    area.style.height = `${area.scrollHeight}px`
+  }, [prompt])
+
+  return (
+    <form
+      ref={form}
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault()
+        void submitDraft()
+      }}
+      onInvalidCapture={() => {
+        unfolded.value = true
+      }}
+      onDragOver={(event) => event.preventDefault()}
+      onDrop={(event) => {
+        const dropped = event.dataTransfer?.files[0]
+        if (!dropped) return
+        event.preventDefault()
+        choose(dropped)
+      }}
+    >
+      <Source />
+      <label class="unseen" for="prompt">
+        Describe a video
+      </label>
+      <textarea
+        id="prompt"
+        ref={box}
+        rows={2}
+        placeholder="Describe a video"
+        value={prompt}
+        aria-describedby="composer-trouble"
+        onInput={(event) => write({ prompt: event.currentTarget.value })}
+        onKeyDown={(event) => {
+          if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return
+          event.preventDefault()
+          form.current?.requestSubmit()
+        }}
+      />
+      <p id="composer-trouble" class="trouble" role="alert">
+        {refusal.value?.message}
+      </p>
+      <div class="composer-end">
+        <Summary />
+        <button type="submit" class="primary" disabled={sending.value || !prompt.trim() || !model.value}>
+          {sending.value ? 'Sending' : 'Make video'}
+        </button>
+      </div>
+      <Options />
+    </form>
+  )
+}

@@ -1,0 +1,43 @@
+// What is true of the whole page: the server is away, a video was just deleted, a screen reader hears.
+import { spoken } from './announce.ts'
+import { deleted, undo } from './deletion.ts'
+import { wishes } from './submit.ts'
+import { away } from './videos.ts'
+import { nameOf } from './words.ts'
+
+export function Away() {
+  const waiting = wishes.value.length
+  return (
+    <p class="away" role="status">
+      {away.value && (
+        <>
+          The server does not answer. This page keeps trying.
+          {waiting > 0 && ` It will then ask for your ${waiting === 1 ? 'video' : `${waiting} videos`}.`}
+        </>
+      )}
+    </p>
+  )
+}
+
+export function Undo() {
+  return (
+    <div class="undo" role="status">
+      {deleted.value && (
+        <p>
+          <span>Deleted “{nameOf(deleted.value, 40)}”</span>
+          <button type="button" onClick={undo}>
+            Undo
+          </button>
+        </p>
+      )}
+    </div>
+  )
+}
+
+export function Spoken() {
+  return (
+    <p class="unseen" aria-live="polite">
+      {spoken.value}
+    </p>
+  )
+}

@@ -1,0 +1,126 @@
+// Asks the server for videos. Each click has its own idempotency key, which is kept until the server has answered: if the
+// connection breaks or the page is loaded again in between, one click still makes one video.
+import { signal } from '@preact/signals'
+import { post, Refusal, request } from './api.ts'
+import { clear, draft, file, model, settings, strength, write } from './draft.ts'
+import type { Settings, Video } from './protocol.ts'
+import { away, keyWanted, put } from './videos.ts'
+
+interface Wish {
+  readonly key: string
+  readonly path: string
+  readonly body: Settings
+}
+
+const place = 'torchreel.wishes'
+
+export const sending = signal(false)
+/** Why the server refused the last wish. */
+export const refusal = signal<Refusal | undefined>(undefined)
+/** The wishes that the server has not answered. */
+export const wishes = signal<readonly Wish[]>(stored())
+
+/** Sends the draft, and empties the composer when the server has it. */
+export async function submitDraft(): Promise<void> {
+  const { prompt, from } = draft.value
+  if (sending.value || !prompt.trim() || !model.value) return
+  const { strength: _, ...rest } = settings.value
+  const body = { ...rest, prompt: prompt.trim(), model: model.value.id }
+  sending.value = true
+  const sent = file.value
+    ? await upload(file.value, { ...body, strength: strength.value })
+    : from
+      ? await send(`/v1/videos/${from}/remix`, { ...body, strength: strength.value })
+      : await send('/v1/videos', body)
+  sending.value = false
+  if (sent) clear()
+}
+
+/** Makes a video of a prompt and settings. True: the server has it, or gets it as soon as it is back. */
+export function make(body: Settings): Promise<boolean> {
+  return send('/v1/videos', body)
+}
+
+/** The same prompt and settings, with a new seed. */
+export function again(video: Video): Promise<boolean> {
+  const { seed: _, ...body } = video.torchreel.settings
+  return make({ ...body, prompt: video.prompt ?? '', model: video.model })
+}
+
+/** Sends the wishes that had no answer, from this visit or an earlier one. */
+export async function sendLeftOver(): Promise<void> {
+  for (const wish of wishes.value) {
+    const { prompt } = wish.body
+    if (!(await fulfil(wish)) && !draft.value.prompt && typeof prompt === 'string') write({ prompt })
+  }
+}
+
+function send(path: string, body: Settings): Promise<boolean> {
+  const wish = { key: newKey(), path, body }
+  keep([...wishes.value, wish])
+  return fulfil(wish)
+}
+
+async function fulfil({ key, path, body }: Wish): Promise<boolean> {
+  refusal.value = undefined
+  try {
+    put(await post<Video>(path, body, { 'idempotency-key': key }))
+  } catch (error) {
+    if (error instanceof Refusal && error.status === 0) {
+      away.value = true
+      return true
+    }
+    refuse(error)
+    return forget(key, false)
+  }
+  return forget(key, true)
+}
+
+/** A file cannot be kept for later, so an upload without an answer is refused. */
+async function upload(source: File, body: Settings): Promise<boolean> {
+  refusal.value = undefined
+  const form = new FormData()
+  for (const [name, value] of Object.entries(body)) {
+    form.set(name, typeof value === 'object' ? JSON.stringify(value) : String(value))
+  }
+  form.set('input_reference', source)
+  try {
+    const headers = { 'idempotency-key': newKey() }
+    put(await request<Video>('/v1/videos', { method: 'POST', headers, body: form }))
+    return true
+  } catch (error) {
+    refuse(error)
+    return false
+  }
+}
+
+function refuse(error: unknown): void {
+  if (!(error instanceof Refusal)) throw error
+  refusal.value = error
+  if (error.status === 401) keyWanted.value = true
+}
+
+function keep(left: readonly Wish[]): void {
+  wishes.value = left
+  localStorage.setItem(place, JSON.stringify(left))
+}
+
+function forget(key: string, fulfilled: boolean): boolean {
+  keep(wishes.value.filter((wish) => wish.key !== key))
+  return fulfilled
+}
+
+/** 128 random bits. `crypto.randomUUID` is not there on a page over plain HTTP from another machine. */
+function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16))
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')
+}
+
+function stored(): readonly Wish[] {
+  try {
+    const left: unknown = JSON.parse(localStorage.getItem(place) ?? '[]')
+    return Array.isArray(left) ? left : []
+  } catch {
+    return []
+  }
+}
