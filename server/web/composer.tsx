@@ -1,6 +1,7 @@
 // Where a video is asked for.
 import { useEffect, useRef } from 'preact/hooks'
 import { draft, model, unfolded, write } from './draft.ts'
+import { inTheFormsWords } from './field.tsx'
 import { Options, Summary } from './options.tsx'
 import { choose, Source } from './source.tsx'
 import { refusal, sending, submitDraft } from './submit.ts'
@@ -55,11 +56,17 @@ export function Composer() {
         }}
       />
       <p id="composer-trouble" class="trouble" role="alert">
-        {refusal.value?.message}
+        {refusal.value && inTheFormsWords(refusal.value)}
       </p>
       <div class="composer-end">
         <Summary />
-        <button type="submit" class="primary" disabled={sending.value || !prompt.trim() || !model.value}>
+        <button
+          type="submit"
+          class="primary"
+          title="Ctrl+Enter"
+          aria-keyshortcuts="Control+Enter Meta+Enter"
+          disabled={sending.value || !prompt.trim() || !model.value}
+        >
           {sending.value ? 'Sending' : 'Make video'}
         </button>
       </div>

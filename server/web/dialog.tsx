@@ -118,7 +118,7 @@ function Trouble({ video }: { video: Video }) {
   const { error, torchreel } = video
   return (
     <div class="reason">
-      <b>{stateInWords(video)}</b>
+      <b class={torchreel.state}>{stateInWords(video)}</b>
       {torchreel.state === 'failed' && (
         <>
           <p>{error?.message}</p>

@@ -1,5 +1,6 @@
 // One option: its control, its sentence, its default and its range.
 import type { JSX } from 'preact'
+import type { Refusal } from './api.ts'
 import { set, settings } from './draft.ts'
 import type { Field, Schema, Value } from './protocol.ts'
 import { refusal } from './submit.ts'
@@ -45,7 +46,7 @@ export function FieldControl({ field }: { field: Field }) {
       <label for={id}>{labelOf(field)}</label>
       <Control field={field} kind={kind} common={common} />
       <p id={`${id}-hint`} class="hint">
-        {wrong ? refusal.value?.message : hintOf(field, kind)}
+        {wrong && refusal.value ? inTheFormsWords(refusal.value) : hintOf(field, kind)}
       </p>
     </div>
   )
@@ -144,9 +145,14 @@ const labels: Readonly<Record<string, string>> = {
   eta: 'Eta',
 }
 
-export function labelOf({ name }: Field): string {
+export function labelOf({ name }: { readonly name: string }): string {
   const words = name.replaceAll('_', ' ')
   return labels[name] ?? words.charAt(0).toUpperCase() + words.slice(1)
+}
+
+/** 'Steps must be …' for 'num_inference_steps must be …'. */
+export function inTheFormsWords({ message, parameter }: Refusal): string {
+  return parameter === undefined ? message : message.replace(parameter, labelOf({ name: parameter }))
 }
 
 /** 'Denoising steps. 1 to 1000; the default is 25.' */
@@ -157,11 +163,12 @@ function hintOf({ description, default: otherwise, default_text: inWords }: Fiel
       ? `${kind.minimum} to ${kind.maximum}`
       : undefined
   const shown =
-    otherwise === undefined
-      ? inWords?.replaceAll('`', '')
-      : kind.is === 'switch'
-        ? undefined
-        : String(otherwise)
+    otherwise === undefined ? defaultIn(inWords) : kind.is === 'switch' ? undefined : String(otherwise)
   const facts = [range, shown && `default ${shown}`].filter(Boolean).join(', ')
   return facts ? `${sentence}. ${facts.charAt(0).toUpperCase()}${facts.slice(1)}.` : `${sentence}.`
+}
+
+/** The default in words, without what only a programmer needs to know. */
+function defaultIn(markdown: string | undefined): string | undefined {
+  return markdown?.replaceAll(/`|''/g, '').replace(/;.*/, '').trim() || undefined
 }

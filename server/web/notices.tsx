@@ -12,7 +12,7 @@ export function Away() {
       {away.value && (
         <>
           The server does not answer. This page keeps trying.
-          {waiting > 0 && ` It will then ask for your ${waiting === 1 ? 'video' : `${waiting} videos`}.`}
+          {waiting > 0 && (waiting === 1 ? ' Your request is kept.' : ` Your ${waiting} requests are kept.`)}
         </>
       )}
     </p>

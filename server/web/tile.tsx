@@ -68,27 +68,26 @@ function Moving({ video }: { video: Video }) {
 function Forming({ video }: { video: Video }) {
   const { preview, state } = video.torchreel
   const words = stateInWords(video)
+  const left = timeLeft(video)
   return (
     <>
-      <div class="picture">
+      <div class="picture forming">
         {preview ? (
           <img class="preview" {...shapeOf(video)} src={preview} alt="Preview: the video as it forms" />
         ) : (
-          <svg
-            {...shapeOf(video)}
-            viewBox={`0 0 ${shapeOf(video).width} ${shapeOf(video).height}`}
-            aria-hidden="true"
-          />
+          <Blank video={video} />
         )}
-        <progress max={100} value={video.progress} aria-label={`Progress of ${nameOf(video)}`}>
-          {words}
-        </progress>
+        {state !== 'queued' && (
+          <progress max={100} value={video.progress} aria-label={`Progress of ${nameOf(video)}`}>
+            {words}
+          </progress>
+        )}
       </div>
       <p class="prompt">{nameOf(video, 90)}</p>
       <p class="state">
         <span>
           {words}
-          {timeLeft(video) && <span class="left">{timeLeft(video)}</span>}
+          {state === 'running' && <span class="left">{left}</span>}
         </span>
         <button
           type="button"
@@ -104,16 +103,18 @@ function Forming({ video }: { video: Video }) {
   )
 }
 
+/** A frame of the video's shape without a picture. */
+function Blank({ video }: { video: Video }) {
+  const { width, height } = shapeOf(video)
+  return <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} aria-hidden="true" />
+}
+
 function Ended({ video }: { video: Video }) {
   const failed = video.torchreel.state === 'failed'
   return (
     <>
       <a class="picture message" href={`#${video.id}`}>
-        <svg
-          {...shapeOf(video)}
-          viewBox={`0 0 ${shapeOf(video).width} ${shapeOf(video).height}`}
-          aria-hidden="true"
-        />
+        <Blank video={video} />
         <span class="reason">
           <b>{stateInWords(video)}</b>
           {failed && <span>{video.error?.message}</span>}
