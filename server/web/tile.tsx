@@ -78,16 +78,13 @@ function Forming({ video }: { video: Video }) {
           <Blank video={video} />
         )}
         {state !== 'queued' && (
-          <progress max={100} value={video.progress} aria-label={`Progress of ${nameOf(video)}`}>
-            {words}
-          </progress>
+          <progress max={100} value={video.progress} aria-label={`Progress of ${nameOf(video)}`} />
         )}
       </div>
       <p class="prompt">{nameOf(video, 90)}</p>
       <p class="state">
         <span>
-          {words}
-          {state === 'running' && <span class="left">{left}</span>}
+          {words} {state === 'running' && <span class="left">{left}</span>}
         </span>
         <button
           type="button"

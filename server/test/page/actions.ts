@@ -12,6 +12,9 @@ export const optionsButton = (page: Page): Locator => page.getByRole('button', {
 export const tiles = (page: Page, state?: string): Locator =>
   page.locator(state === undefined ? '.tile' : `.tile[data-state=${state}]`)
 
+/** The line below a tile that says how far it is. */
+export const stateLine = (page: Page, words: RegExp): Locator => page.locator('.state', { hasText: words })
+
 /** Types a prompt, and asks for a video of it. */
 export async function askFor(page: Page, prompt: string, steps?: number): Promise<void> {
   if (steps !== undefined) await setSteps(page, steps)

@@ -3,7 +3,16 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { describe, test } from 'node:test'
-import { askFor, makeButton, openNewest, promptBox, redCircle, setSteps, tiles } from './actions.js'
+import {
+  askFor,
+  makeButton,
+  openNewest,
+  promptBox,
+  redCircle,
+  setSteps,
+  stateLine,
+  tiles,
+} from './actions.js'
 import { openPage, useBrowser, withoutChromium } from './browser.js'
 import { useServer } from './server.js'
 
@@ -22,7 +31,7 @@ describe('keeping', { skip: withoutChromium }, () => {
     await page.reload()
     assert.equal(await promptBox(page).inputValue(), 'a draft')
     await page.getByText('80 steps').waitFor()
-    await page.getByText(/Denoising \d+ of 80/).waitFor()
+    await stateLine(page, /Denoising \d+ of 80/).waitFor()
     await tiles(page, 'completed').waitFor()
   })
 

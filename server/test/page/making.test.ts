@@ -2,7 +2,16 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import type { Locator } from 'playwright-core'
-import { askFor, makeButton, openNewest, promptBox, redCircle, setSteps, tiles } from './actions.js'
+import {
+  askFor,
+  makeButton,
+  openNewest,
+  promptBox,
+  redCircle,
+  setSteps,
+  stateLine,
+  tiles,
+} from './actions.js'
 import { openPage, openSecondTab, useBrowser, withoutChromium } from './browser.js'
 import { useServer } from './server.js'
 
@@ -13,7 +22,7 @@ describe('making a video', { skip: withoutChromium }, () => {
   test('a prompt becomes a video: progress, a preview, a red circle that plays', async (t) => {
     const page = await openPage(t, server.address)
     await askFor(page, redCircle, 60)
-    await page.getByText(/Denoising \d+ of 60/).waitFor()
+    await stateLine(page, /Denoising \d+ of 60/).waitFor()
     await page.getByRole('progressbar').waitFor()
     await page.getByRole('img', { name: /^Preview/ }).waitFor()
     await tiles(page, 'completed').waitFor()
@@ -68,10 +77,10 @@ describe('making a video', { skip: withoutChromium }, () => {
 
   test('waiting and running videos are cancelled', async (t) => {
     const page = await openPage(t, server.address)
-    await askFor(page, 'a pink box that runs', 1000)
+    await askFor(page, 'a pink box that runs', 200)
     await tiles(page, 'running').waitFor()
     await askFor(page, 'a pink box that waits')
-    await page.getByText('Next in line').waitFor()
+    await stateLine(page, /Next in line/).waitFor()
     for (const name of ['a pink box that waits', 'a pink box that runs']) {
       await page.getByRole('button', { name: `Cancel ${name}` }).click()
       await page.locator('.tile[data-state=cancelled]', { hasText: name }).waitFor()
@@ -82,9 +91,11 @@ describe('making a video', { skip: withoutChromium }, () => {
 
   test('a new seed by Again, a new prompt from this video by Vary', async (t) => {
     const page = await openPage(t, server.address)
-    await (await openNewest(page)).getByRole('button', { name: 'Again' }).click()
-    await page.getByRole('dialog').waitFor({ state: 'detached' })
-    await until(page.locator('#page'), `document.querySelector('.tile').dataset.state === 'completed'`)
+    await setSteps(page, 2)
+    const dialog = await openNewest(page)
+    const count = await tiles(page, 'completed').count()
+    await dialog.getByRole('button', { name: 'Again' }).click()
+    await tiles(page, 'completed').nth(count).waitFor()
     const [made, first] = (await server.list()).filter(({ status }) => status === 'completed')
     assert.equal(made?.prompt, first?.prompt)
     assert.notEqual(made?.torchreel.seed, first?.torchreel.seed)
