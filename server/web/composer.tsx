@@ -18,16 +18,23 @@ export function Composer() {
     area.style.height = `${area.scrollHeight}px`
   }, [prompt])
 
+  const wrong = refusal.value?.parameter
+  useEffect(() => {
+    const field = document.getElementById(`field-${wrong}`)
+    if (!field) return
+    unfolded.value = true
+    requestAnimationFrame(() => field.focus())
+  }, [wrong])
+
   return (
     <form
       ref={form}
       class="composer"
+      // The server checks, and says in a sentence what is wrong.
+      noValidate
       onSubmit={(event) => {
         event.preventDefault()
         void submitDraft()
-      }}
-      onInvalidCapture={() => {
-        unfolded.value = true
       }}
       onDragOver={(event) => event.preventDefault()}
       onDrop={(event) => {

@@ -20,9 +20,9 @@ export function copyForms(video: Video, fields: readonly Field[]): readonly Form
 type Body = Settings & { readonly model: string; readonly prompt: string }
 
 function node({ prompt, ...rest }: Body, fields: readonly Field[]): string {
-  const lines = Object.entries(rest).map(([name, value]) => {
-    const option = fields.find((field) => field.name === name)?.option ?? name
-    return `  ${option}: ${literal(value)},\n`
+  const lines = Object.entries(rest).flatMap(([name, value]) => {
+    const option = name === 'model' ? name : fields.find((field) => field.name === name)?.option
+    return option === undefined ? [] : [`  ${option}: ${literal(value)},\n`]
   })
   return `import { generate } from 'torchreel'
 

@@ -18,6 +18,7 @@ export function Facts({ video }: { video: Video }) {
   const rows: readonly (readonly [string, string])[] = [
     ['Model', video.model],
     ['Size', sizeInWords(video.size)],
+    ['Length', `${video.seconds} s`],
     ['Seed', String(seed)],
     ...others.map(([name, value]) => {
       const field = fields.value.find((each) => each.name === name)

@@ -7,7 +7,12 @@ import { refusal } from './submit.ts'
 
 /** What a field takes, as far as the page has a control for it. */
 type Kind =
-  | { readonly is: 'number'; readonly whole: boolean; readonly minimum?: number; readonly maximum?: number }
+  | {
+      readonly is: 'number'
+      readonly step: number | 'any'
+      readonly minimum?: number
+      readonly maximum?: number
+    }
   | { readonly is: 'choice'; readonly of: readonly string[] }
   | { readonly is: 'switch' }
   | { readonly is: 'text' }
@@ -16,12 +21,12 @@ type Kind =
 
 /** Undefined: the page has no control for it. */
 export function kindOf(schema: Schema): Kind | undefined {
-  const { type, enum: choices, anyOf, properties, items, minimum, maximum, minItems } = schema
+  const { type, enum: choices, anyOf, properties, items, minimum, maximum, multipleOf, minItems } = schema
   if (choices) return { is: 'choice', of: choices }
   if (anyOf) return anyOf.map(kindOf).find((kind) => kind !== undefined)
   if (type === 'integer' || type === 'number') {
     const range = { ...(minimum !== undefined && { minimum }), ...(maximum !== undefined && { maximum }) }
-    return { is: 'number', whole: type === 'integer', ...range }
+    return { is: 'number', step: multipleOf ?? (type === 'integer' ? 1 : 'any'), ...range }
   }
   if (type === 'boolean') return { is: 'switch' }
   if (type === 'string') return { is: 'text' }
@@ -93,8 +98,8 @@ function Control({ field: { name, default: otherwise }, kind, common }: ControlP
         <input
           {...common}
           type="number"
-          inputMode={kind.whole ? 'numeric' : 'decimal'}
-          step={kind.whole ? 1 : 'any'}
+          inputMode={kind.step === 'any' ? 'decimal' : 'numeric'}
+          step={kind.step}
           min={kind.minimum}
           max={kind.maximum}
           placeholder={typeof otherwise === 'number' ? String(otherwise) : ''}
@@ -109,9 +114,7 @@ function Control({ field: { name, default: otherwise }, kind, common }: ControlP
         <input
           {...common}
           placeholder={kind.names?.join(', ') ?? 'from, to'}
-          value={typeof value === 'object' ? Object.values(value).join(', ') : ''}
-          pattern={`\\s*[\\d.]+(\\s*,\\s*[\\d.]+){${kind.count - 1}}\\s*`}
-          title={`${kind.count} numbers with commas between them`}
+          value={typeof value === 'object' ? Object.values(value).join(', ') : String(value ?? '')}
           onChange={(e) => give(numbersFrom(e.currentTarget.value, kind))}
         />
       )
@@ -131,7 +134,9 @@ function numbersFrom(
   { names, count }: { names?: readonly string[]; count: number },
 ): Value | undefined {
   const numbers = text.split(',').map(Number)
-  if (numbers.length !== count || numbers.some(Number.isNaN)) return undefined
+  if (text.trim() === '') return undefined
+  // The server says what is wrong with other text.
+  if (numbers.length !== count || numbers.some(Number.isNaN)) return text
   return names ? Object.fromEntries(names.map((name, index) => [name, numbers[index] as number])) : numbers
 }
 

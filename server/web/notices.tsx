@@ -1,4 +1,5 @@
 // What is true of the whole page: the server is away, a video was just deleted, a screen reader hears.
+import { useEffect, useRef } from 'preact/hooks'
 import { spoken } from './announce.ts'
 import { deleted, undo } from './deletion.ts'
 import { wishes } from './submit.ts'
@@ -20,12 +21,18 @@ export function Away() {
 }
 
 export function Undo() {
+  const button = useRef<HTMLButtonElement>(null)
+  const id = deleted.value?.id
+  // The button that deleted is gone, and the focus with it.
+  useEffect(() => {
+    if (id) button.current?.focus()
+  }, [id])
   return (
     <div class="undo" role="status">
       {deleted.value && (
         <p>
           <span>Deleted “{nameOf(deleted.value, 40)}”</span>
-          <button type="button" onClick={undo}>
+          <button ref={button} type="button" onClick={undo}>
             Undo
           </button>
         </p>

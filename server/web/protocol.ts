@@ -18,6 +18,7 @@ export interface Video {
   readonly prompt: string | null
   /** '64x64' */
   readonly size: string
+  readonly seconds: string
   readonly error: { readonly code: string; readonly message: string } | null
   readonly remixed_from_video_id: string | null
   readonly torchreel: {
@@ -52,6 +53,7 @@ export interface Schema {
   readonly items?: Schema
   readonly minimum?: number
   readonly maximum?: number
+  readonly multipleOf?: number
   readonly minItems?: number
 }
 

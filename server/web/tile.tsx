@@ -144,9 +144,18 @@ function Ended({ video }: { video: Video }) {
 async function cancel(video: Video): Promise<void> {
   try {
     put(await post<Video>(`/v1/videos/${video.id}/cancel`, {}))
+    keepFocus(video)
   } catch (error) {
     notice(error)
     // It may be gone, or done.
     await request<Video>(`/v1/videos/${video.id}`).then(put, () => {})
   }
+}
+
+/** The button that had the focus may be gone: its tile's next one takes it. */
+function keepFocus({ id }: Video): void {
+  requestAnimationFrame(() => {
+    if (document.activeElement !== document.body) return
+    document.querySelector<HTMLElement>(`#tile-${id} button:enabled`)?.focus()
+  })
 }

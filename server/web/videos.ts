@@ -53,7 +53,10 @@ async function refresh(): Promise<void> {
   const older = [...known.values()].filter(({ id }) => list.has_more && id < oldest)
   const changed = [...known.values()].filter(({ id }) => fresh.has(id))
   videos.value = new Map([...older, ...told, ...changed].map((video) => [video.id, video]))
-  if (older.length === 0) more.value = list.has_more
+  if (older.length === 0) {
+    more.value = list.has_more
+    oldestListed = list.last_id
+  }
   listed.value = true
   for (const video of told) {
     const before = known.get(video.id)
@@ -62,15 +65,17 @@ async function refresh(): Promise<void> {
 }
 
 let loadingMore = false
+/** The videos after it have not been listed. Events may have brought some of them. */
+let oldestListed: string | null = null
 
 export async function loadMore(): Promise<void> {
-  const last = [...videos.value.keys()].sort()[0]
-  if (loadingMore || !more.value || last === undefined) return
+  if (loadingMore || !more.value || oldestListed === null) return
   loadingMore = true
   try {
-    const list = await request<VideoList>(`/v1/videos?limit=${pageSize}&after=${last}`)
+    const list = await request<VideoList>(`/v1/videos?limit=${pageSize}&after=${oldestListed}`)
     videos.value = new Map([...videos.value, ...list.data.map((video) => [video.id, video] as const)])
     more.value = list.has_more
+    oldestListed = list.last_id
   } catch (error) {
     notice(error)
   } finally {

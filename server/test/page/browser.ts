@@ -5,7 +5,9 @@ import { existsSync } from 'node:fs'
 import { after, before, type TestContext } from 'node:test'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 
-const executable = ['/usr/bin/chromium-headless-shell', '/usr/bin/chromium'].find(existsSync)
+const executable = ['chromium-headless-shell', 'chromium', 'google-chrome']
+  .map((name) => `/usr/bin/${name}`)
+  .find(existsSync)
 
 /** Why the tests are skipped. In continuous integration a missing browser is a failure. */
 export const withoutChromium =

@@ -72,6 +72,7 @@ describe('screenshots', { skip: withoutChromium }, () => {
     await page.getByRole('button', { name: 'Remove' }).click()
     await optionsButton(page).click()
     await page.getByLabel('Width', { exact: true }).fill('63')
+    await promptBox(page).fill('a star')
     await promptBox(page).press('Control+Enter')
     await page.getByRole('alert').filter({ hasText: /63/ }).waitFor()
     await picture(page, 'refused')
