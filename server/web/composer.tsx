@@ -1,7 +1,7 @@
 // Where a video is asked for.
 import { useEffect, useRef } from 'preact/hooks'
 import { draft, model, unfolded, write } from './draft.ts'
-import { inTheFormsWords } from './field.tsx'
+import { inTheFormsWords } from './field_words.ts'
 import { Options, Summary } from './options.tsx'
 import { choose, Source } from './source.tsx'
 import { refusal, sending, submitDraft } from './submit.ts'

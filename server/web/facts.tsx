@@ -1,6 +1,6 @@
 // How a video was made.
 import { useComputed } from '@preact/signals'
-import { labelOf } from './field.tsx'
+import { labelOf } from './field_words.ts'
 import type { Value, Video } from './protocol.ts'
 import { capabilities } from './videos.ts'
 import { sizeInWords, timeTaken } from './words.ts'

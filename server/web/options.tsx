@@ -1,6 +1,7 @@
 // The options under the prompt, folded at first. The line that unfolds them says what the video will be.
 import { model, settingOf, settings, unfolded, write } from './draft.ts'
-import { FieldControl, kindOf } from './field.tsx'
+import { FieldControl } from './field.tsx'
+import { kindOf } from './field_kind.ts'
 import type { Field } from './protocol.ts'
 import { SourceField } from './source.tsx'
 import { capabilities } from './videos.ts'

@@ -73,14 +73,17 @@ function Forming({ video }: { video: Video }) {
     <>
       <div class="picture forming">
         {preview ? (
-          <img class="preview" {...shapeOf(video)} src={preview} alt="Preview: the video as it forms" />
+          <>
+            <img class="preview" {...shapeOf(video)} src={preview} alt="" />
+            <span class="mark">Preview</span>
+          </>
         ) : (
           <Blank video={video} />
         )}
-        {state !== 'queued' && (
-          <progress max={100} value={video.progress} aria-label={`Progress of ${nameOf(video)}`} />
-        )}
       </div>
+      {state !== 'queued' && (
+        <progress max={100} value={video.progress} aria-label={`Progress of ${nameOf(video)}`} />
+      )}
       <p class="prompt">{nameOf(video, 90)}</p>
       <p class="state">
         <span>

@@ -24,7 +24,7 @@ describe('making a video', { skip: withoutChromium }, () => {
     await askFor(page, redCircle, 60)
     await stateLine(page, /Denoising \d+ of 60/).waitFor()
     await page.getByRole('progressbar').waitFor()
-    await page.getByRole('img', { name: /^Preview/ }).waitFor()
+    await page.getByText('Preview', { exact: true }).waitFor()
     await tiles(page, 'completed').waitFor()
     const player = (await openNewest(page)).locator('video')
     await until(player, 'player.currentTime > 0')

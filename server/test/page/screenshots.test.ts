@@ -40,7 +40,7 @@ describe('screenshots', { skip: withoutChromium }, () => {
     await askFor(page, 'a yellow triangle falling')
     await askFor(page, 'a pink box flying up')
     await stateLine(page, /2nd in line/).waitFor()
-    await page.getByRole('img', { name: /^Preview/ }).waitFor()
+    await page.getByText('Preview', { exact: true }).waitFor()
     await picture(page, 'waiting-and-denoising')
     for (const count of [3, 2, 1]) {
       await page
