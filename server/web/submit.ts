@@ -57,7 +57,7 @@ export async function sendLeftOver(): Promise<void> {
 
 function send(path: string, body: Settings): Promise<boolean> {
   const wish = { key: newKey(), path, body }
-  keep([...wishes.value, wish])
+  keep([...stored(), wish])
   return fulfil(wish)
 }
 
@@ -100,13 +100,14 @@ function refuse(error: unknown): void {
   if (error.status === 401) keyWanted.value = true
 }
 
+/** Other tabs of the page have wishes in the same place. */
 function keep(left: readonly Wish[]): void {
   wishes.value = left
   localStorage.setItem(place, JSON.stringify(left))
 }
 
 function forget(key: string, fulfilled: boolean): boolean {
-  keep(wishes.value.filter((wish) => wish.key !== key))
+  keep(stored().filter((wish) => wish.key !== key))
   return fulfilled
 }
 

@@ -74,7 +74,7 @@ function Forming({ video }: { video: Video }) {
       <div class="picture forming">
         {preview ? (
           <>
-            <img class="preview" {...shapeOf(video)} src={preview} alt="" />
+            <Preview video={video} src={preview} />
             <span class="mark">Preview</span>
           </>
         ) : (
@@ -99,6 +99,26 @@ function Forming({ video }: { video: Video }) {
           Cancel
         </button>
       </p>
+    </>
+  )
+}
+
+/** The latents as small frames that move, or the first of them for who wants no motion. */
+function Preview({ video, src }: { video: Video; src: string }) {
+  const canvas = useRef<HTMLCanvasElement>(null)
+  if (!still()) return <img class="preview" {...shapeOf(video)} src={src} alt="" />
+  return (
+    <>
+      <canvas ref={canvas} class="preview" {...shapeOf(video)} />
+      <img
+        hidden
+        src={src}
+        alt=""
+        onLoad={({ currentTarget }) => {
+          const { width = 1, height = 1 } = canvas.current ?? {}
+          canvas.current?.getContext('2d')?.drawImage(currentTarget, 0, 0, width, height)
+        }}
+      />
     </>
   )
 }

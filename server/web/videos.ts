@@ -91,8 +91,8 @@ export async function fetchVideo(id: string): Promise<void> {
 /** Shows an error that no single action caused: the server is away, or wants a key. */
 export function notice(error: unknown): void {
   if (!(error instanceof Refusal)) throw error
-  if (error.status === 401) keyWanted.value = true
-  else away.value = true
+  keyWanted.value = error.status === 401
+  away.value = !keyWanted.value
 }
 
 let source: EventSource | undefined
