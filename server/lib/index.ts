@@ -1,0 +1,17 @@
+export type { ByteRange, FileFacts, FileName, Files, OpenedFile } from './files/files.js'
+export type { Job, JobError, JobRequest, Made, State } from './jobs/job.js'
+export {
+  type Change,
+  type Counts,
+  JobFailed,
+  type Jobs,
+  KeyReused,
+  type NewJob,
+  QueueFull,
+  type RunJob,
+  type RunningJob,
+  type ServedModel,
+  type Worker,
+  WorkerLost,
+  type Working,
+} from './jobs/jobs.js'

@@ -1,0 +1,581 @@
+import { mkdir } from 'node:fs/promises'
+import path from 'node:path'
+import type { Logger } from 'pino'
+import { type FileName, type Files, fileTypes } from '../files/files.js'
+import { FolderFiles } from '../files/folder.js'
+import { FolderLock } from './folder_lock.js'
+import {
+  afterLoss,
+  cancelledError,
+  isEnded,
+  isUnfinished,
+  type Job,
+  type JobError,
+  moved,
+  noteId,
+} from './job.js'
+import {
+  type Change,
+  type Counts,
+  JobFailed,
+  type Jobs,
+  type NewJob,
+  QueueFull,
+  type ServedModel,
+  type Worker,
+  WorkerLost,
+  type Working,
+} from './jobs.js'
+import { createRecord, readRecords, readResult, removeRecord, writeRecord } from './records.js'
+import { RepeatedRequests } from './repeated_requests.js'
+
+export interface EmbeddedOptions {
+  /** Belongs to this queue alone. */
+  readonly folder: string
+  readonly logger: Logger
+  /** Jobs that may wait. @defaultValue 256 */
+  readonly maxWaiting?: number
+  /** Milliseconds that a job may run. @defaultValue an hour */
+  readonly maxRunMs?: number
+  /** Ended jobs that are kept, the newest. @defaultValue 10000 */
+  readonly keepJobs?: number
+  /** Milliseconds that an ended job is kept. @defaultValue for ever */
+  readonly keepMs?: number
+  /** Bytes of videos that are kept. @defaultValue any number */
+  readonly keepBytes?: number
+}
+
+const hour = 3_600_000
+const retryEvery = 5_000
+const allFiles = Object.keys(fileTypes) as FileName[]
+
+/** Aborts a running job that is to be put back, because the queue closes. */
+class PutBack extends Error {}
+
+interface Running {
+  readonly worker: Worker
+  readonly abort: AbortController
+  readonly ended: Promise<void>
+}
+
+/**
+ * The queue of one machine: all records in memory, each change written to the job's folder. It owns the folder alone and
+ * knows nothing of other machines.
+ */
+export class EmbeddedJobs implements Jobs {
+  readonly files: Files
+  readonly #folder: string
+  readonly #options: Required<Omit<EmbeddedOptions, 'folder'>>
+  readonly #lock: FolderLock
+  readonly #jobs = new Map<string, Job>()
+  /** Sorted. */
+  readonly #ids: string[] = []
+  /** Ids of waiting jobs, the next one first. */
+  readonly #waiting: string[] = []
+  /** Jobs that are being accepted. */
+  #entering = 0
+  readonly #running = new Map<string, Running>()
+  readonly #repeated = new RepeatedRequests()
+  /** When jobs began to wait, by the monotonic clock. */
+  readonly #since = new Map<string, number>()
+  readonly #watchers = new Set<(change: Change) => void>()
+  readonly #workers = new Set<Worker>()
+  readonly #models = new Map<string, ServedModel>()
+  /** Wakes workers that wait for a job. */
+  readonly #wake = new Set<() => void>()
+  /** The last write of a job's record, to keep them in order. */
+  readonly #writes = new Map<string, Promise<void>>()
+  /** Jobs whose last change is not on disk yet, and why. */
+  readonly #unwritten = new Map<string, string>()
+  readonly #timers: NodeJS.Timeout[]
+  #closed = false
+
+  private constructor(options: EmbeddedOptions, folder: string, lock: FolderLock) {
+    const defaults = {
+      maxWaiting: 256,
+      maxRunMs: hour,
+      keepJobs: 10_000,
+      keepMs: Infinity,
+      keepBytes: Infinity,
+    }
+    this.#options = { ...defaults, ...options }
+    this.#folder = folder
+    this.#lock = lock
+    this.files = new FolderFiles(folder)
+    this.#timers = [
+      setInterval(() => this.#writeAgain(), retryEvery),
+      setInterval(() => void this.#expire(), hour),
+    ]
+    for (const timer of this.#timers) timer.unref()
+  }
+
+  /** @throws Error if another server owns the folder */
+  static async open(options: EmbeddedOptions): Promise<EmbeddedJobs> {
+    const folder = path.join(options.folder, 'jobs')
+    await mkdir(folder, { recursive: true })
+    const lock = await FolderLock.take(options.folder)
+    try {
+      const jobs = new EmbeddedJobs(options, folder, lock)
+      await jobs.#read()
+      return jobs
+    } catch (error) {
+      await lock.release()
+      throw error
+    }
+  }
+
+  async #read(): Promise<void> {
+    const { jobs, broken } = await readRecords(this.#folder)
+    for (const { folder, why } of broken)
+      this.#options.logger.error({ folder, why }, 'a record is broken: skipped')
+    for (const job of jobs) {
+      noteId(job.id)
+      this.#insert(job)
+      this.#repeated.note(job)
+    }
+    const lost: string[] = []
+    for (const job of jobs) {
+      if (job.state === 'queued') {
+        this.#waiting.push(job.id)
+        continue
+      }
+      if (isEnded(job)) continue
+      const made = job.state === 'running' ? await readResult(this.#folder, job.id) : undefined
+      const now = made
+        ? moved(job, 'completed', { made, ...this.#ending() })
+        : afterLoss(job, 'the server ended')
+      if (now.state === 'queued') lost.push(job.id)
+      if (now.state === 'failed' || now.state === 'cancelled') await this.#removeFiles(job.id, allFiles)
+      await this.#change(now)
+    }
+    this.#waiting.unshift(...lost)
+    for (const id of this.#waiting) this.#since.set(id, performance.now())
+    await this.#expire()
+  }
+
+  async add(asked: NewJob): Promise<{ job: Job; added: boolean }> {
+    if (this.#closed) throw new Error('the queue is closed')
+    const first = this.#repeated.find(asked)
+    if (first) {
+      const job = this.#jobs.get(await first)
+      if (job) return { job, added: false }
+    }
+    if (this.#waiting.length + this.#entering >= this.#options.maxWaiting)
+      throw new QueueFull(`${this.#options.maxWaiting} jobs are waiting already`)
+    const { isRetry: _, ...fields } = asked
+    const job: Job = { ...fields, state: 'queued', attempt: 0, createdAt: Date.now(), previews: 0 }
+    this.#entering++
+    const entered = createRecord(this.#folder, job)
+    this.#repeated.claim(
+      job,
+      entered.then(() => job.id),
+    )
+    try {
+      await entered
+    } finally {
+      this.#entering--
+    }
+    this.#insert(job)
+    this.#since.set(job.id, performance.now())
+    this.#waiting.push(job.id)
+    this.#tell(job.id)
+    this.#wakeWorkers()
+    return { job: this.#seen(job), added: true }
+  }
+
+  async get(id: string): Promise<Job | undefined> {
+    const job = this.#jobs.get(id)
+    return job && this.#seen(job)
+  }
+
+  async list({
+    owner,
+    after,
+    limit,
+    order,
+  }: Parameters<Jobs['list']>[0]): Promise<{ jobs: Job[]; more: boolean }> {
+    const step = order === 'asc' ? 1 : -1
+    const start = order === 'asc' ? 0 : this.#ids.length - 1
+    const found: Job[] = []
+    for (let i = after === undefined ? start : this.#indexAfter(after, order); ; i += step) {
+      const id = this.#ids[i]
+      if (id === undefined) return { jobs: found, more: false }
+      const job = this.#jobs.get(id) as Job
+      if (owner !== undefined && job.owner !== owner) continue
+      if (found.length === limit) return { jobs: found, more: true }
+      found.push(this.#seen(job))
+    }
+  }
+
+  async unfinished(owner?: string): Promise<Job[]> {
+    const ids = [...this.#running.keys(), ...this.#waiting]
+    return ids.flatMap((id) => {
+      const job = this.#jobs.get(id)
+      return job && isUnfinished(job) && (owner === undefined || job.owner === owner) ? [this.#seen(job)] : []
+    })
+  }
+
+  async cancel(id: string): Promise<Job | undefined> {
+    const job = this.#jobs.get(id)
+    if (job?.state === 'queued') {
+      this.#unqueue(id)
+      await this.#change(moved(job, 'cancelled', { error: cancelledError, ...this.#ending() }))
+      await this.#removeFiles(id, allFiles)
+    } else if (job?.state === 'running') {
+      const written = this.#change(moved(job, 'cancelling'))
+      this.#running.get(id)?.abort.abort(new Error(cancelledError.message))
+      await written
+    }
+    return this.get(id)
+  }
+
+  async remove(id: string): Promise<boolean> {
+    if (!this.#jobs.has(id)) return false
+    await this.cancel(id)
+    await this.#running.get(id)?.ended
+    const job = this.#jobs.get(id)
+    if (!job) return false
+    await this.#writes.get(id)
+    this.#jobs.delete(id)
+    this.#unwritten.delete(id)
+    const index = this.#indexOf(id)
+    if (this.#ids[index] === id) this.#ids.splice(index, 1)
+    this.#repeated.forget(job)
+    await removeRecord(this.#folder, id)
+    this.#announce({ type: 'removed', id, owner: job.owner })
+    return true
+  }
+
+  async counts(): Promise<Counts> {
+    const workers = [...this.#workers].filter(({ isUp }) => isUp).length
+    return { queued: this.#waiting.length, running: this.#running.size, workers }
+  }
+
+  async models(): Promise<ServedModel[]> {
+    return [...this.#models.values()]
+  }
+
+  watch(seen: (change: Change) => void): () => void {
+    this.#watchers.add(seen)
+    return () => this.#watchers.delete(seen)
+  }
+
+  async work(worker: Worker): Promise<Working> {
+    this.#workers.add(worker)
+    const closing = new AbortController()
+    const served = this.#serve(worker, closing.signal)
+    return {
+      close: async (grace) => {
+        closing.abort()
+        this.#wakeWorkers()
+        const late = setTimeout(() => {
+          for (const running of this.#running.values())
+            if (running.worker === worker) running.abort.abort(new PutBack('the server ends'))
+        }, grace)
+        await served
+        clearTimeout(late)
+        this.#workers.delete(worker)
+      },
+    }
+  }
+
+  async ready(): Promise<void> {
+    await this.files.ready()
+    const [unwritten] = this.#unwritten.values()
+    if (unwritten !== undefined) throw new Error(`records cannot be written: ${unwritten}`)
+    const workers = [...this.#workers]
+    if (workers.some(({ isUp }) => isUp)) return
+    const trouble = workers.map(({ trouble }) => trouble).find((text) => text !== undefined)
+    throw new Error(trouble ?? 'no worker has loaded its models yet')
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    for (const timer of this.#timers) clearInterval(timer)
+    await Promise.all(this.#writes.values())
+    await this.#lock.release()
+  }
+
+  // ---- running -------------------------------------------------------------------------------------------------------
+
+  async #serve(worker: Worker, closing: AbortSignal): Promise<void> {
+    while (!closing.aborted) {
+      try {
+        for (const model of await worker.available(closing)) this.#models.set(model.id, model)
+        const id = this.#nextFor(worker)
+        if (id === undefined) await this.#nap(closing)
+        else await this.#runOne(id, worker)
+      } catch (error) {
+        if (closing.aborted) return
+        this.#options.logger.error({ error: (error as Error).message }, 'a worker could not take a job')
+        await this.#nap(closing, retryEvery)
+      }
+    }
+  }
+
+  #nextFor({ models }: Worker): string | undefined {
+    return this.#waiting.find((id) => models.includes((this.#jobs.get(id) as Job).request.model))
+  }
+
+  /** Until a job comes, or the worker's state changes. */
+  #nap(closing: AbortSignal, most = 1_000): Promise<void> {
+    if (closing.aborted) return Promise.resolve()
+    return new Promise((resolve) => {
+      const wake = () => {
+        clearTimeout(timer)
+        this.#wake.delete(wake)
+        resolve()
+      }
+      const timer = setTimeout(wake, most)
+      timer.unref()
+      this.#wake.add(wake)
+    })
+  }
+
+  async #runOne(id: string, worker: Worker): Promise<void> {
+    const waiting = this.#jobs.get(id) as Job
+    this.#unqueue(id)
+    let end = () => {}
+    const ended = new Promise<void>((resolve) => {
+      end = resolve
+    })
+    const abort = new AbortController()
+    this.#running.set(id, { worker, abort, ended })
+    try {
+      const waitedMs = performance.now() - (this.#since.get(id) ?? performance.now())
+      const startedAt = Date.now()
+      const attempt = waiting.attempt + 1
+      await this.#begin(moved(waiting, 'running', { attempt, startedAt, waitedMs, previews: 0 }), waiting)
+      await this.#finish(id, worker, abort, startedAt)
+    } finally {
+      this.#running.delete(id)
+      end()
+      this.#tellPlaces()
+    }
+    await this.#expire()
+  }
+
+  /** Writes that a job runs. If that fails, it waits again as before. */
+  async #begin(running: Job, waiting: Job): Promise<void> {
+    this.#put(running)
+    try {
+      await this.#write(running)
+    } catch (error) {
+      const now = this.#jobs.get(running.id) as Job
+      if (now.state === 'running') {
+        this.#waiting.unshift(running.id)
+        this.#put(waiting)
+      } else await this.#settle(now, { error: cancelledError, state: 'cancelled' })
+      throw error
+    }
+  }
+
+  async #finish(id: string, worker: Worker, abort: AbortController, startedAt: number): Promise<void> {
+    const { maxRunMs, logger } = this.#options
+    const timeout = new JobFailed(
+      'timeout',
+      `The job ran longer than ${Math.round(maxRunMs / 1000)} seconds.`,
+    )
+    const timer = setTimeout(() => abort.abort(timeout), maxRunMs)
+    const current = () => this.#jobs.get(id) as Job
+    const began = performance.now()
+    try {
+      if (current().state === 'cancelling') throw new Error(cancelledError.message)
+      const made = await worker.run(current(), {
+        signal: abort.signal,
+        progress: (progress) => this.#put({ ...current(), progress }),
+        preview: () => this.#put({ ...current(), previews: current().previews + 1 }),
+      })
+      // A cancel that came first counts: its end has been promised.
+      if (current().state === 'cancelling')
+        await this.#settle(current(), { state: 'cancelled', error: cancelledError })
+      else {
+        await this.#change(moved(current(), 'completed', { made, ...this.#ending() }))
+        await this.#removeFiles(id, ['input', 'preview.png'])
+      }
+    } catch (error) {
+      await this.#afterFailure(current(), error, abort.signal.reason)
+    } finally {
+      clearTimeout(timer)
+      const { state, attempt, error, owner } = current()
+      const ms = Math.round(performance.now() - began)
+      logger.info({ job: id, owner, state, attempt, code: error?.code, ms, startedAt }, 'job')
+    }
+  }
+
+  async #afterFailure(job: Job, error: unknown, reason: unknown): Promise<void> {
+    if (job.state === 'cancelling') return this.#settle(job, { state: 'cancelled', error: cancelledError })
+    if (reason instanceof PutBack)
+      return this.#requeue(moved(job, 'queued', { attempt: job.attempt - 1, previews: 0 }))
+    if (reason instanceof JobFailed) return this.#settle(job, { state: 'failed', error: errorOf(reason) })
+    if (!(error instanceof WorkerLost)) return this.#settle(job, { state: 'failed', error: errorOf(error) })
+    const now = afterLoss(job, error.message)
+    if (now.state === 'queued') return this.#requeue(now)
+    return this.#settle(job, { state: 'failed', error: now.error as JobError })
+  }
+
+  /** Back to the front of the queue. */
+  async #requeue(job: Job): Promise<void> {
+    this.#since.set(job.id, performance.now())
+    this.#waiting.unshift(job.id)
+    await this.#removeFiles(
+      job.id,
+      allFiles.filter((name) => name !== 'input'),
+    )
+    await this.#change(job)
+  }
+
+  async #settle(
+    job: Job,
+    { state, error }: { state: 'failed' | 'cancelled'; error: JobError },
+  ): Promise<void> {
+    await this.#change(moved(job, state, { error, ...this.#ending() }))
+    await this.#removeFiles(job.id, allFiles)
+  }
+
+  #ending(): Pick<Job, 'endedAt' | 'expiresAt'> {
+    const endedAt = Date.now()
+    const { keepMs } = this.#options
+    return { endedAt, ...(keepMs < Infinity && { expiresAt: endedAt + keepMs }) }
+  }
+
+  // ---- records -------------------------------------------------------------------------------------------------------
+
+  #insert(job: Job): void {
+    this.#jobs.set(job.id, job)
+    this.#ids.splice(this.#indexOf(job.id), 0, job.id)
+  }
+
+  /** Where an id is in the sorted list, or would be. */
+  #indexOf(id: string): number {
+    let low = 0
+    let high = this.#ids.length
+    if (high === 0 || (this.#ids[high - 1] as string) < id) return high
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if ((this.#ids[middle] as string) < id) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  #indexAfter(id: string, order: 'asc' | 'desc'): number {
+    const index = this.#indexOf(id)
+    if (order === 'desc') return index - 1
+    return this.#ids[index] === id ? index + 1 : index
+  }
+
+  #unqueue(id: string): void {
+    const index = this.#waiting.indexOf(id)
+    if (index >= 0) this.#waiting.splice(index, 1)
+  }
+
+  /** Changes a job in memory. */
+  #put(job: Job): void {
+    this.#jobs.set(job.id, job)
+    this.#tell(job.id)
+  }
+
+  /** Changes a job in memory and on disk. What cannot be written is written later: memory is right until then. */
+  async #change(job: Job): Promise<void> {
+    if (isEnded(job)) this.#since.delete(job.id)
+    this.#put(job)
+    await this.#write(job).catch((error) => {
+      this.#options.logger.error({ job: job.id, error: error.message }, 'a record could not be written')
+    })
+  }
+
+  async #write(job: Job): Promise<void> {
+    const before = this.#writes.get(job.id) ?? Promise.resolve()
+    const write = before.then(async () => {
+      try {
+        await writeRecord(this.#folder, job)
+        this.#unwritten.delete(job.id)
+      } catch (error) {
+        if (this.#jobs.has(job.id)) this.#unwritten.set(job.id, (error as Error).message)
+        throw error
+      }
+    })
+    const settled = write.catch(() => {})
+    this.#writes.set(job.id, settled)
+    void settled.then(() => this.#writes.get(job.id) === settled && this.#writes.delete(job.id))
+    await write
+  }
+
+  #writeAgain(): void {
+    for (const id of this.#unwritten.keys()) {
+      const job = this.#jobs.get(id)
+      if (job) void this.#change(job)
+    }
+  }
+
+  async #removeFiles(id: string, names: readonly FileName[]): Promise<void> {
+    await this.files.remove(id, names).catch((error) => {
+      this.#options.logger.error({ job: id, error: error.message }, 'files could not be removed')
+    })
+  }
+
+  #expiring = false
+
+  /** Removes the oldest ended jobs that are more, older or larger than is kept. */
+  async #expire(): Promise<void> {
+    const { keepJobs, keepMs, keepBytes } = this.#options
+    if (this.#expiring || (this.#ids.length <= keepJobs && keepMs === Infinity && keepBytes === Infinity))
+      return
+    this.#expiring = true
+    try {
+      let count = 0
+      let bytes = 0
+      const ended = this.#ids.map((id) => this.#jobs.get(id) as Job).filter(isEnded)
+      for (const job of ended.reverse()) {
+        count++
+        bytes += job.made?.bytes ?? 0
+        const age = Date.now() - (job.endedAt ?? Date.now())
+        if (count > keepJobs || bytes > keepBytes || age > keepMs) await this.remove(job.id)
+      }
+    } finally {
+      this.#expiring = false
+    }
+  }
+
+  // ---- telling -------------------------------------------------------------------------------------------------------
+
+  #seen(job: Job): Job {
+    if (job.state !== 'queued') return job
+    const index = this.#waiting.indexOf(job.id)
+    return index < 0 ? job : { ...job, position: index + 1 }
+  }
+
+  #tell(id: string): void {
+    const job = this.#jobs.get(id)
+    if (job) this.#announce({ type: 'job', job: this.#seen(job) })
+  }
+
+  /** The places of those that wait have changed. */
+  #tellPlaces(): void {
+    for (const id of this.#waiting.slice(0, 32)) this.#tell(id)
+  }
+
+  #announce(change: Change): void {
+    for (const seen of this.#watchers) {
+      try {
+        seen(change)
+      } catch (error) {
+        this.#options.logger.error({ error: (error as Error).message }, 'a watcher of jobs failed')
+      }
+    }
+  }
+
+  #wakeWorkers(): void {
+    for (const wake of [...this.#wake]) wake()
+  }
+}
+
+function errorOf(error: unknown): JobError {
+  if (error instanceof JobFailed) {
+    const { code, message, parameter } = error
+    return { code, message, ...(parameter !== undefined && { parameter }) }
+  }
+  return { code: 'ERR_INTERNAL', message: error instanceof Error ? error.message : String(error) }
+}
