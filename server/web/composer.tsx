@@ -72,7 +72,7 @@ export function Composer() {
           class="primary"
           title="Ctrl+Enter"
           aria-keyshortcuts="Control+Enter Meta+Enter"
-          disabled={sending.value || !prompt.trim() || !model.value}
+          disabled={sending.value || !prompt.trim() || !model.value?.ready}
         >
           {sending.value ? 'Sending' : 'Make video'}
         </button>

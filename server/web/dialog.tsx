@@ -7,7 +7,7 @@ import { remove } from './deletion.ts'
 import { vary } from './draft.ts'
 import { Facts } from './facts.tsx'
 import type { Video } from './protocol.ts'
-import { again } from './submit.ts'
+import { again, canRepeat } from './submit.ts'
 import { shapeOf } from './tile.tsx'
 import { fetchVideo, hidden, listed, videos } from './videos.ts'
 import { nameOf, stateInWords } from './words.ts'
@@ -72,9 +72,11 @@ function Dialog({ video }: { video: Video }) {
                 Download
               </a>
             )}
-            <button type="button" onClick={() => leave(() => again(video))}>
-              {state === 'completed' ? 'Again' : 'Try again'}
-            </button>
+            {canRepeat(video) && (
+              <button type="button" onClick={() => leave(() => again(video))}>
+                {state === 'completed' ? 'Again' : 'Try again'}
+              </button>
+            )}
             {state === 'completed' && (
               <button type="button" onClick={() => leave(() => startFrom(video))}>
                 Vary

@@ -56,7 +56,8 @@ function summary(): readonly string[] {
     width && height && `${width} × ${height}`,
     frames && `${frames} frames`,
     steps && `${steps} steps`,
-    model.value && (seed === undefined ? 'random seed' : `seed ${seed}`),
+    model.value?.ready === false ? 'loading' : undefined,
+    model.value?.ready && (seed === undefined ? 'random seed' : `seed ${seed}`),
     others.length > 0 && `${others.length} more`,
   ].filter((part): part is string => typeof part === 'string')
 }

@@ -75,6 +75,8 @@ export interface Field {
 
 export interface Model {
   readonly id: string
+  /** Whether a worker has loaded it. Until then its defaults are not known. */
+  readonly ready: boolean
   readonly fields: readonly Field[]
 }
 

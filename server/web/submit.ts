@@ -41,11 +41,17 @@ export function make(body: Settings): Promise<boolean> {
   return send('/v1/videos', body)
 }
 
-/** The same prompt and settings, with a new seed. */
+/** The same prompt and settings, and the same video to start from, with a new seed. */
 export function again(video: Video): Promise<boolean> {
-  const { seed: _, ...body } = video.torchreel.settings
-  return make({ ...body, prompt: video.prompt ?? '', model: video.model })
+  const { seed: _, ...settings } = video.torchreel.settings
+  const body = { ...settings, prompt: video.prompt ?? '', model: video.model }
+  const { remixed_from_video_id: from } = video
+  return from && settings.strength !== undefined ? send(`/v1/videos/${from}/remix`, body) : make(body)
 }
+
+/** False for what started from a file: the page does not have it. */
+export const canRepeat = ({ remixed_from_video_id: from, torchreel: { settings } }: Video): boolean =>
+  settings.strength === undefined || from !== null
 
 /** Sends the wishes that had no answer, from this visit or an earlier one. */
 export async function sendLeftOver(): Promise<void> {

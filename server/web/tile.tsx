@@ -3,7 +3,7 @@ import { useRef } from 'preact/hooks'
 import { contentOf, post, request } from './api.ts'
 import { remove } from './deletion.ts'
 import type { Video } from './protocol.ts'
-import { again } from './submit.ts'
+import { again, canRepeat } from './submit.ts'
 import { notice, put } from './videos.ts'
 import { nameOf, stateInWords, timeLeft } from './words.ts'
 
@@ -143,14 +143,16 @@ function Ended({ video }: { video: Video }) {
       </a>
       <p class="prompt">{nameOf(video, 90)}</p>
       <p class="state">
-        <button
-          type="button"
-          class="plain"
-          aria-label={`Try again: ${nameOf(video)}`}
-          onClick={() => again(video)}
-        >
-          Try again
-        </button>
+        {canRepeat(video) && (
+          <button
+            type="button"
+            class="plain"
+            aria-label={`Try again: ${nameOf(video)}`}
+            onClick={() => again(video)}
+          >
+            Try again
+          </button>
+        )}
         <button
           type="button"
           class="plain"

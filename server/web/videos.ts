@@ -95,6 +95,15 @@ export function notice(error: unknown): void {
   away.value = !keyWanted.value
 }
 
+/** Reads what the server can do, and again while a model is being loaded. */
+async function readCapabilities(): Promise<void> {
+  clearTimeout(reading)
+  capabilities.value = await request<Capabilities>('/v1/capabilities')
+  const ready = capabilities.value.models.every((model) => model.ready)
+  if (!ready) reading = setTimeout(() => readCapabilities().catch(notice), 1000)
+}
+
+let reading: ReturnType<typeof setTimeout> | undefined
 let source: EventSource | undefined
 let retry: ReturnType<typeof setTimeout> | undefined
 
@@ -103,7 +112,7 @@ export async function connect(): Promise<void> {
   clearTimeout(retry)
   source?.close()
   try {
-    capabilities.value = await request<Capabilities>('/v1/capabilities')
+    await readCapabilities()
   } catch (error) {
     notice(error)
     if (!keyWanted.value) retry = setTimeout(connect, 2000)
