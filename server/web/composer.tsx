@@ -19,6 +19,7 @@ export function Composer() {
   }, [prompt])
 
   const wrong = refusal.value?.parameter
+  const isBelowField = model.value?.fields.some(({ name }) => name === wrong)
   useEffect(() => {
     const field = document.getElementById(`field-${wrong}`)
     if (!field) return
@@ -63,7 +64,7 @@ export function Composer() {
         }}
       />
       <p id="composer-trouble" class="trouble" role="alert">
-        {refusal.value && inTheFormsWords(refusal.value)}
+        {refusal.value && !isBelowField && inTheFormsWords(refusal.value)}
       </p>
       <div class="composer-end">
         <Summary />

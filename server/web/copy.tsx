@@ -43,7 +43,7 @@ export function CopyAs({ video }: { video: Video }) {
           {copied.value ? 'Copied' : 'Copy'}
         </button>
       )}
-      {video.remixed_from_video_id && (
+      {video.torchreel.settings.strength !== undefined && (
         <p class="hint">The video that this one started from is not part of it.</p>
       )}
     </details>

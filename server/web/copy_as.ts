@@ -7,7 +7,8 @@ export interface Form {
 }
 
 export function copyForms(video: Video, fields: readonly Field[]): readonly Form[] {
-  const { prompt: _, model: __, ...settings } = video.torchreel.settings
+  // Without the video to start from, a strength is refused.
+  const { strength: _, ...settings } = video.torchreel.settings
   const body = { model: video.model, prompt: video.prompt ?? '', ...settings, seed: video.torchreel.seed }
   return [
     { name: 'Node.js', text: node(body, fields) },

@@ -6,7 +6,7 @@ import { FieldControl } from './field.tsx'
 import { videos } from './videos.ts'
 import { nameOf } from './words.ts'
 
-export const startsFromVideo = (): boolean => file.value !== undefined || draft.value.from !== undefined
+const startsFromVideo = (): boolean => file.value !== undefined || draft.value.from !== undefined
 
 export function choose(chosen: File): void {
   file.value = chosen
