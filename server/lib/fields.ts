@@ -276,7 +276,15 @@ function unknownField(name: string): InvalidRequest {
     'input_reference',
     'video',
   ]
-  const meant = nearest(name, known, Math.max(2, Math.floor(name.length / 3)))
+  const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+  const meant = nearest(snake, known, Math.max(2, Math.floor(name.length / 3))) ?? withWords(snake, known)
   const hint = meant === undefined ? '' : `; did you mean ${meant}?`
   return new InvalidRequest(`there is no field ${shown}${hint}`, shown, 'unknown_field')
+}
+
+/** The first name that has all words of this one, also cut short: num_step is in num_inference_steps. */
+function withWords(name: string, known: readonly string[]): string | undefined {
+  const words = name.split('_').filter((word) => word.length > 2)
+  if (words.length === 0) return undefined
+  return known.find((one) => words.every((word) => one.split('_').some((whole) => whole.startsWith(word))))
 }

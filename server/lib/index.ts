@@ -15,3 +15,5 @@ export {
   WorkerLost,
   type Working,
 } from './jobs/jobs.js'
+export type { ServerLimits, ServerOptions } from './options.js'
+export { createServer, type Server } from './server.js'

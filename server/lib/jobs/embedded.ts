@@ -248,7 +248,9 @@ export class EmbeddedJobs implements Jobs {
 
   async counts(): Promise<Counts> {
     const workers = [...this.#workers].filter(({ isUp }) => isUp).length
-    return { queued: this.#waiting.length, running: this.#running.size, workers }
+    let bytes = 0
+    for (const { made } of this.#jobs.values()) bytes += made?.bytes ?? 0
+    return { queued: this.#waiting.length, running: this.#running.size, workers, bytes }
   }
 
   async models(): Promise<ServedModel[]> {
@@ -506,7 +508,7 @@ export class EmbeddedJobs implements Jobs {
   #writeAgain(): void {
     for (const id of this.#unwritten.keys()) {
       const job = this.#jobs.get(id)
-      if (job) void this.#change(job)
+      if (job) this.#write(job).catch(() => {})
     }
   }
 

@@ -26,6 +26,8 @@ export interface Counts {
   readonly running: number
   /** Workers that can take jobs now. */
   readonly workers: number
+  /** Bytes of the kept videos, if they are known. */
+  readonly bytes?: number
 }
 
 /** A model as a worker has loaded it. */
@@ -79,6 +81,8 @@ export interface Worker {
   readonly isUp: boolean
   /** Why it cannot, with the last words of its process. */
   readonly trouble: string | undefined
+  /** How often its process was started again. */
+  readonly restarts?: number
   /** Resolves when it can take a job, with what it has loaded. Rejects when the signal aborts. */
   available(signal: AbortSignal): Promise<readonly ServedModel[]>
   readonly run: RunJob
