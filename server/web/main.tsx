@@ -1,4 +1,4 @@
-import { effect } from '@preact/signals'
+import { effect, untracked } from '@preact/signals'
 import { render } from 'preact'
 import { announce } from './announce.ts'
 import { Composer } from './composer.tsx'
@@ -45,6 +45,6 @@ render(<Page />, place)
 announce()
 addEventListener('pagehide', carryOut)
 effect(() => {
-  if (listed.value && !away.value) void sendLeftOver()
+  if (listed.value && !away.value) untracked(sendLeftOver)
 })
 void connect()

@@ -4,7 +4,7 @@ import { signal } from '@preact/signals'
 import { post, Refusal, request } from './api.ts'
 import { clear, draft, file, model, settings, strength, write } from './draft.ts'
 import type { Settings, Video } from './protocol.ts'
-import { away, keyWanted, put } from './videos.ts'
+import { keyWanted, put, reconnect } from './videos.ts'
 
 interface Wish {
   readonly key: string
@@ -56,6 +56,7 @@ export const canRepeat = ({ remixed_from_video_id: from, torchreel: { settings }
 /** Sends the wishes that had no answer, from this visit or an earlier one. */
 export async function sendLeftOver(): Promise<void> {
   for (const wish of wishes.value) {
+    if (onTheWay.has(wish.key)) continue
     const { prompt } = wish.body
     if (!(await fulfil(wish)) && !draft.value.prompt && typeof prompt === 'string') write({ prompt })
   }
@@ -67,17 +68,23 @@ function send(path: string, body: Settings): Promise<boolean> {
   return fulfil(wish)
 }
 
+/** The keys of the requests that wait for their answer now. */
+const onTheWay = new Set<string>()
+
 async function fulfil({ key, path, body }: Wish): Promise<boolean> {
   refusal.value = undefined
+  onTheWay.add(key)
   try {
     put(await post<Video>(path, body, { 'idempotency-key': key }))
   } catch (error) {
     if (error instanceof Refusal && error.status === 0) {
-      away.value = true
+      reconnect()
       return true
     }
     refuse(error)
     return forget(key, false)
+  } finally {
+    onTheWay.delete(key)
   }
   return forget(key, true)
 }

@@ -92,7 +92,8 @@ export async function fetchVideo(id: string): Promise<void> {
 export function notice(error: unknown): void {
   if (!(error instanceof Refusal)) throw error
   keyWanted.value = error.status === 401
-  away.value = !keyWanted.value
+  if (keyWanted.value) away.value = false
+  else if (error.status === 0 || error.status >= 500) reconnect()
 }
 
 /** Reads what the server can do, and again while a model is being loaded. */
@@ -107,6 +108,13 @@ let reading: ReturnType<typeof setTimeout> | undefined
 let source: EventSource | undefined
 let retry: ReturnType<typeof setTimeout> | undefined
 
+/** After the server did not answer: tries again in two seconds. */
+export function reconnect(): void {
+  away.value = true
+  clearTimeout(retry)
+  retry = setTimeout(connect, 2000)
+}
+
 /** Reads everything, and keeps it right until the page is closed. */
 export async function connect(): Promise<void> {
   clearTimeout(retry)
@@ -115,7 +123,7 @@ export async function connect(): Promise<void> {
     await readCapabilities()
   } catch (error) {
     notice(error)
-    if (!keyWanted.value) retry = setTimeout(connect, 2000)
+    if (!keyWanted.value) reconnect()
     return
   }
   keyWanted.value = false
@@ -126,13 +134,12 @@ export async function connect(): Promise<void> {
       away.value = false
     } catch (error) {
       notice(error)
-      retry = setTimeout(connect, 2000)
     }
   }
   source.onerror = () => {
-    away.value = true
     // The browser repeats a broken connection by itself, but not one that was refused.
-    if (source?.readyState === EventSource.CLOSED) retry = setTimeout(connect, 2000)
+    if (source?.readyState === EventSource.CLOSED) reconnect()
+    else away.value = true
   }
   source.addEventListener('video', ({ data }) => put(JSON.parse(data)))
   source.addEventListener('removed', ({ data }) => drop(JSON.parse(data).id))
