@@ -55,7 +55,7 @@ async function openTab(t: TestContext, page: Page, address: string, expected?: R
     if (protocol !== 'blob:' && host !== new URL(address).host) errors.push(`request to ${request.url()}`)
   })
   t.after(() => assert.deepEqual(errors, []))
-  page.setDefaultTimeout(15_000)
+  page.setDefaultTimeout(30_000)
   await page.goto(address)
   return page
 }

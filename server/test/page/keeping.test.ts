@@ -25,13 +25,13 @@ describe('keeping', { skip: withoutChromium }, () => {
 
   test('the draft, its options and a running video outlive a reload', async (t) => {
     const page = await openPage(t, server.address)
-    await askFor(page, redCircle, 80)
+    await askFor(page, redCircle, 40)
     await promptBox(page).fill('a draft')
     await tiles(page, 'running').waitFor()
     await page.reload()
     assert.equal(await promptBox(page).inputValue(), 'a draft')
-    await page.getByText('80 steps').waitFor()
-    await stateLine(page, /Denoising \d+ of 80/).waitFor()
+    await page.getByText('40 steps').waitFor()
+    await stateLine(page, /Denoising \d+ of 40/).waitFor()
     await tiles(page, 'completed').waitFor()
   })
 
