@@ -6,7 +6,7 @@ import { CopyAs } from './copy.tsx'
 import { remove } from './deletion.ts'
 import { vary } from './draft.ts'
 import { Facts } from './facts.tsx'
-import type { Video } from './protocol.ts'
+import { unfinished, type Video } from './protocol.ts'
 import { again, canRepeat } from './submit.ts'
 import { shapeOf } from './tile.tsx'
 import { fetchVideo, hidden, listed, videos } from './videos.ts'
@@ -31,7 +31,7 @@ export function OpenedVideo() {
   useEffect(() => {
     if (wanted) fetchVideo(id).catch(close)
   }, [wanted, id])
-  return video && !hidden.value.has(id) ? <Dialog key={id} video={video} /> : null
+  return video && !unfinished(video) && !hidden.value.has(id) ? <Dialog key={id} video={video} /> : null
 }
 
 function Dialog({ video }: { video: Video }) {

@@ -72,7 +72,7 @@ function Control({
           step={kind.step}
           min={kind.minimum}
           max={kind.maximum}
-          placeholder={typeof otherwise === 'number' ? String(otherwise) : (defaultIn(inWords) ?? '')}
+          placeholder={typeof otherwise === 'number' ? String(otherwise) : placeholderFrom(inWords)}
           value={value === undefined ? '' : String(value)}
           onInput={(e) =>
             give(Number.isNaN(e.currentTarget.valueAsNumber) ? undefined : e.currentTarget.valueAsNumber)
@@ -97,6 +97,12 @@ function Control({
         />
       )
   }
+}
+
+/** A default in words, if it is short. */
+function placeholderFrom(inWords: string | undefined): string {
+  const words = defaultIn(inWords) ?? ''
+  return words.length <= 12 ? words : ''
 }
 
 function numbersFrom(

@@ -107,6 +107,33 @@ describe('making a video', { skip: withoutChromium }, () => {
     const [varied] = await server.list()
     assert.equal(varied?.remixed_from_video_id, made?.id)
   })
+
+  test('a video starts from a file, chosen or dropped', async (t) => {
+    const page = await openPage(t, server.address)
+    const newest = (await server.list()).find(({ status }) => status === 'completed')
+    const content = await fetch(`${server.address}/v1/videos/${newest?.id}/content`)
+    const buffer = Buffer.from(await content.arrayBuffer())
+    await setSteps(page, 4)
+    await page.locator('input[type=file]').setInputFiles({ name: 'mine.mp4', mimeType: 'video/mp4', buffer })
+    await page.getByText('Starts from mine.mp4').waitFor()
+    await askFor(page, 'a circle from a file')
+    await page.locator('.tile[data-state=completed]', { hasText: 'a circle from a file' }).waitFor()
+    const [made] = await server.list()
+    assert.equal(typeof made?.torchreel.settings.strength, 'number')
+
+    const dropped = await page.evaluateHandle(
+      (bytes) => {
+        const transfer = new DataTransfer()
+        transfer.items.add(new File([new Uint8Array(bytes)], 'dropped.mp4', { type: 'video/mp4' }))
+        return transfer
+      },
+      [...buffer],
+    )
+    await page.locator('form').dispatchEvent('drop', { dataTransfer: dropped })
+    await page.getByText('Starts from dropped.mp4').waitFor()
+    await page.getByRole('button', { name: 'Remove' }).click()
+    await page.getByText('Starts from').waitFor({ state: 'detached' })
+  })
 })
 
 /** Waits until an expression over `player`, the element, is true. */

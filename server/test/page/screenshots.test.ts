@@ -17,11 +17,7 @@ import { openPage, useBrowser, withoutChromium } from './browser.js'
 import { type ListedVideo, useServer } from './server.js'
 
 const folder = join(import.meta.dirname, '../../server-screenshots')
-const prompts = [
-  'a small blue star moving up',
-  'a green square moving right',
-  'a huge purple disc standing still',
-]
+const prompts = ['a small blue star moving up', 'a huge purple disc standing still']
 
 describe('screenshots', { skip: withoutChromium }, () => {
   useBrowser()
@@ -33,6 +29,7 @@ describe('screenshots', { skip: withoutChromium }, () => {
     await page.getByText('No videos yet').waitFor()
     await picture(page, 'first-visit')
     await promptBox(page).fill(redCircle)
+    await page.getByText('random seed').waitFor()
     await optionsButton(page).click()
     await picture(page, 'options')
     await optionsButton(page).click()

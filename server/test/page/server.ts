@@ -72,7 +72,11 @@ export interface ListedVideo {
   readonly status: string
   readonly prompt: string
   readonly remixed_from_video_id: string | null
-  readonly torchreel: { readonly state: string; readonly seed: number }
+  readonly torchreel: {
+    readonly state: string
+    readonly seed: number
+    readonly settings: Readonly<Record<string, unknown>>
+  }
 }
 
 /** A server for the tests of a file. */
