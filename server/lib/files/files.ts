@@ -14,6 +14,13 @@ export const fileTypes = {
 
 export type FileName = keyof typeof fileTypes
 
+export const allFiles = Object.keys(fileTypes) as readonly FileName[]
+
+/** What is kept of a job that has ended. */
+export function filesAfter(state: string): readonly FileName[] {
+  return state === 'completed' ? allFiles.filter((name) => name !== 'input' && name !== 'preview.png') : []
+}
+
 export interface FileFacts {
   /** Bytes. */
   readonly size: number

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import type { Logger } from 'pino'
-import { type FileName, type Files, fileTypes } from '../files/files.js'
+import { allFiles, type FileName, type Files } from '../files/files.js'
 import { FolderFiles } from '../files/folder.js'
 import { FolderLock } from './folder_lock.js'
 import {
@@ -47,7 +47,6 @@ export interface EmbeddedOptions {
 
 const hour = 3_600_000
 const retryEvery = 5_000
-const allFiles = Object.keys(fileTypes) as FileName[]
 
 /** Aborts a running job that is to be put back, because the queue closes. */
 class PutBack extends Error {}

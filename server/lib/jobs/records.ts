@@ -1,7 +1,8 @@
 import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
+import { allFiles, filesAfter } from '../files/files.js'
 import { syncFolder, writeWhole } from '../files/folder.js'
-import { idPattern, type Job, type Made, states } from './job.js'
+import { idPattern, isEnded, type Job, type Made, states } from './job.js'
 
 // The records of the embedded queue: FOLDER/ID/job.json, beside the job's files. A job and its files are removed together.
 
@@ -47,14 +48,16 @@ export async function readRecords(folder: string): Promise<ReadRecords> {
       continue
     }
     if (!idPattern.test(name)) continue
-    await removeTemporaries(place)
     const text = await readFile(path.join(place, recordName), 'utf8').catch(() => undefined)
     // Never accepted: its files came, and then the server ended.
     if (text === undefined) await rm(place, { recursive: true, force: true })
     else {
       const job = parseRecord(text, name)
       if (typeof job === 'string') broken.push({ folder: place, why: job })
-      else jobs.push(job)
+      else {
+        jobs.push(job)
+        await removeLeftOver(place, job)
+      }
     }
   }
   return { jobs, broken }
@@ -69,9 +72,14 @@ export async function readResult(folder: string, id: string): Promise<Made | und
   }
 }
 
-async function removeTemporaries(folder: string): Promise<void> {
-  const names = await readdir(folder).catch((): string[] => [])
-  for (const name of names) if (name.startsWith('.')) await rm(path.join(folder, name), { force: true })
+/** Removes files that were being written, and those that the end of a job leaves to be removed. */
+async function removeLeftOver(folder: string, job: Job): Promise<void> {
+  const kept: readonly string[] = isEnded(job)
+    ? [recordName, ...filesAfter(job.state)]
+    : [recordName, ...allFiles]
+  for (const name of await readdir(folder)) {
+    if (!kept.includes(name)) await rm(path.join(folder, name), { recursive: true, force: true })
+  }
 }
 
 /** The job, or why it is none. */
