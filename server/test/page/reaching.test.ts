@@ -1,10 +1,10 @@
 // For everyone, and safe: a key, the keyboard, axe's rules, and prompts that are only text.
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, test } from 'node:test'
+import { after, describe, test } from 'node:test'
 import type { AxeResults } from 'axe-core'
 import type { Page } from 'playwright-core'
 import { askFor, openNewest, optionsButton, promptBox, setSteps, tiles } from './actions.js'
@@ -84,6 +84,7 @@ describe('a server with keys', { skip: withoutChromium }, () => {
   const file = join(tmpdir(), `torchreel-page-keys-${process.pid}`)
   const key = withoutChromium ? '' : newKey(file)
   const server = useServer(['--keys', file])
+  after(() => rmSync(file, { force: true }))
 
   test('asks for a key, and keeps it where scripts cannot read it', async (t) => {
     const page = await openPage(t, server.address, { expected: /status of 401/ })

@@ -10,7 +10,7 @@ import { withoutChromium } from './browser.js'
 const program = join(import.meta.dirname, '../../../server/dist/cli/main.js')
 
 export class PageServer {
-  readonly folder = mkdtempSync(join(tmpdir(), 'torchreel-page-'))
+  #folder: string | undefined
   readonly #settings: readonly string[]
   #child: ChildProcess | undefined
   address = ''
@@ -21,6 +21,7 @@ export class PageServer {
 
   /** Starts it, the second time on the same port. */
   async start(): Promise<void> {
+    this.#folder ??= mkdtempSync(join(tmpdir(), 'torchreel-page-'))
     const port = this.address === '' ? '0' : new URL(this.address).port
     const settings = [
       '--model',
@@ -28,7 +29,7 @@ export class PageServer {
       '--port',
       port,
       '--data',
-      join(this.folder, 'data'),
+      join(this.#folder, 'data'),
       ...this.#settings,
     ]
     const child = spawn(process.execPath, [program, ...settings], { stdio: ['ignore', 'pipe', 'pipe'] })
@@ -56,7 +57,7 @@ export class PageServer {
 
   async remove(): Promise<void> {
     await this.kill()
-    rmSync(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
+    if (this.#folder) rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
   }
 
   /** What the API lists, newest first. */
@@ -91,6 +92,7 @@ export function useServer(settings: readonly string[] = []): PageServer {
 export function newKey(file: string): string {
   const said = execFileSync(process.execPath, [program, '--keys', file, '--new-key', 'reader'], {
     encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
   })
   return said.trim().split(/\s+/).at(-1) ?? ''
 }
