@@ -21,8 +21,8 @@ describe('making a video', { skip: withoutChromium }, () => {
 
   test('a prompt becomes a video: progress, a preview, a red circle that plays', async (t) => {
     const page = await openPage(t, server.address)
-    await askFor(page, redCircle, 40)
-    await stateLine(page, /Denoising \d+ of 40/).waitFor()
+    await askFor(page, redCircle, 25)
+    await stateLine(page, /Denoising \d+ of 25/).waitFor()
     await page.getByRole('progressbar').waitFor()
     await page.getByText('Preview', { exact: true }).waitFor()
     await tiles(page, 'completed').waitFor()

@@ -55,7 +55,7 @@ describe('screenshots', { skip: withoutChromium }, () => {
 
   test('done and playing, details, code, undo, a start from a video, a refused request', async (t) => {
     const page = await openPage(t, server.address, { expected: /status of 400/ })
-    await setSteps(page, 25)
+    await setSteps(page, 15)
     for (const prompt of [redCircle, ...prompts]) await askFor(page, prompt)
     await tiles(page, 'completed').nth(prompts.length).waitFor()
     await tiles(page, 'completed').first().hover()
