@@ -18,14 +18,15 @@ export function Composer() {
     area.style.height = `${area.scrollHeight}px`
   }, [prompt])
 
-  const wrong = refusal.value?.parameter
-  const isBelowField = model.value?.fields.some(({ name }) => name === wrong)
+  const refused = refusal.value
+  const isBelowField = model.value?.fields.some(({ name }) => name === refused?.parameter)
   useEffect(() => {
-    const field = document.getElementById(`field-${wrong}`)
-    if (!field) return
+    if (!refused) return
+    // It may be the answer to a button far below.
+    if (!isBelowField) return form.current?.scrollIntoView({ block: 'nearest' })
     unfolded.value = true
-    requestAnimationFrame(() => field.focus())
-  }, [wrong])
+    requestAnimationFrame(() => document.getElementById(`field-${refused.parameter}`)?.focus())
+  }, [refused, isBelowField])
 
   return (
     <form
@@ -64,7 +65,7 @@ export function Composer() {
         }}
       />
       <p id="composer-trouble" class="trouble" role="alert">
-        {refusal.value && !isBelowField && inTheFormsWords(refusal.value)}
+        {refused && !isBelowField && inTheFormsWords(refused)}
       </p>
       <div class="composer-end">
         <Summary />

@@ -2,7 +2,7 @@
 import { useEffect, useRef } from 'preact/hooks'
 import { spoken } from './announce.ts'
 import { deleted, undo } from './deletion.ts'
-import { wishes } from './submit.ts'
+import { unready, wishes } from './submit.ts'
 import { away } from './videos.ts'
 import { nameOf } from './words.ts'
 
@@ -10,12 +10,11 @@ export function Away() {
   const waiting = wishes.value.length
   return (
     <p class="away" role="status">
-      {away.value && (
-        <>
-          The server does not answer. This page keeps trying.
-          {waiting > 0 && (waiting === 1 ? ' Your request is kept.' : ` Your ${waiting} requests are kept.`)}
-        </>
-      )}
+      {away.value && <>The server does not answer. This page keeps trying.</>}
+      {!away.value && unready.value && `The server is not ready: ${unready.value}.`}
+      {(away.value || unready.value) &&
+        waiting > 0 &&
+        (waiting === 1 ? ' Your request is kept.' : ` Your ${waiting} requests are kept.`)}
     </p>
   )
 }

@@ -26,14 +26,18 @@ export async function submitDraft(): Promise<void> {
   if (sending.value || !prompt.trim() || !model.value) return
   const { strength: _, ...rest } = settings.value
   const body = { ...rest, prompt: prompt.trim(), model: model.value.id }
+  const started = { ...body, strength: strength.value }
   sending.value = true
-  const sent = file.value
-    ? await upload(file.value, { ...body, strength: strength.value })
-    : from
-      ? await send(`/v1/videos/${from}/remix`, { ...body, strength: strength.value })
-      : await send('/v1/videos', body)
-  sending.value = false
-  if (sent) clear()
+  try {
+    const sent = file.value
+      ? await upload(file.value, started)
+      : from
+        ? await send(`/v1/videos/${from}/remix`, started)
+        : await send('/v1/videos', body)
+    if (sent) clear()
+  } finally {
+    sending.value = false
+  }
 }
 
 /** Makes a video of a prompt and settings. True: the server has it, or gets it as soon as it is back. */
@@ -68,17 +72,30 @@ function send(path: string, body: Settings): Promise<boolean> {
   return fulfil(wish)
 }
 
+/** Why the server asked for patience; it gets the wishes again every two seconds. */
+export const unready = signal<string | undefined>(undefined)
+
+let retry: ReturnType<typeof setTimeout> | undefined
+
+function sendLater(why: string): void {
+  unready.value = why
+  clearTimeout(retry)
+  retry = setTimeout(sendLeftOver, 2000)
+}
+
 /** The keys of the requests that wait for their answer now. */
 const onTheWay = new Set<string>()
 
 async function fulfil({ key, path, body }: Wish): Promise<boolean> {
   refusal.value = undefined
+  unready.value = undefined
   onTheWay.add(key)
   try {
     put(await post<Video>(path, body, { 'idempotency-key': key }))
   } catch (error) {
-    if (error instanceof Refusal && error.status === 0) {
-      reconnect()
+    if (error instanceof Refusal && (error.status === 0 || error.status === 503)) {
+      if (error.status === 503) sendLater(error.message)
+      else reconnect()
       return true
     }
     refuse(error)

@@ -134,6 +134,7 @@ export async function connect(): Promise<void> {
       away.value = false
     } catch (error) {
       notice(error)
+      if (!keyWanted.value) reconnect()
     }
   }
   source.onerror = () => {

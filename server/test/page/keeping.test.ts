@@ -16,8 +16,8 @@ import {
 import { openPage, useBrowser, withoutChromium } from './browser.js'
 import { useServer } from './server.js'
 
-/** What Chromium says of a connection that breaks. */
-const broken = /Failed to load resource: net::ERR/
+/** What Chromium says of a connection that breaks, and of a server that is not ready. */
+const broken = /Failed to load resource: (net::ERR|.* status of 503)/
 
 describe('keeping', { skip: withoutChromium }, () => {
   useBrowser()
@@ -55,6 +55,21 @@ describe('keeping', { skip: withoutChromium }, () => {
     await page.waitForFunction(() => localStorage.getItem('torchreel.wishes') === '[]')
     assert.equal(keys.length, 2)
     assert.equal(keys[0], keys[1])
+    assert.equal((await server.list()).length, before + 1)
+  })
+
+  test('a server that is not ready gets the request later', async (t) => {
+    const page = await openPage(t, server.address, { expected: /status of 503/ })
+    let tries = 0
+    await page.route('**/v1/videos', async (route) => {
+      const error = { code: 'no_worker', message: 'no worker has loaded shapes yet' }
+      return ++tries === 1 ? route.fulfill({ status: 503, json: { error } }) : route.continue()
+    })
+    const before = (await server.list()).length
+    await askFor(page, 'an orange star', 2)
+    await page.getByText('no worker has loaded shapes yet. Your request is kept.').waitFor()
+    await tiles(page).nth(before).waitFor()
+    await page.getByText('Your request is kept').waitFor({ state: 'detached' })
     assert.equal((await server.list()).length, before + 1)
   })
 
