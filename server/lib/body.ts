@@ -81,6 +81,7 @@ async function readForm(request: Request, folder: string, limits: BodyLimits): P
   const source = bytesOf(request)
   let upload: Upload | undefined
   let written: Promise<string> | undefined
+  const given = new AbortController()
   try {
     const parser = formParser(request, limits)
     // Of several complaints the first one is told: the others follow from it.
@@ -112,7 +113,7 @@ async function readForm(request: Request, folder: string, limits: BodyLimits): P
         }
         stream.once('limit', () => refuse(new TooLarge(`a file may have ${limits.upload} bytes`, field)))
         upload = { field, path: file }
-        written = writeVideo(stream, file, field)
+        written = writeVideo(stream, file, field, given.signal)
         written.catch(refuse)
       })
     })
@@ -126,6 +127,7 @@ async function readForm(request: Request, folder: string, limits: BodyLimits): P
     return { words, upload, hash: hashOf(words, fileHash), dispose }
   } catch (error) {
     source.destroy()
+    given.abort() // the parser does not end the file of a form that broke off
     await written?.catch(() => {})
     await dispose()
     throw error
@@ -152,7 +154,12 @@ function formParser(request: Request, limits: BodyLimits) {
 }
 
 /** Writes a video to disk, and gives its sha256. Anything that does not begin as a video is refused. */
-async function writeVideo(stream: Readable, file: string, field: string): Promise<string> {
+async function writeVideo(
+  stream: Readable,
+  file: string,
+  field: string,
+  signal: AbortSignal,
+): Promise<string> {
   const hash = createHash('sha256')
   let head = Buffer.alloc(0)
   let isKnown = false
@@ -185,7 +192,7 @@ async function writeVideo(stream: Readable, file: string, field: string): Promis
       }
     },
   })
-  await pipeline(stream, look, createWriteStream(file, { flags: 'wx', mode: 0o600 }))
+  await pipeline(stream, look, createWriteStream(file, { flags: 'wx', mode: 0o600 }), { signal })
   return hash.digest('hex')
 }
 

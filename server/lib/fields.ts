@@ -46,6 +46,8 @@ const unsupported: Readonly<Record<string, string>> = {
   image_reference: 'no model here starts from an image',
   video_reference: 'upload the video as input_reference',
   audio_reference: 'the models make no sound',
+  input_reference: 'addresses are not fetched; upload the video as a file',
+  video: 'upload the video as a file, or name one of this server in /v1/videos/edits',
   image_url: 'addresses are not fetched; upload the video as input_reference',
   file_id: 'there is no store of files; upload the video as input_reference',
   n: 'send a request for each video',
@@ -247,7 +249,8 @@ function readSize(value: unknown): { width: number; height: number } | undefined
   return { width: Number(width), height: Number(height) }
 }
 
-const loraName = /^[A-Za-z0-9][\w.-]{0,99}$/
+/** Of a file in the server's folder, without its ending. */
+export const loraName = /^[A-Za-z0-9][\w.-]{0,99}$/
 
 /** `name`, `name:scale`, { name, scale }, or a list of them. Never a path. */
 function readLoras(value: unknown): readonly NamedLora[] {

@@ -1,9 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
-import type { Server as HttpServer } from 'node:http'
 import { homedir } from 'node:os'
 import path from 'node:path'
-import { createAdaptorServer } from '@hono/node-server'
 import type { Hono } from 'hono'
 import { pino } from 'pino'
 import type { Files } from './files/files.js'
@@ -12,6 +10,7 @@ import { descriptionRoutes, openApiRoutes } from './http/description_routes.js'
 import { Events } from './http/events.js'
 import type { GuardOptions } from './http/guard.js'
 import { Keys } from './http/keys.js'
+import { Listener } from './http/listener.js'
 import { Metrics } from './http/metrics.js'
 import { healthRoutes, metricsRoutes, sessionRoutes } from './http/operation_routes.js'
 import { pageRoutes } from './http/page.js'
@@ -42,7 +41,6 @@ export interface Server {
 }
 
 const day = 24 * 3_600_000
-const requestGrace = 10_000
 const loopback = ['localhost', '127.0.0.1', '[::1]', '::1']
 
 export const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
@@ -88,7 +86,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
         (device) =>
           new Keeper({
             load: {
-              ...{ device, models: sources, pipeline: options.pipeline ?? {}, workFolder: work },
+              ...{ device, models: sources, workFolder: work },
+              // The size of a video to start from is known to the pipeline only.
+              pipeline: { ...options.pipeline, limits: { pixels: limits.pixels } },
               place: { kind: 'folder', folder: path.join(data, 'jobs') },
               runner: options.runner ?? new URL('./work/run_job.js', import.meta.url).href,
               ...(options.ffmpeg !== undefined && { ffmpeg: options.ffmpeg }),
@@ -143,7 +143,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     ],
   })
 
-  let http: HttpServer | undefined
+  let listener: Listener | undefined
   let closing: Promise<void> | undefined
   return {
     jobs,
@@ -151,16 +151,14 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     data,
     fetch: async (request) => app.fetch(request),
     listen: async () => {
-      http = await listen(app, host, port, limits.requestMs)
-      const { port: got } = http.address() as { port: number }
-      const shownHost = host.includes(':') && !host.startsWith('[') ? `[${host}]` : host
-      return `http://${shownHost}:${got}`
+      listener = await Listener.open(app.fetch, host, port, limits.requestMs)
+      return listener.address
     },
     close(grace = 0) {
       closing ??= (async () => {
         isClosing = true
         events.close()
-        const answered = http && closeHttp(http)
+        const answered = listener?.close()
         const killed = setTimeout(() => keepers.map((keeper) => keeper.close()), grace + 100)
         await Promise.all(working.map((one) => one.close(grace)))
         clearTimeout(killed)
@@ -196,30 +194,4 @@ function guardOf(options: ServerOptions, host: string, keys: Keys | undefined): 
   const isAny = host === '0.0.0.0' || host === '::'
   const hosts = [...loopback, ...(isAny ? [] : [host]), ...hostNames, ...(url ? [url.hostname] : [])]
   return { keys, hosts: hosts.map((name) => name.toLowerCase()), origins, publicUrl: url, trustProxy }
-}
-
-async function listen(app: Hono<AppEnv>, host: string, port: number, requestMs: number): Promise<HttpServer> {
-  const http = createAdaptorServer({
-    fetch: app.fetch,
-    serverOptions: {
-      headersTimeout: Math.min(60_000, requestMs),
-      requestTimeout: requestMs,
-      keepAliveTimeout: 65_000,
-      connectionsCheckingInterval: Math.min(30_000, requestMs),
-    },
-  }) as HttpServer
-  await new Promise<void>((resolve, reject) => {
-    http.once('error', reject)
-    http.listen(port, host.replace(/^\[|\]$/g, ''), resolve)
-  })
-  return http
-}
-
-/** Takes no more requests, and waits for those that came. */
-async function closeHttp(http: HttpServer): Promise<void> {
-  const closed = new Promise((resolve) => http.close(resolve))
-  http.closeIdleConnections()
-  const late = setTimeout(() => http.closeAllConnections(), requestGrace)
-  await closed
-  clearTimeout(late)
 }

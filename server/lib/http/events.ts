@@ -19,7 +19,14 @@ interface Client {
   close(): void
 }
 
-/** What the stream of a change shows: all of it, or that it is gone. */
+interface Opening {
+  readonly owner: string | undefined
+  readonly jobs: Promise<readonly Job[]>
+  readonly left: () => void
+  readonly only?: string
+  readonly cutOff: (() => void) | undefined
+}
+
 const ownerOf = (change: Change) => (change.type === 'job' ? change.job.owner : change.owner)
 const idOf = (change: Change) => (change.type === 'job' ? change.job.id : change.id)
 
@@ -43,8 +50,9 @@ export class Events {
    *
    * @param owner undefined: of all owners
    * @param only of this job alone
+   * @param cutOff ends the connection of a reader that is too slow
    */
-  open(owner: string | undefined, jobs: Promise<readonly Job[]>, left: () => void, only?: string): Response {
+  open({ owner, jobs, left, only, cutOff }: Opening): Response {
     const encoder = new TextEncoder()
     let client: Client | undefined
     const leave = () => {
@@ -63,7 +71,8 @@ export class Events {
             send: (text) => {
               if ((controller.desiredSize ?? 0) > 0) return controller.enqueue(encoder.encode(text))
               leave()
-              controller.error(new Error('the reader is too slow'))
+              if (cutOff) cutOff()
+              else controller.error(new Error('the reader is too slow'))
             },
             close: () => {
               leave()

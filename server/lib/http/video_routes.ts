@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { type Body, type BodyLimits, readBody } from '../body.js'
 import { ApiError, InvalidRequest, notFound, unavailable } from '../errors.js'
@@ -141,7 +142,8 @@ export function videoRoutes(options: VideoRoutesOptions): Routes {
 
     app.get('/v1/events', (c) => {
       const leave = streams.enter(c.get('owner').name)
-      return events.open(ownerSeen(c), jobs.unfinished(ownerSeen(c)), leave)
+      const owner = ownerSeen(c)
+      return events.open({ owner, jobs: jobs.unfinished(owner), left: leave, cutOff: cutOff(c) })
     })
 
     app.get('/v1/videos/:id', async (c) => answer(c, await find(c)))
@@ -152,7 +154,7 @@ export function videoRoutes(options: VideoRoutesOptions): Routes {
       const job = await find(c)
       const leave = streams.enter(c.get('owner').name)
       const now = jobs.get(job.id).then((found) => (found ? [found] : []))
-      return events.open(ownerSeen(c), now, leave, job.id)
+      return events.open({ owner: ownerSeen(c), jobs: now, left: leave, only: job.id, cutOff: cutOff(c) })
     })
 
     app.post('/v1/videos/:id/cancel', async (c) => {
@@ -181,6 +183,12 @@ export function videoRoutes(options: VideoRoutesOptions): Routes {
       throw new InvalidRequest('video must be a file, or video[id] the id of a video', 'video')
     return completed(await find(c, id))
   }
+}
+
+/** Ends the connection, if this server has one of its own. */
+function cutOff({ env }: C): (() => void) | undefined {
+  const { outgoing } = (env ?? {}) as Partial<HttpBindings>
+  return outgoing && (() => outgoing.destroy())
 }
 
 function completed(job: Job): Job {

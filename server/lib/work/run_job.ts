@@ -2,8 +2,9 @@ import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { type Preview, TextToVideoPipeline, TorchreelError, Video } from 'torchreel'
 import { readModelFacts } from 'torchreel/options'
+import { fields, loraName } from '../fields.js'
 import type { Files } from '../files/files.js'
-import type { Job, Made } from '../jobs/job.js'
+import type { Job, Made, RequestOptions } from '../jobs/job.js'
 import { JobFailed, type RunJob, type RunningJob, type ServedModel } from '../jobs/jobs.js'
 
 export interface ModelSource {
@@ -71,7 +72,8 @@ class LoadedPipeline {
     if (loras.length === 0 && this.#loaded.size === 0) return
     for (const { name } of loras) {
       if (this.#loaded.has(name)) continue
-      if (this.loraFolder === undefined) throw new JobFailed('lora_not_found', 'This worker has no LoRAs.')
+      if (this.loraFolder === undefined || !loraName.test(name))
+        throw new JobFailed('lora_not_found', `This worker has no LoRA ${name}.`)
       await this.pipeline.loadLora(path.join(this.loraFolder, `${name}.safetensors`), { name })
       this.#loaded.add(name)
     }
@@ -96,7 +98,7 @@ async function runJob(
     const output = path.join(folder, 'video.mp4')
     const previews = new Previews((picture) => files.put(id, 'preview.png', picture), on)
     const video = await loaded.pipeline.generate(prompt, {
-      ...options,
+      ...onlyKnown(options),
       ...(hasInput && { video: input }),
       ...(ffmpeg !== undefined && { ffmpeg }),
       output,
@@ -120,6 +122,12 @@ async function runJob(
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+/** Of a job's options, those that a request can set: whoever writes to the queue of many machines must not set others. */
+function onlyKnown(options: RequestOptions): RequestOptions {
+  const names: ReadonlySet<string> = new Set(fields.map(({ option }) => option))
+  return Object.fromEntries(Object.entries(options).filter(([name]) => names.has(name))) as RequestOptions
 }
 
 /** Stores previews, at most one at a time and one in two seconds. */
