@@ -65,7 +65,9 @@ function Dialog({ video }: { video: Video }) {
           {state === 'completed' ? <Player video={video} /> : <Trouble video={video} />}
         </div>
         <div class="side">
-          <h2 id="dialog-title">{video.prompt}</h2>
+          <h2 id="dialog-title" class={(video.prompt?.length ?? 0) > 100 ? 'long' : undefined}>
+            {video.prompt}
+          </h2>
           <div class="actions">
             {state === 'completed' && (
               <a class="primary" href={`${contentOf(video.id)}?download`} download>
