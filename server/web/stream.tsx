@@ -2,6 +2,7 @@
 import { signal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import { model } from './draft.ts'
+import type { Video } from './protocol.ts'
 import { make } from './submit.ts'
 import { Tile } from './tile.tsx'
 import { listed, loadMore, more, stream } from './videos.ts'
@@ -37,7 +38,7 @@ export function Stream() {
           />
         )}
       </div>
-      <ul class="stream">
+      <ul class="stream" style={{ '--ratio': commonRatio(shown) }}>
         {shown.map((video) => (
           <Tile key={video.id} video={video} />
         ))}
@@ -46,6 +47,14 @@ export function Stream() {
       {more.value && <End key={stream.value.length} />}
     </section>
   )
+}
+
+/** The shape of most videos, width / height: all tiles have it, so that the rows are even. */
+function commonRatio(shown: readonly Video[]): string {
+  const counts = new Map<string, number>()
+  for (const { size } of shown) counts.set(size, (counts.get(size) ?? 0) + 1)
+  const [most = '1x1'] = [...counts].sort(([, a], [, b]) => b - a)[0] ?? []
+  return most.replace('x', ' / ')
 }
 
 /** Loads older videos when it comes near the window. The button is there for who does not scroll. */

@@ -1,4 +1,3 @@
-/// <reference lib="dom" />
 // A real Chromium on the page. Each error in its console and each request to another host fails the test.
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
