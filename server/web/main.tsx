@@ -9,7 +9,7 @@ import { KeyForm } from './key_form.tsx'
 import { Away, Spoken, Undo } from './notices.tsx'
 import { Stream } from './stream.tsx'
 import { sendLeftOver } from './submit.ts'
-import { away, connect, keyWanted, listed } from './videos.ts'
+import { away, connect, keyWanted, listed, restWhileHidden } from './videos.ts'
 
 function Page() {
   return (
@@ -47,4 +47,5 @@ addEventListener('pagehide', carryOut)
 effect(() => {
   if (listed.value && !away.value) untracked(sendLeftOver)
 })
+restWhileHidden()
 void connect()

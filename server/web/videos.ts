@@ -145,3 +145,21 @@ export async function connect(): Promise<void> {
   source.addEventListener('video', ({ data }) => put(JSON.parse(data)))
   source.addEventListener('removed', ({ data }) => drop(JSON.parse(data).id))
 }
+
+/**
+ * A hidden tab that waits for nothing gives its connection back until it is shown: a browser has six for a host, and each
+ * tab's events take one.
+ */
+export function restWhileHidden(): void {
+  let resting = false
+  document.addEventListener('visibilitychange', () => {
+    const idle = !away.value && ![...videos.value.values()].some(unfinished)
+    if (document.hidden && idle) {
+      source?.close()
+      resting = true
+    } else if (!document.hidden && resting) {
+      resting = false
+      void connect()
+    }
+  })
+}
