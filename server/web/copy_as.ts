@@ -12,7 +12,7 @@ export function copyForms(video: Video, fields: readonly Field[]): readonly Form
   const body = { model: video.model, prompt: video.prompt ?? '', ...settings, seed: video.torchreel.seed }
   return [
     { name: 'Node.js', text: node(body, fields) },
-    { name: 'curl', text: curl(body) },
+    { name: 'curl', text: curl(body, video.torchreel.owner !== 'local') },
     { name: 'Command line', text: commandLine(body, fields) },
     { name: 'JSON', text: JSON.stringify(body, null, 2) },
   ]
@@ -38,9 +38,10 @@ function literal(value: Value): string {
   return `'${JSON.stringify(value).slice(1, -1).replaceAll('\\"', '"').replaceAll("'", "\\'")}'`
 }
 
-function curl(body: Body): string {
+function curl(body: Body, needsKey: boolean): string {
+  const key = needsKey ? `  -H "authorization: Bearer $TORCHREEL_KEY" \\\n` : ''
   return `curl ${location.origin}/v1/videos \\
-  -H 'content-type: application/json' \\
+${key}  -H 'content-type: application/json' \\
   -d ${quoted(JSON.stringify(body))}`
 }
 

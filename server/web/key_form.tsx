@@ -1,7 +1,7 @@
 // Asks for the key of a server that wants one. The server keeps it in a cookie.
 import { useSignal } from '@preact/signals'
-import { post, Refusal } from './api.ts'
-import { connect } from './videos.ts'
+import { Refusal } from './api.ts'
+import { signIn } from './session.ts'
 
 export function KeyForm() {
   const key = useSignal('')
@@ -12,8 +12,7 @@ export function KeyForm() {
       onSubmit={async (event) => {
         event.preventDefault()
         try {
-          await post('/session', { key: key.value.trim() })
-          await connect()
+          await signIn(key.value.trim())
         } catch (error) {
           if (!(error instanceof Refusal)) throw error
           trouble.value = error.status === 401 ? 'The server does not know this key.' : error.message

@@ -7,9 +7,10 @@ import { OpenedVideo } from './dialog.tsx'
 import { draft, write } from './draft.ts'
 import { KeyForm } from './key_form.tsx'
 import { Away, Spoken, Undo } from './notices.tsx'
+import { signedIn, signOut } from './session.ts'
 import { Stream } from './stream.tsx'
 import { sendLeftOver } from './submit.ts'
-import { away, connect, keyWanted, listed, restWhileHidden } from './videos.ts'
+import { away, connect, keyWanted, listed, notice, restWhileHidden } from './videos.ts'
 
 function Page() {
   return (
@@ -17,6 +18,11 @@ function Page() {
       <Away />
       <header class="top">
         <h1>torchreel</h1>
+        {signedIn.value && !keyWanted.value && (
+          <button type="button" class="plain" onClick={() => signOut().catch(notice)}>
+            Sign out
+          </button>
+        )}
       </header>
       <main>
         {keyWanted.value ? (

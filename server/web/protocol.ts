@@ -30,6 +30,8 @@ export interface Video {
     /** From 1. */
     readonly queue_position: number | null
     readonly seed: number
+    /** The name of a key; 'local' on a server without keys. */
+    readonly owner: string
     readonly settings: Settings
     readonly warnings: readonly string[]
     /** The address of the newest preview, an animated PNG. */

@@ -98,12 +98,13 @@ describe('a server with keys', { skip: withoutChromium }, () => {
     await tiles(page, 'completed').waitFor()
     await page.reload()
     await tiles(page, 'completed').waitFor()
-    assert.equal(
-      await page
-        .evaluate(() => document.cookie + JSON.stringify({ ...localStorage }))
-        .then((kept) => kept.includes(key)),
-      false,
-    )
+    const kept = await page.evaluate(() => document.cookie + JSON.stringify({ ...localStorage }))
+    assert.ok(!kept.includes(key))
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await page.getByLabel('Key').waitFor()
+    await page.reload()
+    await page.getByLabel('Key').waitFor()
+    assert.equal(await page.getByRole('button', { name: 'Sign out' }).count(), 0)
   })
 })
 
