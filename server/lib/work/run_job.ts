@@ -51,7 +51,7 @@ export async function loadRunner(options: RunnerOptions): Promise<Runner> {
   }
   return {
     models,
-    run(job, on) {
+    async run(job, on) {
       const pipeline = pipelines.get(job.request.model)
       if (!pipeline) throw new JobFailed('model_not_found', `This worker has no model ${job.request.model}.`)
       return runJob(pipeline, job, on, options)

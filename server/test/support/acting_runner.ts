@@ -18,6 +18,8 @@ export interface Act {
   deaf: number
   /** Kills the server when all files are in place, and before it says so. */
   killserver: number
+  /** Writes the video, and no other file. */
+  bare: number
   /** Takes this long between its files and its end. */
   linger: number
 }
@@ -27,7 +29,7 @@ export const videoOf = (seed: number): Buffer =>
 
 export function actOf(prompt: string): Act {
   const words = [...prompt.matchAll(/(\w+) (\d+)/g)].map(([, name, value]) => [name, Number(value)])
-  const none = { die: 0, diealways: 0, fail: 0, deaf: 0, killserver: 0, linger: 0 }
+  const none = { die: 0, diealways: 0, fail: 0, deaf: 0, killserver: 0, bare: 0, linger: 0 }
   return { steps: 1, ms: 0, ...none, ...Object.fromEntries(words) }
 }
 
@@ -52,6 +54,7 @@ export function actor(files: Files): (job: Job, on: RunningJob) => Promise<Made>
       await wait(act.ms, undefined, act.deaf ? {} : { signal: on.signal })
       if (!act.deaf) on.signal.throwIfAborted()
       on.progress({ stage: 'denoise', step, steps: act.steps, etaMs: (act.steps - step) * act.ms })
+      if (act.bare) continue
       await files.put(id, 'preview.png', Buffer.from(`preview ${step}`))
       on.preview()
     }
@@ -66,6 +69,10 @@ export function actor(files: Files): (job: Job, on: RunningJob) => Promise<Made>
       timings: { total: act.ms * act.steps },
       warnings: [],
       bytes: video.length,
+    }
+    if (act.bare) {
+      await files.put(id, 'video.mp4', video)
+      return made
     }
     await files.put(id, 'thumbnail.png', Buffer.from('thumbnail'))
     await files.put(id, 'spritesheet.png', Buffer.from('spritesheet'))
