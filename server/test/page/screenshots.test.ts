@@ -2,7 +2,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
-import type { Page } from 'playwright-core'
+import type { Locator, Page } from 'playwright-core'
 import {
   askFor,
   openNewest,
@@ -27,6 +27,7 @@ describe('screenshots', { skip: withoutChromium }, () => {
   test('first visit, options, waiting, denoising, cancelled', async (t) => {
     const page = await openPage(t, server.address)
     await page.getByText('No videos yet').waitFor()
+    await page.getByText('random seed').waitFor()
     await picture(page, 'first-visit')
     await promptBox(page).fill(redCircle)
     await page.getByText('random seed').waitFor()
@@ -38,7 +39,7 @@ describe('screenshots', { skip: withoutChromium }, () => {
     await askFor(page, 'a pink box flying up')
     await stateLine(page, /2nd in line/).waitFor()
     await page.getByText('Preview', { exact: true }).waitFor()
-    await picture(page, 'waiting-and-denoising')
+    await picture(page, 'waiting-and-denoising', stateLine(page, /Denoising/))
     for (const count of [3, 2, 1]) {
       await page
         .getByRole('button', { name: /^Cancel/ })
@@ -63,7 +64,7 @@ describe('screenshots', { skip: withoutChromium }, () => {
     const dialog = await openNewest(page)
     await picture(page, 'details')
     await dialog.getByText('Copy as code').click()
-    await picture(page, 'code')
+    await picture(page, 'code', dialog.getByRole('button', { name: 'Copy' }))
     await dialog.getByRole('button', { name: 'Vary' }).click()
     await picture(page, 'start-from-a-video')
     await page.getByRole('button', { name: 'Remove' }).click()
@@ -120,9 +121,11 @@ describe('screenshots', { skip: withoutChromium }, () => {
   })
 })
 
-async function picture(page: Page, name: string): Promise<void> {
+/** @param shown what must be within the window */
+async function picture(page: Page, name: string, shown?: Locator): Promise<void> {
   for (const width of [1280, 320]) {
     await page.setViewportSize({ width, height: width === 320 ? 640 : 860 })
+    await shown?.scrollIntoViewIfNeeded()
     for (const colorScheme of ['light', 'dark'] as const) {
       await page.emulateMedia({ colorScheme })
       await page.screenshot({ path: join(folder, `${name}-${colorScheme}-${width}.png`) })
