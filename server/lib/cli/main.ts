@@ -8,14 +8,14 @@ import { defaultLimits, type ServerOptions } from '../options.js'
 import { createServer, defaultData, version } from '../server.js'
 
 interface CommandLine {
-  model: string[]
-  alias: string[]
-  device: string[]
+  model?: string[]
+  alias?: string[]
+  device?: string[]
   data: string
   port: number
   host: string
-  hostName: string[]
-  origin: string[]
+  hostName?: string[]
+  origin?: string[]
   publicUrl?: string
   trustProxy?: boolean
   keys?: string
@@ -56,7 +56,7 @@ Examples:
 Ctrl-C ends the server. A running video is put back and made after the next start; --drain lets it end first.`
 
 function commandLine(): Command {
-  const several = (value: string, before: string[]) => [...before, value]
+  const several = (value: string, before: string[] = []) => [...before, value]
   const command = new Command('torchreel-server')
     .description('Serve text to video over HTTP, with a web page, on this machine.')
     .version(version)
@@ -65,20 +65,9 @@ function commandLine(): Command {
       '--model <[id=]model>',
       'shapes, a folder, or owner/name; repeat for more (default: shapes)',
       several,
-      [],
     )
-    .option(
-      '--alias <name=id>',
-      'another name for a model, such as sora-2=shapes; repeat for more',
-      several,
-      [],
-    )
-    .option(
-      '--device <device>',
-      'auto, cpu, cuda:0 …; repeat for one process each (default: auto)',
-      several,
-      [],
-    )
+    .option('--alias <name=id>', 'another name for a model, such as sora-2=shapes; repeat for more', several)
+    .option('--device <device>', 'auto, cpu, cuda:0 …; repeat for one process each (default: auto)', several)
     .option('--dtype <type>', 'float16, bfloat16 or float32 (default: by device)')
     .option('--offload <mode>', 'none, model or sequential (default: none)')
     .option('--threads <n>', 'processor threads of a process (default: by machine)', positive)
@@ -87,8 +76,8 @@ function commandLine(): Command {
     .optionsGroup('The address:')
     .option('--port <n>', 'the port; 0 takes a free one', count, 8080)
     .option('--host <address>', 'the address to listen on', '127.0.0.1')
-    .option('--host-name <name>', 'another name of this server; repeat for more', several, [])
-    .option('--origin <url>', 'a page elsewhere that may use this server; repeat for more', several, [])
+    .option('--host-name <name>', 'another name of this server; repeat for more', several)
+    .option('--origin <url>', 'a page elsewhere that may use this server; repeat for more', several)
     .option('--public-url <url>', 'the address that clients use, behind a proxy')
     .option('--trust-proxy', 'believe X-Forwarded-Host and X-Forwarded-Proto')
     .option('--no-page', 'do not serve the web page')
@@ -186,7 +175,7 @@ function endAsked(): Promise<void> {
 }
 
 function serverOptions(options: CommandLine): ServerOptions {
-  const { model, alias, device, host, port, data, page, login, hostName, origin, cancelGrace } = options
+  const { model, alias = [], device, host, port, data, page, login, hostName, origin, cancelGrace } = options
   const {
     dtype,
     offload,
@@ -212,13 +201,13 @@ function serverOptions(options: CommandLine): ServerOptions {
       port,
       data,
       page,
-      hostNames: hostName,
-      origins: origin,
       aliases: Object.fromEntries(aliases),
       keepJobs,
     },
-    ...(model.length > 0 && { models: model }),
-    ...(device.length > 0 && { devices: device }),
+    ...(model && { models: model }),
+    ...(device && { devices: device }),
+    ...(hostName && { hostNames: hostName }),
+    ...(origin && { origins: origin }),
     ...(keys !== undefined && { keys }),
     ...(publicUrl !== undefined && { publicUrl }),
     ...(trustProxy !== undefined && { trustProxy }),
@@ -263,7 +252,8 @@ try {
   await commandLine().parseAsync()
   process.exit()
 } catch (error) {
-  if (error instanceof CommanderError) process.exit(error.exitCode === 0 ? 0 : 2)
+  if (error instanceof CommanderError && error.exitCode === 0) process.exit(0)
+  if (error instanceof CommanderError && !(error instanceof InvalidArgumentError)) process.exit(2)
   process.stderr.write(`torchreel-server: ${error instanceof Error ? error.message : String(error)}\n`)
-  process.exit(1)
+  process.exit(error instanceof InvalidArgumentError ? 2 : 1)
 }
