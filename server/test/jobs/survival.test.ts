@@ -208,7 +208,7 @@ test('case 12: after a cancel the process of a job that does not listen is kille
   const next = await create(server.url, 'steps 1')
   const video = await untilState(server.url, deaf.id, 'cancelled')
   assert.deepEqual([video.status, video.error?.code], ['failed', 'cancelled'])
-  assert.deepEqual(server.filesOf(deaf.id), ['job.json'])
+  await until(async () => server.filesOf(deaf.id).join() === 'job.json')
   await untilState(server.url, next.id, 'completed')
   assert.notEqual(server.workers()[0], worker)
 })
