@@ -304,6 +304,7 @@ export class EmbeddedJobs implements Jobs {
     while (!closing.aborted) {
       try {
         for (const model of await worker.available(closing)) this.#models.set(model.id, model)
+        if (closing.aborted) return
         const id = this.#nextFor(worker)
         if (id === undefined) await this.#nap(closing)
         else await this.#runOne(id, worker)
