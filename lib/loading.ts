@@ -16,7 +16,7 @@ import { refuseForFamily } from './families/refused_options.js'
 import { verifyFiles } from './files/hashes.js'
 import { defaultModel } from './hub/default_model.js'
 import { type HubOptions, modelName, resolveModel } from './hub/hub.js'
-import { chooseThreads } from './machine/threads.js'
+import { chooseThreads, Threads } from './machine/threads.js'
 import { callOptions } from './options/call.js'
 import { type CheckedPipelineOptions, pipelineOptions } from './options/pipeline.js'
 import { ProgressClock } from './progress.js'
@@ -36,6 +36,8 @@ export interface LoadedModel {
   /** 'cpu', 'cuda:0' … */
   readonly device: string
   readonly dtype: 'float16' | 'bfloat16' | 'float32'
+  /** Of an operation on the CPU; undefined: the networks run elsewhere. */
+  readonly threads: Threads | undefined
   /** The version of libtorch. */
   readonly libtorch: string
   /** What was chosen for the caller. */
@@ -88,8 +90,8 @@ export async function loadModel(
   }
   const compiledDenoiser = compiled && nativeCompiledDenoiser(compiled, latentChannels)
   const maxHeader = limits.headerBytes
-  const { threads } = chooseThreads(options.threads)
-  const where = { device, dtype, offload, threads, captureGraph, maxHeader }
+  const threads = new Threads(chooseThreads(options.threads), family.sameWithAnyThreads)
+  const where = { device, dtype, offload, threads: threads.look(), captureGraph, maxHeader }
   const latents = { latentScale: [...properties.latentScale], latentMean: [...properties.latentMean] }
   const native = await NativePipeline.open(
     { family: family.name, networks, compiledDenoiser, ...latents, ...where },
@@ -105,6 +107,7 @@ export async function loadModel(
     compiledDenoiser: compiled && { file: compiled.file, made: compiled.made },
     device,
     dtype,
+    threads: device === 'cpu' ? threads : undefined,
     libtorch,
     warnings: [...notices, ...slowPrecision(device, dtype), ...checkpoint.warnings, ...native.warnings],
   }

@@ -170,6 +170,8 @@ export interface Addon {
     denoiser: NativeAdaptation,
   ): Promise<void>
   cancel(pipeline: PipelineHandle, job: number): void
+  /** How many threads an operation on the CPU uses, from the next step of the running job on. */
+  setThreads(pipeline: PipelineHandle, threads: number): void
   closePipeline(pipeline: PipelineHandle): Promise<void>
   createGenerator(seed: number): GeneratorHandle
   randn(generator: GeneratorHandle, shape: readonly number[]): Float32Array

@@ -119,6 +119,11 @@ export class NativePipeline {
     signal?.throwIfAborted()
   }
 
+  /** How many threads an operation on the CPU uses, from the next step of the running job on. */
+  setThreads(threads: number): void {
+    this.#addon.setThreads(this.#pipeline, threads)
+  }
+
   /** Where the weights are now; also while a job runs. */
   memory(): NativeMemory {
     return guarded(() => this.#addon.memory(this.#pipeline))

@@ -1,5 +1,6 @@
 import path from 'node:path'
 import type { Adapters } from '../adapters/adapters.js'
+import type { NativeEvent } from '../addon/interface.js'
 import { chooseSeed } from '../checks/seed.js'
 import type { LoadedModel } from '../loading.js'
 import { version } from '../package.js'
@@ -28,10 +29,17 @@ export async function runJob(
   const context = { program, guidance, seeds, tokenizer, vaeScale, warnings }
   const request = buildRequest(prepared, context)
   const settings = describeSettings(call, scheduler, adapters)
+  let threads: number | undefined // the fewest so far
+  const chooseThreads = () => {
+    if (!model.threads) return
+    const now = model.threads.look()
+    native.setThreads(now)
+    threads = Math.min(now, threads ?? now)
+  }
 
   const { videos, steps, strength, guidanceScale } = call
   const factsOf = (index: number) => ({
-    ...{ torchreel: version, model: model.name, libtorch, device, dtype, warnings },
+    ...{ torchreel: version, model: model.name, libtorch, device, dtype, threads, warnings },
     compiledDenoiser: compiledDenoiser && path.basename(compiledDenoiser.file),
     ...{ steps, strength, guidanceScale, scheduler: scheduler.name },
     seed: seeds[index] ?? seeds[0],
@@ -39,7 +47,12 @@ export async function runJob(
   })
   const job = new Job(call, factsOf, previewColours, onFrame)
   try {
-    await native.generate(request, (event) => job.take(event), call.signal)
+    chooseThreads()
+    const listener = (event: NativeEvent) => {
+      if (event.type === 'progress' && event.stage === 'denoise') chooseThreads()
+      return job.take(event)
+    }
+    await native.generate(request, listener, call.signal)
     return await job.finish()
   } catch (error) {
     await job.discard(error)

@@ -66,6 +66,11 @@ export interface Family {
   readonly predictsFlow: boolean
   /** The type that networks compute in on a GPU, if the caller does not choose one. */
   readonly gpuDtype: 'float16' | 'bfloat16'
+  /**
+   * Whether a CPU gives the same numbers with any number of threads, but for rare sizes. Only then a pipeline takes fewer
+   * threads beside busy programs, so that the same seed gives the same video.
+   */
+  readonly sameWithAnyThreads: boolean
   /** Options of a call or a pipeline that this architecture cannot honour, and why, as the end of a sentence. */
   readonly refusedOptions: Readonly<Record<string, string>>
   /** Why a checkpoint of one of the pipeline classes cannot run, after its name: 'is a …'; by model_index.json. */

@@ -1,11 +1,42 @@
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
+import { ProcessorUse } from './processor_use.js'
 
 /** How many threads an operation on the CPU uses, and why. */
 export interface ThreadChoice {
   readonly threads: number
   readonly reason: string
+  /** Whether fewer are used while other programs keep the processors busy: not if somebody chose the number. */
+  readonly givesWay: boolean
+}
+
+/**
+ * The threads of a pipeline. An operation ends when its slowest thread ends. A thread that shares its processor with a
+ * busy program makes all others wait, so there is no thread for the processors that others keep busy. Half of the threads stay:
+ * where all processors are busy, more threads get a larger share.
+ */
+export class Threads {
+  readonly #most: number
+  readonly #use: ProcessorUse | undefined
+  #now: number
+
+  /** @param mayVary whether the model allows it */
+  constructor({ threads, givesWay }: ThreadChoice, mayVary: boolean, use = new ProcessorUse()) {
+    this.#most = threads
+    this.#now = threads
+    this.#use = givesWay && mayVary ? use : undefined
+  }
+
+  /** How many threads to use now. */
+  look(): number {
+    const others = this.#use?.look()
+    if (others) {
+      const free = others.processors - Math.round(others.busy)
+      this.#now = Math.min(this.#most, Math.max(Math.ceil(this.#most / 2), free))
+    }
+    return this.#now
+  }
 }
 
 /**
@@ -14,9 +45,9 @@ export interface ThreadChoice {
  * kernel holds some of them back.
  */
 export function chooseThreads(option?: number): ThreadChoice {
-  if (option) return { threads: option, reason: 'the option threads' }
+  if (option) return { threads: option, reason: 'the option threads', givesWay: false }
   const wanted = Number.parseInt(process.env.OMP_NUM_THREADS ?? '', 10)
-  if (wanted > 0) return { threads: wanted, reason: 'OMP_NUM_THREADS' }
+  if (wanted > 0) return { threads: wanted, reason: 'OMP_NUM_THREADS', givesWay: false }
   const processors = availableParallelism()
   const quota = readCpuQuota()
   if (quota !== undefined && quota.processors < processors) {
@@ -25,11 +56,13 @@ export function chooseThreads(option?: number): ThreadChoice {
     return {
       threads,
       reason: `the quota of ${most} ${most === 1 ? 'processor' : 'processors'} in ${quota.file}`,
+      givesWay: true,
     }
   }
   return {
     threads: processors,
     reason: `the ${processors === 1 ? 'one processor' : `${processors} processors`} that this process may use`,
+    givesWay: true,
   }
 }
 

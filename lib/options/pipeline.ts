@@ -52,7 +52,10 @@ export interface PipelineOptions
    * for Wan.
    */
   compiledDenoiser?: string | URL | undefined
-  /** Threads that a CPU operation uses. @defaultValue `OMP_NUM_THREADS`, else as many as this process may keep busy: its processors, or its quota of them */
+  /**
+   * Threads that a CPU operation uses. `video.threads` says how many they were.
+   * @defaultValue `OMP_NUM_THREADS`, else as many as this process may keep busy; fewer beside busy programs
+   */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue found automatically: `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
   libtorch?: string | URL | undefined
@@ -190,7 +193,7 @@ export const pipelineOptions = withRefusals({
   },
   threads: {
     kind: integer(1, 1024),
-    otherwise: '`OMP_NUM_THREADS`, else as many as this process may keep busy',
+    otherwise: '`OMP_NUM_THREADS`, else as many as this process may keep busy; fewer beside busy programs',
     group: machine,
     says: 'CPU threads for each operation',
     flag: '--threads <n>',

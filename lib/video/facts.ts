@@ -60,6 +60,8 @@ export interface VideoFacts {
   readonly device?: string | undefined
   /** The number type in which they computed. */
   readonly dtype?: string | undefined
+  /** How many threads an operation on the CPU used; the fewest, if other programs took processors meanwhile. */
+  readonly threads?: number | undefined
   /** The name of the compiled denoiser that ran instead of the denoiser's graph. */
   readonly compiledDenoiser?: string | undefined
   /** Milliseconds by stage. */
@@ -96,7 +98,7 @@ export function commentOf(facts: VideoFacts): string | undefined {
 /** The facts of a video without pixels and latents, the most important ones first. */
 export function factsAsJson(facts: VideoFacts): Omit<VideoFacts, 'latents'> {
   const { prompt, negativePrompt, seed, steps, strength, guidanceScale, scheduler, settings } = facts
-  const { model, torchreel, libtorch, device, dtype, compiledDenoiser, timings, warnings } = facts
+  const { model, torchreel, libtorch, device, dtype, threads, compiledDenoiser, timings, warnings } = facts
   return {
     prompt,
     negativePrompt,
@@ -111,6 +113,7 @@ export function factsAsJson(facts: VideoFacts): Omit<VideoFacts, 'latents'> {
     libtorch,
     device,
     dtype,
+    threads,
     compiledDenoiser,
     timings,
     warnings,

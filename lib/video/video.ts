@@ -60,6 +60,7 @@ export class Video implements VideoFacts {
   readonly libtorch: string | undefined
   readonly device: string | undefined
   readonly dtype: string | undefined
+  readonly threads: number | undefined
   readonly compiledDenoiser: string | undefined
   readonly timings: Readonly<Record<string, number>> | undefined
   readonly latents: Tensor | undefined
@@ -98,6 +99,7 @@ export class Video implements VideoFacts {
     this.libtorch = contents.libtorch
     this.device = contents.device
     this.dtype = contents.dtype
+    this.threads = contents.threads
     this.compiledDenoiser = contents.compiledDenoiser
     this.timings = contents.timings
     this.latents = contents.latents

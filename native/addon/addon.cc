@@ -70,6 +70,11 @@ void cancel(const Napi::CallbackInfo& info) {
   handle_argument<PipelineHandle>(info[0], "pipeline").thread().cancel(info.Env(), job_argument(info[1]));
 }
 
+void set_threads(const Napi::CallbackInfo& info) {
+  auto threads = static_cast<int32_t>(integer_argument(info[1], "threads"));
+  handle_argument<PipelineHandle>(info[0], "pipeline").thread().set_threads(threads);
+}
+
 Napi::Value close_pipeline(const Napi::CallbackInfo& info) {
   return handle_argument<PipelineHandle>(info[0], "pipeline").thread().close(info.Env(), info[0]);
 }
@@ -95,6 +100,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("memory", Napi::Function::New(env, memory, "memory"));
   exports.Set("adapt", Napi::Function::New(env, adapt, "adapt"));
   exports.Set("cancel", Napi::Function::New(env, cancel, "cancel"));
+  exports.Set("setThreads", Napi::Function::New(env, set_threads, "setThreads"));
   exports.Set("closePipeline", Napi::Function::New(env, close_pipeline, "closePipeline"));
   exports.Set("createGenerator", Napi::Function::New(env, create_generator, "createGenerator"));
   exports.Set("randn", Napi::Function::New(env, randn, "randn"));

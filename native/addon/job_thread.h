@@ -50,6 +50,11 @@ class JobThread {
   // which keeps this object alive, is referenced.
   Napi::Promise close(Napi::Env env, const Napi::Value& owner);
 
+  // JavaScript thread. The threads of an operation on the CPU, from the next step on.
+  void set_threads(int32_t threads) { threads_ = threads; }
+  // Job thread; 0: never set.
+  int32_t threads() const { return threads_; }
+
   // Job thread. Gives the job's listener the report that `make` returns. The core calls this, so it must not
   // throw.
   void report(Job& job, const std::function<Report()>& make) noexcept;
@@ -80,5 +85,6 @@ class JobThread {
   std::unordered_map<uint32_t, Job*> runnable_;  // guarded by mutex_; the job of each id in queue_
   bool closing_ = false;                         // guarded by mutex_
   std::atomic<bool> announce_end_{false};        // close() was called
+  std::atomic<int32_t> threads_{0};
   std::thread thread_;
 };

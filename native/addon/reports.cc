@@ -38,10 +38,13 @@ torchreel_listener Reporter::listener() {
           .progress = progress,
           .latents = latents,
           .frames = frames,
-          .warning = warning};
+          .warning = warning,
+          .threads = threads};
 }
 
 int Reporter::cancelled(void* context) { return of(context).job_.cancelled; }
+
+int32_t Reporter::threads(void* context) { return of(context).thread_.threads(); }
 
 template <typename Make>
 void Reporter::report(void* context, Make&& make) noexcept {

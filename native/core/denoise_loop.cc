@@ -10,6 +10,7 @@
 #include "process/devices.h"
 #include "process/faults.h"
 #include "process/job_checks.h"
+#include "process/threads.h"
 
 namespace torchreel {
 namespace {
@@ -41,6 +42,7 @@ at::Tensor denoise(Denoiser& denoiser, const Guidance& guidance, const at::Tenso
 
   Program::Hooks hooks;
   hooks.network = [&](const at::Tensor& sample, double timestep, int64_t call) {
+    take_threads(listener);
     at::Tensor time = at::scalar_tensor(timestep, at::TensorOptions(at::kFloat).device(device));
     auto run_window = [&](const at::Tensor& x, size_t window) {
       stop_if_cancelled(listener);

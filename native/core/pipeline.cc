@@ -19,6 +19,7 @@
 #include "process/error.h"
 #include "process/faults.h"
 #include "process/job_checks.h"
+#include "process/threads.h"
 
 namespace torchreel {
 namespace {
@@ -33,11 +34,6 @@ bool is_guided(const torchreel_request& request) {
 }
 
 Tiling read_tiling(const torchreel_request& request) { return {request.tile, request.tile_overlap}; }
-
-// The steps of the stage "encode": one for the prompts, and one for each frame of the video.
-int64_t count_encode_steps(const torchreel_request& request) {
-  return 1 + (request.video ? request.frames : 0);
-}
 
 }  // namespace
 
@@ -137,6 +133,7 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   Program program({request.program, request.program_length});
   check(request, program);
   stop_if_cancelled(listener);
+  take_threads(listener);
   hold_all_weights();  // `adapt` may have had no memory for it
   NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos,
                     family_.noise(dtype_));
@@ -149,14 +146,14 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
     if (offload_ == Offload::model) next = network.hold_weights();
   };
 
-  listener.progress(listener.context, TORCHREEL_ENCODE, 0, count_encode_steps(request));
+  report_encoded(job, 0);
   std::vector<Texts> texts = embed(job, [&] {
     if (request.video)
       prefetch(*autoencoder_);
     else
       prefetch(*denoiser_);
   });
-  listener.progress(listener.context, TORCHREEL_ENCODE, 1, count_encode_steps(request));
+  report_encoded(job, text_encoder_->steps());
   at::Tensor latents = start_latents(job);
   if (request.video) {
     prefetch(*denoiser_);
@@ -201,8 +198,18 @@ std::vector<Texts> Pipeline::embed(const Job& job, const std::function<void()>& 
   const torchreel_request& request = job.request;
   std::vector<PromptEmbedder::Prompts> lists{{request.videos, request.prompts}};
   if (is_guided(request)) lists.push_back({request.videos, request.negative_prompts});
-  return embedder_.embed(
-      lists, [&] { stop_if_cancelled(job.listener); }, on_submitted);
+  int64_t begun = 0;
+  auto begin_stage = [&] {
+    stop_if_cancelled(job.listener);
+    if (begun > 0 && begun < text_encoder_->steps()) report_encoded(job, begun);
+    ++begun;
+  };
+  return embedder_.embed(lists, begin_stage, on_submitted);
+}
+
+void Pipeline::report_encoded(const Job& job, int64_t step) const {
+  int64_t frames = job.request.video ? job.request.frames : 0;
+  job.listener.progress(job.listener.context, TORCHREEL_ENCODE, step, text_encoder_->steps() + frames);
 }
 
 at::Tensor Pipeline::start_latents(Job& job) {
@@ -217,7 +224,6 @@ at::Tensor Pipeline::start_latents(Job& job) {
 
 at::Tensor Pipeline::encode_video(Job& job) {
   const torchreel_request& request = job.request;
-  const torchreel_listener& listener = job.listener;
   at::Tensor frames =
       at::from_blob(const_cast<uint8_t*>(request.video),
                     {request.frames, request.video_height, request.video_width, 3}, at::kByte);
@@ -225,11 +231,9 @@ at::Tensor Pipeline::encode_video(Job& job) {
     int64_t height = request.latent_height, width = request.latent_width;
     return job.noise.step(latent_channels_, request.latent_frames, height, width).to(device_);
   };
-  auto encoded = [&](int64_t count) {
-    listener.progress(listener.context, TORCHREEL_ENCODE, 1 + count, count_encode_steps(request));
-  };
-  at::Tensor latents =
-      autoencoder_->encode({frames, request.latent_height, draw, encoded}, read_tiling(request), listener);
+  auto encoded = [&](int64_t count) { report_encoded(job, text_encoder_->steps() + count); };
+  at::Tensor latents = autoencoder_->encode({frames, request.latent_height, draw, encoded},
+                                            read_tiling(request), job.listener);
   return latents.expand({request.videos, -1, -1, -1, -1});
 }
 

@@ -28,8 +28,8 @@ class Pipeline {
   // Replaces the changes that adapters make to the text encoder and the denoiser; if it throws, in neither.
   void adapt(const torchreel_adaptation& text_encoder, const torchreel_adaptation& denoiser);
 
-  // Embeddings (P, L, D) in the denoiser's dtype, on the device. `check` is called between the text encoder's
-  // stages and may throw.
+  // Embeddings (P, L, D) in the denoiser's dtype, on the device. `check` is called before each stage of the
+  // text encoder and may throw.
   at::Tensor encode(int64_t prompts, const torchreel_text& text, const std::function<void()>& check);
 
   // May be called on any thread at any time.
@@ -58,6 +58,9 @@ class Pipeline {
   // The prompts and, for guidance, the negative prompts. `on_submitted` is called when the device has all of
   // the work, but may not have done it.
   std::vector<Texts> embed(const Job& job, const std::function<void()>& on_submitted);
+
+  // The stage "encode" has the text encoder's steps, and one for each frame of the video.
+  void report_encoded(const Job& job, int64_t step) const;
 
   // The latents that the program starts from: given ones, those of the request's video, or noise.
   // (B, C, f, h, w) float32, on the device.

@@ -1,7 +1,6 @@
 // The C ABI over the engine. Every function here only converts types and guards the call.
 #include "torchreel_core.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/randn.h>
 #include <c10/core/InferenceMode.h>
@@ -22,6 +21,7 @@
 #include "process/fault_order.h"
 #include "process/faults.h"
 #include "process/lost_devices.h"
+#include "process/threads.h"
 
 struct torchreel_pipeline {
   explicit torchreel_pipeline(const torchreel_pipeline_options& options)
@@ -59,7 +59,7 @@ int pipeline_open(const torchreel_pipeline_options* options, torchreel_pipeline*
   return on_device(options->device, error, [&] {
     faults::watch_allocations();
     faults::arm();
-    if (options->threads > 0) at::set_num_threads(options->threads);  // of this thread's operations
+    set_threads(options->threads);
     *pipeline = std::make_unique<torchreel_pipeline>(*options).release();
   });
 }

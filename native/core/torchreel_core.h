@@ -149,6 +149,9 @@ typedef struct torchreel_listener {
                  const uint8_t* data);
   // something was done in another way than requested
   void (*warning)(void* context, const char* message);
+  // asked at the start and before each step: the threads of an operation on the CPU from then on; 0: as
+  // before. May be NULL
+  int32_t (*threads)(void* context);
 } torchreel_listener;
 
 // The network of `run_program`: fills `output` from `input`, both of the sample's size. Returns 0, or 1 to

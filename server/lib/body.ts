@@ -192,7 +192,13 @@ async function writeVideo(
       }
     },
   })
-  await pipeline(stream, look, createWriteStream(file, { flags: 'wx', mode: 0o600 }), { signal })
+  const target = createWriteStream(file, { flags: 'wx', mode: 0o600 })
+  try {
+    await pipeline(stream, look, target, { signal })
+  } finally {
+    // A stream that failed while its file was being opened makes the file all the same, and then closes it.
+    if (!target.closed) await new Promise<void>((resolve) => target.once('close', resolve))
+  }
   return hash.digest('hex')
 }
 

@@ -53,6 +53,12 @@ const unsupported: Readonly<Record<string, string>> = {
   n: 'send a request for each video',
 }
 
+/** The descriptions of options that may be lists in `generate`. */
+const descriptionsOfOne: Partial<Record<OptionName, string>> = {
+  seed: 'the same seed gives the same video',
+  negativePrompt: 'things that the video must not show',
+}
+
 /** The words of a request: text from a form, any JSON value from JSON. */
 export type Words = ReadonlyMap<string, unknown>
 
@@ -76,7 +82,7 @@ export const fields: readonly Field[] = Object.entries(wireNames).map(([name, op
   if (!facts?.schema) throw new Error(`torchreel has no option ${option}`)
   const { group, description, default: value, defaultText, unit, flag, schema } = facts
   return {
-    ...{ name, option, group, description },
+    ...{ name, option, group, description: descriptionsOfOne[option] ?? description },
     ...(value !== undefined && { default: value }),
     ...(defaultText !== undefined && { default_text: defaultText.replaceAll('`', '') }),
     ...(unit !== undefined && { unit }),
@@ -84,6 +90,15 @@ export const fields: readonly Field[] = Object.entries(wireNames).map(([name, op
     schema: ofOneVideo(option, schema),
   }
 })
+
+/** A model's own words: without what is true of other families. */
+function describe({ option, description }: Field, { sizeMultiple, frameMultiple }: ModelFacts): string {
+  if (option === 'width' || option === 'height') return `${option}, a multiple of ${sizeMultiple}`
+  if (option !== 'frames') return description.replace('; not for Wan', '')
+  return frameMultiple > 1
+    ? `frames of the video; a multiple of ${frameMultiple} plus 1`
+    : 'frames of the video'
+}
 
 /** A call of `generate` may make several videos, a request makes one: no lists with a value for each. */
 function ofOneVideo(option: OptionName, schema: JsonSchema): JsonSchema {
@@ -93,7 +108,7 @@ function ofOneVideo(option: OptionName, schema: JsonSchema): JsonSchema {
 
 /** The fields of a model: with its defaults, without those that it refuses. */
 export function fieldsOf(facts: ModelFacts, maxSteps: number): readonly Field[] {
-  const { defaults, size, sizeMultiple, frameMultiple, refusedOptions } = facts
+  const { defaults, size, sizeMultiple, refusedOptions } = facts
   const values: Readonly<Record<string, unknown>> = { ...defaults, ...size }
   return fields.flatMap((field) => {
     const { option } = field
@@ -104,11 +119,12 @@ export function fieldsOf(facts: ModelFacts, maxSteps: number): readonly Field[] 
     if (option === 'width' || option === 'height')
       Object.assign(schema, { multipleOf: sizeMultiple, minimum: sizeMultiple })
     if (option === 'steps') Object.assign(schema, { maximum: maxSteps })
-    const description =
-      option === 'frames' && frameMultiple > 1
-        ? `frames of the video; a multiple of ${frameMultiple} plus 1`
-        : field.description
-    return [known === undefined ? { ...field, schema } : { ...rest, description, schema, default: known }]
+    const description = describe(field, facts)
+    return [
+      known === undefined
+        ? { ...field, description, schema }
+        : { ...rest, description, schema, default: known },
+    ]
   })
 }
 

@@ -7,6 +7,7 @@ export {
   type Jobs,
   KeyReused,
   type NewJob,
+  QueueAway,
   QueueFull,
   type RunJob,
   type RunningJob,
@@ -15,5 +16,7 @@ export {
   WorkerLost,
   type Working,
 } from './jobs/jobs.js'
-export type { ServerLimits, ServerOptions } from './options.js'
+export type { ServerLimits, ServerOptions, SharedQueue } from './options.js'
 export { createServer, type Server } from './server.js'
+export { openSharedQueue, type SharedQueueOptions } from './shared_queue.js'
+export { createWorker, type RunningWorker, type WorkerOptions } from './worker.js'

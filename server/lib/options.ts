@@ -1,6 +1,7 @@
 import type { Hono } from 'hono'
 import type { Logger } from 'pino'
 import type { Files } from './files/files.js'
+import type { FilesPlace } from './files/place.js'
 import type { AppEnv } from './http/app.js'
 import type { Jobs, Worker } from './jobs/jobs.js'
 
@@ -42,6 +43,16 @@ export const defaultLimits: ServerLimits = {
   streams: 200,
   runMs: 3_600_000,
   requestMs: 300_000,
+}
+
+/** A queue, and where the files of its jobs are. */
+export interface SharedQueue {
+  readonly jobs: Jobs
+  readonly files: Files
+  /** The same as data, for the processes with the pipelines. */
+  readonly place: FilesPlace
+  /** Seconds that an address of the storage is valid for; without it, the server passes the bytes on. */
+  readonly linkSeconds?: number
 }
 
 export interface ServerOptions {
@@ -86,7 +97,7 @@ export interface ServerOptions {
   /** Milliseconds that a cancelled job has for its end. @defaultValue 10000 */
   readonly cancelGrace?: number
   /** Another queue, as for many machines; without workers of its own, unless `devices` are given. */
-  readonly queue?: { readonly jobs: Jobs; readonly files: Files; readonly linkSeconds?: number }
+  readonly queue?: SharedQueue
   /** Workers instead of the processes with the pipelines. */
   readonly workers?: readonly Worker[]
   /** The URL of a module that exports `loadRunner`, for the processes to use instead of pipelines. */

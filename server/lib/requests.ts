@@ -74,7 +74,7 @@ export class Requests {
     }
     const { owner, idempotencyKey, isRetry, traceparent } = arrival
     const id = newId()
-    await this.#checkUnfinished(owner)
+    await this.#checkUnfinished(hash, arrival)
     try {
       if (source) await this.#copyInput(source, id)
       else if (upload) await this.#files.put(id, 'input', { path: upload.path })
@@ -111,10 +111,15 @@ export class Requests {
     return fitted
   }
 
-  async #checkUnfinished(owner: Owner): Promise<void> {
-    const { unfinished } = this.#limits
-    if (unfinished === Infinity || (await this.#jobs.unfinished(owner.name)).length < unfinished) return
-    throw tooMany(`a key may have ${unfinished} unfinished videos`, 'too_many_unfinished', 5_000)
+  /** A request that comes again, because its answer was lost, is not one more. */
+  async #checkUnfinished(hash: string, { owner, idempotencyKey, isRetry }: Arrival): Promise<void> {
+    const { unfinished: limit } = this.#limits
+    if (limit === Infinity) return
+    const unfinished = await this.#jobs.unfinished(owner.name)
+    const isAgain = (job: Job) =>
+      idempotencyKey === undefined ? isRetry && job.bodyHash === hash : job.idempotencyKey === idempotencyKey
+    if (unfinished.length < limit || unfinished.some(isAgain)) return
+    throw tooMany(`a key may have ${limit} unfinished videos`, 'too_many_unfinished', 5_000)
   }
 
   async #copyInput(source: Job, id: string): Promise<void> {

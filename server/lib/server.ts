@@ -8,7 +8,7 @@ import type { Files } from './files/files.js'
 import { type AppEnv, createApp } from './http/app.js'
 import { descriptionRoutes, openApiRoutes } from './http/description_routes.js'
 import { Events } from './http/events.js'
-import type { GuardOptions } from './http/guard.js'
+import { type GuardOptions, ownOrigin } from './http/guard.js'
 import { Keys } from './http/keys.js'
 import { Listener } from './http/listener.js'
 import { Metrics } from './http/metrics.js'
@@ -18,10 +18,11 @@ import { Open, Rates } from './http/rates.js'
 import { videoRoutes } from './http/video_routes.js'
 import { EmbeddedJobs } from './jobs/embedded.js'
 import type { Jobs, Worker } from './jobs/jobs.js'
+import { McpOverHttp } from './mcp/routes.js'
 import { Models, modelSources } from './models.js'
 import { defaultLimits, type ServerOptions } from './options.js'
 import { Requests } from './requests.js'
-import { Keeper } from './work/keeper.js'
+import { startKeepers } from './work/keepers.js'
 
 export interface Server {
   /** Answers a request, for a caller with a server of his own. */
@@ -82,22 +83,12 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const devices = options.devices ?? (options.queue ? [] : ['auto'])
   const keepers = options.workers
     ? []
-    : devices.map(
-        (device) =>
-          new Keeper({
-            load: {
-              ...{ device, models: sources, workFolder: work },
-              // The size of a video to start from is known to the pipeline only.
-              pipeline: { ...options.pipeline, limits: { pixels: limits.pixels } },
-              place: { kind: 'folder', folder: path.join(data, 'jobs') },
-              runner: options.runner ?? new URL('./work/run_job.js', import.meta.url).href,
-              ...(options.ffmpeg !== undefined && { ffmpeg: options.ffmpeg }),
-              ...(options.loras !== undefined && { loraFolder: options.loras }),
-            },
-            cancelGrace: options.cancelGrace ?? 10_000,
-            logger,
-          }),
-      )
+    : startKeepers({
+        ...{ devices, models: sources, pixels: limits.pixels, workFolder: work, logger },
+        place: queue.place,
+        ...{ pipeline: options.pipeline, runner: options.runner, ffmpeg: options.ffmpeg },
+        ...{ loras: options.loras, cancelGrace: options.cancelGrace },
+      })
   const workers: readonly Worker[] = options.workers ?? keepers
   const working = await Promise.all(workers.map((worker) => jobs.work(worker)))
 
@@ -119,7 +110,13 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     uploads,
   )
   const shown = { pixels: limits.pixels, steps: limits.steps, upload: limits.upload, waiting: limits.waiting }
-  const app = createApp({
+  const mcp = new McpOverHttp({
+    answer: async (request) => app.fetch(request),
+    version,
+    originOf: (request) => ownOrigin(request, guard),
+    maxBytes: limits.json,
+  })
+  const app: Hono<AppEnv> = createApp({
     guard,
     logger,
     metrics,
@@ -135,10 +132,11 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
         ...{ jobs, files, requests, events, streams },
         rates: new Rates(keys ? limits.perMinute : Infinity),
         bodies: { json: limits.json, upload: limits.upload, folder: uploads },
-        linkSeconds: options.queue?.linkSeconds,
+        linkSeconds: queue.linkSeconds,
         isClosing: () => isClosing,
       }),
       metricsRoutes(metrics),
+      mcp.routes,
       (app: Hono<AppEnv>) => options.mount?.(app, { jobs, files }),
     ],
   })
@@ -158,6 +156,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
       closing ??= (async () => {
         isClosing = true
         events.close()
+        await mcp.close()
         const answered = listener?.close()
         const killed = setTimeout(() => keepers.map((keeper) => keeper.close()), grace + 100)
         await Promise.all(working.map((one) => one.close(grace)))
@@ -185,7 +184,7 @@ async function openEmbedded(
     ...(keepDays !== undefined && { keepMs: keepDays * day }),
     ...(keepBytes !== undefined && { keepBytes }),
   })
-  return { jobs, files: jobs.files }
+  return { jobs, files: jobs.files, place: { kind: 'folder', folder: path.join(folder, 'jobs') } }
 }
 
 function guardOf(options: ServerOptions, host: string, keys: Keys | undefined): GuardOptions {

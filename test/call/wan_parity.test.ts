@@ -177,4 +177,18 @@ describe('what a call is made of', () => {
     assert.equal(tiled.data.length, whole.data.length)
     assert.notDeepEqual(tiled.data, whole.data)
   })
+
+  test('a source that is encoded in one tile is encoded in one piece, in several tiles close to it', async () => {
+    const options = { steps: 2, strength: 0.5, video: sourceFrames, seed: 3, returnLatents: true }
+    const latents = async (tileSize?: number) => {
+      const vaeTiling = tileSize !== undefined && { vaeTiling: { tileSize } }
+      const video = await pipeline.generate('a panda', { ...options, ...vaeTiling })
+      return video.latents?.data as Float32Array
+    }
+    const whole = await latents()
+    assert.deepEqual(await latents(64), whole)
+    const tiled = await latents(32)
+    assert.notDeepEqual(tiled, whole)
+    assert.ok(relativeError(tiled, whole) < 0.5)
+  })
 })

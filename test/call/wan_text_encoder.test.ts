@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
-import { TextToVideoPipeline } from 'torchreel'
+import { type Progress, TextToVideoPipeline } from 'torchreel'
 import { wanCheckpoint } from '../support/fixtures.js'
 import { readSafetensors, writeSafetensors } from '../support/safetensors_file.js'
 
@@ -82,4 +82,27 @@ test('promptEmbeds make the video of their prompt without reading the text encod
   const [video] = await other.generate(undefined, { ...call, promptEmbeds, negativePromptEmbeds })
   assert.deepEqual(video?.data, (await pipeline.generate('a cat', call)).data)
   await assert.rejects(other.generate('a cat', call), { code: 'ERR_NUMERIC' })
+})
+
+test('progress: a step for each layer of the text encoder, or all at once for a prompt that is known', async () => {
+  const told: [number, number][] = []
+  const onProgress = ({ stage, step, steps }: Progress) => {
+    if (stage === 'encode') told.push([step, steps])
+  }
+  await pipeline.generate('a prompt of its own', { ...call, onProgress })
+  const layers = JSON.parse(
+    readFileSync(path.join(wanCheckpoint, 'text_encoder/config.json'), 'utf8'),
+  ).num_layers
+  const steps = told[0]?.[1] as number
+  assert.ok(steps >= layers)
+  assert.deepEqual(
+    told,
+    Array.from({ length: steps + 1 }, (_, step) => [step, steps]),
+  )
+  told.length = 0
+  await pipeline.generate('a prompt of its own', { ...call, onProgress })
+  assert.deepEqual(told, [
+    [0, steps],
+    [steps, steps],
+  ])
 })

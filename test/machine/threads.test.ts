@@ -64,8 +64,8 @@ test('version 1: quota and period; −1 is no quota', () => {
 
 test('the option comes first, then OMP_NUM_THREADS, then the machine', () => {
   using _ = withEnvironment({ OMP_NUM_THREADS: '3' })
-  assert.deepEqual(chooseThreads(5), { threads: 5, reason: 'the option threads' })
-  assert.deepEqual(chooseThreads(), { threads: 3, reason: 'OMP_NUM_THREADS' })
+  assert.deepEqual(chooseThreads(5), { threads: 5, reason: 'the option threads', givesWay: false })
+  assert.deepEqual(chooseThreads(), { threads: 3, reason: 'OMP_NUM_THREADS', givesWay: false })
   delete process.env.OMP_NUM_THREADS
   const { threads } = chooseThreads()
   assert.ok(threads >= 1 && threads <= availableParallelism())

@@ -185,7 +185,8 @@ void test_adapt(const std::string& fixtures) {
                               .progress = [](void*, int, int64_t, int64_t) {},
                               .latents = [](void*, int64_t, int64_t, const float*, const int64_t*) {},
                               .frames = [](void*, int64_t, int64_t, int64_t, int64_t, const uint8_t*) {},
-                              .warning = [](void*, const char*) {}});
+                              .warning = [](void*, const char*) {},
+                              .threads = nullptr});
   check(pipeline.memory().denoiser.copied > 0, "and there again for the next job");
 }
 

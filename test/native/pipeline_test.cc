@@ -67,7 +67,8 @@ void run(const torchreel_core& core, torchreel_pipeline* pipeline, const uint8_t
                      int64_t steps) { (*static_cast<Report*>(context))(stage, step, steps); },
       .latents = [](void*, int64_t, int64_t, const float*, const int64_t*) {},
       .frames = [](void*, int64_t, int64_t, int64_t, int64_t, const uint8_t*) {},
-      .warning = [](void*, const char*) {}};
+      .warning = [](void*, const char*) {},
+      .threads = nullptr};
   torchreel_error error{};
   check_ok(core.pipeline_generate(pipeline, &request, &listener, &error), error);
 }

@@ -176,7 +176,8 @@ class Studio {
               static_cast<Job*>(context)->latents.assign(data, data + count);
             },
         .frames = [](void*, int64_t, int64_t, int64_t, int64_t, const uint8_t*) {},
-        .warning = [](void*, const char*) {}};
+        .warning = [](void*, const char*) {},
+        .threads = nullptr};
     error = {};
     core_.pipeline_generate(pipeline_, &request, &listener, &error);
     return job.latents;

@@ -59,6 +59,7 @@ export const modelscope: Family = {
   defaults,
   predictsFlow: false,
   gpuDtype: 'float16',
+  sameWithAnyThreads: true,
   refusedOptions: {},
   readModel,
   loadTokenizer: (folder, { positions, vocabularySize }) =>

@@ -88,6 +88,7 @@ export const wan: Family = {
   },
   defaults,
   gpuDtype: 'bfloat16',
+  sameWithAnyThreads: false,
   predictsFlow: true,
   refusedOptions: {
     clipSkip: 'its text encoder is UMT5, and the model was trained with its last layer',

@@ -11,6 +11,7 @@ class ClipText : public TextEncoder {
   explicit ClipText(Network& network) : network_(network) {}
 
   WeightHold hold_weights() override { return network_.place(); }
+  int64_t steps() const override { return 1; }
   std::vector<Texts> encode(const std::vector<TokenLists>& batches,
                             const std::function<void()>& check) override;
 

@@ -25,8 +25,8 @@ class PromptEmbedder {
     const torchreel_text& text;
   };
   // Embeddings of each list. All lists are given at once, so that each weight is placed once. `check` is
-  // called between the encoder's stages and may throw; `on_submitted` is called when the device has all of
-  // the work, but may not be done. Throws ERR_NUMERIC.
+  // called before each stage of the encoder and may throw; `on_submitted` is called when the device has all
+  // of the work, but may not be done. Throws ERR_NUMERIC.
   std::vector<Texts> embed(const std::vector<Prompts>& lists, const std::function<void()>& check,
                            const std::function<void()>& on_submitted);
 

@@ -33,8 +33,11 @@ class TextEncoder {
   // Places all weights, or none where the encoder runs layer by layer and places each when it needs it.
   virtual WeightHold hold_weights() = 0;
 
-  // Embeds several batches of prompts at once, so that each weight is placed once. `check` is called between
-  // two stages and may throw. The device may still be computing the result.
+  // How many steps of progress `encode` takes: its stages where it runs layer by layer, else 1.
+  virtual int64_t steps() const = 0;
+
+  // Embeds several batches of prompts at once, so that each weight is placed once. `check` is called before
+  // each stage and may throw. The device may still be computing the result.
   virtual std::vector<Texts> encode(const std::vector<TokenLists>& batches,
                                     const std::function<void()>& check) = 0;
 };

@@ -12,6 +12,8 @@ class UMT5 : public TextEncoder {
   explicit UMT5(Network& network) : network_(network) {}
 
   WeightHold hold_weights() override { return nullptr; }
+  // Stage 0 is the table of embeddings, which is not placed.
+  int64_t steps() const override { return static_cast<int64_t>(network_.stages()) - 1; }
   // Only real tokens are computed: padding does not change them. The rows after them are zeros.
   std::vector<Texts> encode(const std::vector<TokenLists>& batches,
                             const std::function<void()>& check) override;

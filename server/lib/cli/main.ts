@@ -2,10 +2,13 @@
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
-import { pino } from 'pino'
+import { type Logger, pino } from 'pino'
 import { addKey } from '../http/keys.js'
-import { defaultLimits, type ServerOptions } from '../options.js'
+import { defaultLimits, type ServerOptions, type SharedQueue } from '../options.js'
 import { createServer, defaultData, version } from '../server.js'
+import { openSharedQueue } from '../shared_queue.js'
+import { createWorker } from '../worker.js'
+import { mcpOfOwnServer, mcpOfServer } from './mcp.js'
 
 interface CommandLine {
   model?: string[]
@@ -31,6 +34,10 @@ interface CommandLine {
   keepJobs: number
   keepDays?: number
   keepBytes?: number
+  redis?: string
+  files?: string
+  s3?: string
+  s3Redirect?: boolean
   cancelGrace: number
   drain?: boolean | number
   logLevel: string
@@ -52,6 +59,8 @@ Examples:
   $ torchreel-server --model damo-vilab/text-to-video-ms-1.7b --model shapes
   $ torchreel-server --new-key ann && torchreel-server --host 0.0.0.0 --keys ~/.local/share/torchreel-server/keys
   $ torchreel-server --device cuda:0 --device cuda:1                  one process for each device
+  $ torchreel-server --redis redis://queue --s3 https://host/bucket   the videos are made by:
+  $ torchreel-server worker --redis redis://queue --s3 https://host/bucket --model shapes
 
 Ctrl-C ends the server. A running video is put back and made after the next start; --drain lets it end first.`
 
@@ -98,6 +107,17 @@ function commandLine(): Command {
     .option('--keep-jobs <n>', 'ended jobs to keep; the oldest go first', positive, 10_000)
     .option('--keep-days <n>', 'days to keep an ended job (default: for ever)', positive)
     .option('--keep-bytes <n>', 'bytes of videos to keep (default: any number)', positive)
+    .optionsGroup('Many machines:')
+    .option(
+      '--redis <url>',
+      'share the queue of this Redis; without --device, other machines make the videos',
+    )
+    .option('--files <folder>', 'with --redis: keep the videos in a folder that all machines share')
+    .option(
+      '--s3 <url>',
+      'with --redis: keep the videos in a bucket, https://HOST/BUCKET; its keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
+    )
+    .option('--s3-redirect', 'send clients to the bucket for the videos')
     .optionsGroup('Limits:')
     .option('--max-waiting <n>', 'waiting videos', positive, defaultLimits.waiting)
     .option('--max-unfinished <n>', 'unfinished videos of a key', positive, defaultLimits.unfinished)
@@ -136,6 +156,32 @@ function commandLine(): Command {
     .showSuggestionAfterError()
     .showHelpAfterError('torchreel-server --help lists the options')
     .exitOverride()
+  command
+    .command('worker')
+    .description('make the videos of the servers that share a queue, with the options above')
+    .option(
+      '--lock <seconds>',
+      'seconds without a sign of life after which another worker takes a video over',
+      positive,
+      60,
+    )
+    .option(
+      '--grace <seconds>',
+      'seconds that the running video has at the end before it is put back',
+      count,
+      30,
+    )
+    .action((_: object, own: Command) => work(own.optsWithGlobals()))
+  command
+    .command('mcp')
+    .description('serve the tools of MCP over stdin and stdout, for an assistant on this machine')
+    .option(
+      '--server <url>',
+      'use the server there (default: one in this process, with the options of torchreel-server)',
+      httpUrl,
+    )
+    .option('--key <key>', 'the key for that server (default: TORCHREEL_KEY)')
+    .action((_: object, own: Command) => mcp(own.optsWithGlobals()))
   return command.action((options: CommandLine) =>
     options.newKey === undefined ? serve(options) : newKey(options),
   )
@@ -154,12 +200,56 @@ async function serve(options: CommandLine): Promise<void> {
   // Ctrl-C that comes while it starts counts, too.
   const asked = endAsked()
   const logger = pino({ level: options.logLevel }, pino.destination(2))
-  const server = await createServer({ ...serverOptions(options), logger })
+  const server = await createServer({
+    ...serverOptions(options),
+    ...(await queueOf(options, logger)),
+    logger,
+  })
   const address = await server.listen()
   process.stdout.write(`${address}\nVideos and jobs are in ${server.data}\n`)
   await asked
   const { drain = 0 } = options
   await server.close(drain === true ? defaultLimits.runMs : drain === false ? 0 : drain * 1000)
+}
+
+async function work(options: CommandLine & { grace: number; lock: number }): Promise<void> {
+  const asked = endAsked()
+  const logger = pino({ level: options.logLevel }, pino.destination(2))
+  const { queue } = await queueOf(options, logger, options.lock * 1000)
+  if (!queue) throw new Error('a worker needs --redis URL, the queue that it works for')
+  const { data, maxPixels: pixels, grace } = options
+  const worker = await createWorker({
+    ...serverOptions(options),
+    ...{ queue, data: path.resolve(data), pixels, logger },
+  })
+  await asked
+  await worker.close(grace * 1000)
+}
+
+async function queueOf(
+  options: CommandLine,
+  logger: Logger,
+  lockFor?: number,
+): Promise<{ queue?: SharedQueue }> {
+  const { redis, files, s3, s3Redirect, keepDays, maxWaiting, maxRun } = options
+  if (redis === undefined) {
+    if (files !== undefined || s3 !== undefined) throw new Error('--files and --s3 need --redis')
+    return {}
+  }
+  const limits = { waiting: maxWaiting, runMs: maxRun * 1000 }
+  const linkSeconds = s3Redirect ? 300 : undefined
+  return {
+    queue: await openSharedQueue({ redis, files, s3, linkSeconds, keepDays, lockFor, limits, logger }),
+  }
+}
+
+async function mcp(options: CommandLine & { server?: string; key?: string }): Promise<void> {
+  const { server, key = process.env.TORCHREEL_KEY } = options
+  const ended = new AbortController()
+  void endAsked().then(() => ended.abort())
+  if (server !== undefined) return mcpOfServer(server, key, ended.signal)
+  const logger = pino({ level: options.logLevel }, pino.destination(2))
+  return mcpOfOwnServer({ ...serverOptions(options), logger }, ended.signal)
 }
 
 /** Resolves at the first signal to end. A second one ends at once: everything that was accepted is on disk. */
@@ -233,6 +323,12 @@ function serverOptions(options: CommandLine): ServerOptions {
       ...{ streams: options.maxStreams, runMs: options.maxRun * 1000, requestMs: options.maxRequest * 1000 },
     },
   }
+}
+
+function httpUrl(text: string): string {
+  if (!/^https?:$/.test(URL.canParse(text) ? new URL(text).protocol : ''))
+    throw new InvalidArgumentError('It must be a URL, such as http://127.0.0.1:8080.')
+  return text
 }
 
 function count(text: string): number {

@@ -4,7 +4,7 @@ import type { Logger } from 'pino'
 import { TorchreelError } from 'torchreel'
 import { ApiError, InvalidRequest, tooMany, unavailable } from '../errors.js'
 import { wireNameOf } from '../fields.js'
-import { KeyReused, QueueFull } from '../jobs/jobs.js'
+import { KeyReused, QueueAway, QueueFull } from '../jobs/jobs.js'
 
 const noSpace = ['ENOSPC', 'EDQUOT', 'EROFS']
 
@@ -20,6 +20,7 @@ export function toApiError(error: unknown): ApiError {
     }
   }
   if (error instanceof QueueFull) return tooMany(`${error.message}; try again later`, 'queue_full', 5_000)
+  if (error instanceof QueueAway) return unavailable('the queue does not answer', 'queue_away')
   if (error instanceof KeyReused)
     return new ApiError(422, 'invalid_request_error', 'idempotency_key_reuse', error.message)
   if (error instanceof HTTPException)

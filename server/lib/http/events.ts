@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Job } from '../jobs/job.js'
 import { isEnded } from '../jobs/job.js'
 import type { Change, Jobs } from '../jobs/jobs.js'
@@ -7,15 +8,19 @@ import { toVideo } from '../videos.js'
 // the next one.
 
 const least = 250
+/** Changes are told together this often (ms): a stream costs as much for one as for many. */
+const together = 50
 const commentEvery = 15_000
 /** Bytes that may wait for a slow reader. */
 const backlog = 2 ** 20
 
 interface Client {
+  /** undefined: of all owners. */
+  readonly owner: string | undefined
   readonly wants: (change: Change) => boolean
   /** Ends after this job's end. */
   readonly only: string | undefined
-  send(text: string): void
+  send(bytes: Uint8Array): void
   close(): void
 }
 
@@ -27,6 +32,10 @@ interface Opening {
   readonly cutOff: (() => void) | undefined
 }
 
+/** Streams that are written before other work has its turn. */
+const clientsInTurn = 16
+const encoder = new TextEncoder()
+const isEnd = (change: Change) => change.type === 'removed' || isEnded(change.job)
 const ownerOf = (change: Change) => (change.type === 'job' ? change.job.owner : change.owner)
 const idOf = (change: Change) => (change.type === 'job' ? change.job.id : change.id)
 
@@ -37,11 +46,16 @@ export class Events {
   readonly #told = new Map<string, number>()
   readonly #stop: () => void
   readonly #comments: NodeJS.Timeout
+  #changes: Change[] = []
+  #telling: NodeJS.Timeout | undefined
   #count = 0
 
   constructor(jobs: Jobs) {
     this.#stop = jobs.watch((change) => this.#hear(change))
-    this.#comments = setInterval(() => this.#broadcast(() => ': \n\n'), commentEvery)
+    const comment = encoder.encode(': \n\n')
+    this.#comments = setInterval(() => {
+      for (const client of [...this.#clients]) client.send(comment)
+    }, commentEvery)
     this.#comments.unref()
   }
 
@@ -53,7 +67,6 @@ export class Events {
    * @param cutOff ends the connection of a reader that is too slow
    */
   open({ owner, jobs, left, only, cutOff }: Opening): Response {
-    const encoder = new TextEncoder()
     let client: Client | undefined
     const leave = () => {
       if (client) this.#clients.delete(client)
@@ -64,12 +77,12 @@ export class Events {
       {
         start: async (controller) => {
           const joined: Client = {
-            only,
+            ...{ owner, only },
             wants: (change) =>
               (owner === undefined || ownerOf(change) === owner) &&
               (only === undefined || idOf(change) === only),
-            send: (text) => {
-              if ((controller.desiredSize ?? 0) > 0) return controller.enqueue(encoder.encode(text))
+            send: (bytes) => {
+              if ((controller.desiredSize ?? 0) > 0) return controller.enqueue(bytes)
               leave()
               if (cutOff) cutOff()
               else controller.error(new Error('the reader is too slow'))
@@ -80,12 +93,12 @@ export class Events {
             },
           }
           client = joined
-          joined.send('retry: 1000\n\n')
+          joined.send(encoder.encode('retry: 1000\n\n'))
           // Joined first: a change between is told twice rather than never.
           this.#clients.add(joined)
           for (const job of await jobs.catch(() => [])) {
             if (client !== joined) return
-            joined.send(this.#format({ type: 'job', job }))
+            joined.send(encoder.encode(this.#format({ type: 'job', job })))
             if (only !== undefined && isEnded(job)) joined.close()
           }
         },
@@ -106,6 +119,7 @@ export class Events {
   close(): void {
     this.#stop()
     clearInterval(this.#comments)
+    clearTimeout(this.#telling)
     for (const { timer } of this.#waiting.values()) clearTimeout(timer)
     for (const client of [...this.#clients]) client.close()
   }
@@ -130,24 +144,29 @@ export class Events {
   }
 
   #tell(change: Change): void {
-    const ended = change.type === 'removed' || isEnded(change.job)
-    if (ended) this.#told.delete(idOf(change))
+    if (isEnd(change)) this.#told.delete(idOf(change))
     else this.#told.set(idOf(change), performance.now())
-    let text: string | undefined
-    this.#broadcast((client) => {
-      if (!client.wants(change)) return undefined
-      text ??= this.#format(change)
-      return text
-    })
-    if (!ended) return
-    for (const client of [...this.#clients])
-      if (client.only !== undefined && client.wants(change)) client.close()
+    this.#changes.push(change)
+    this.#telling ??= setTimeout(() => void this.#tellAll(), together)
   }
 
-  #broadcast(textFor: (client: Client) => string | undefined): void {
+  /** Tells all changes since the last time. The text for the clients of one owner is made once. */
+  async #tellAll(): Promise<void> {
+    const changes = this.#changes
+    const texts = changes.map((change) => this.#format(change))
+    this.#changes = []
+    this.#telling = undefined
+    const forOwners = new Map<string | undefined, Uint8Array>()
+    let told = 0
     for (const client of [...this.#clients]) {
-      const text = textFor(client)
-      if (text !== undefined) client.send(text)
+      const textFor = () => texts.filter((_, at) => client.wants(changes[at] as Change)).join('')
+      let bytes = client.only === undefined ? forOwners.get(client.owner) : undefined
+      bytes ??= encoder.encode(textFor())
+      if (client.only === undefined) forOwners.set(client.owner, bytes)
+      if (bytes.length > 0) client.send(bytes)
+      if (client.only !== undefined && changes.some((change) => isEnd(change) && client.wants(change)))
+        client.close()
+      if (++told % clientsInTurn === 0) await nextTurn()
     }
   }
 

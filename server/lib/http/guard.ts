@@ -128,7 +128,8 @@ function hostOf({ headers, url }: Request): string {
   return host.replace(/:\d+$/, '').toLowerCase()
 }
 
-function ownOrigin({ headers, url }: Request, { publicUrl, trustProxy }: GuardOptions): string {
+/** The server's address as the client of a request sees it. */
+export function ownOrigin({ headers, url }: Request, { publicUrl, trustProxy }: GuardOptions): string {
   if (publicUrl) return publicUrl.origin
   const forwarded = (name: string) => (trustProxy ? headers.get(name)?.split(',')[0]?.trim() : undefined)
   const host = forwarded('x-forwarded-host') ?? headers.get('host') ?? new URL(url).host

@@ -389,13 +389,12 @@ export class EmbeddedJobs implements Jobs {
         progress: (progress) => this.#put({ ...current(), progress }),
         preview: () => this.#put({ ...current(), previews: current().previews + 1 }),
       })
+      // The result is in place: if the server ends here, the next one records the job as completed.
+      await this.#removeFiles(id, ['input', 'preview.png'])
       // A cancel that came first counts: its end has been promised.
       if (current().state === 'cancelling')
         await this.#settle(current(), { state: 'cancelled', error: cancelledError })
-      else {
-        await this.#change(moved(current(), 'completed', { made, ...this.#ending() }))
-        await this.#removeFiles(id, ['input', 'preview.png'])
-      }
+      else await this.#change(moved(current(), 'completed', { made, ...this.#ending() }))
     } catch (error) {
       await this.#afterFailure(current(), error, abort.signal.reason)
     } finally {

@@ -113,6 +113,11 @@ export class QueueFull extends Error {
   override readonly name = 'QueueFull'
 }
 
+/** The queue's database does not answer. */
+export class QueueAway extends Error {
+  override readonly name = 'QueueAway'
+}
+
 /** An idempotency key came with another request. */
 export class KeyReused extends Error {
   override readonly name = 'KeyReused'

@@ -457,7 +457,7 @@ test('threat 21: logs and answers have no prompts, no keys and no passwords', as
     data: newFolder(),
     logger: silent,
     workers: [],
-    queue: { jobs: open.server.jobs, files: broken },
+    queue: { jobs: open.server.jobs, files: broken, place: { kind: 'folder', folder: newFolder() } },
   })
   const answer = await server.fetch(new Request('http://localhost/readyz'))
   assert.equal(answer.status, 503)

@@ -80,6 +80,7 @@ torchreel_listener listener_of(Listening& listening) {
           [](void* context, const char* message) {
             static_cast<Listening*>(context)->result->warnings.emplace_back(message);
           },
+      .threads = nullptr,
   };
 }
 
