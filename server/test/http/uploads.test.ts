@@ -45,7 +45,7 @@ async function exchange(
   await connected
   const closed = new Promise((resolve) => socket.once('close', resolve))
   await write(socket)
-  await Promise.race([closed, wait(5_000)])
+  await Promise.race([closed, wait(5_000, undefined, { ref: false })])
   socket.destroy()
   return answer
 }
