@@ -23,6 +23,7 @@ import { type PreparedCall, prepareFiles } from './call/preparation.js'
 import { Queue } from './call/queue.js'
 import { runJob } from './call/run_job.js'
 import { TorchreelError } from './errors.js'
+import type { ModelProperties } from './families/family.js'
 import { type LoadedModel, loadModel } from './loading.js'
 import type { GenerateOptions } from './options/call.js'
 import {
@@ -101,6 +102,11 @@ export class TextToVideoPipeline implements AsyncDisposable {
   /** Where the networks compute: 'cpu', 'cuda:0' … */
   get device(): string {
     return this.#model.device
+  }
+
+  /** @internal What a call needs to know of the model. */
+  get properties(): ModelProperties {
+    return this.#model.properties
   }
 
   /** The number type that the networks compute in. */

@@ -9,6 +9,21 @@ import type { SourceVideo } from '../video/read/source_video.js'
 import { checkOutputPlan } from '../video/write/recording.js'
 import { type Call, checkPixels, checkSteps } from './check_call.js'
 
+/** What a call needs to know of its model to be checked. */
+export type CallModel = Pick<
+  ModelProperties,
+  | 'family'
+  | 'defaults'
+  | 'size'
+  | 'sizeMultiple'
+  | 'frameMultiple'
+  | 'vaeScale'
+  | 'tileSize'
+  | 'latentChannels'
+  | 'textLayers'
+  | 'textSize'
+>
+
 /** The VAE's tiles: their side in pixels, and the fraction of it that they share. */
 export interface Tiling {
   readonly tileSize: number
@@ -37,7 +52,7 @@ export interface SizedCall extends FittedCall {
  *
  * @throws TorchreelError `ERR_INVALID_ARGUMENT`
  */
-export function fitCall(call: Call, model: ModelProperties): FittedCall {
+export function fitCall(call: Call, model: CallModel): FittedCall {
   const { video, promptEmbeds, width, height, vaeTiling } = call
   refuseForFamily(call, callOptions, model.family)
   if (promptEmbeds) checkValue(tensor([null, null, model.textSize]), 'promptEmbeds', promptEmbeds)
@@ -67,7 +82,7 @@ export function fitCall(call: Call, model: ModelProperties): FittedCall {
  */
 export function sizeCall(
   call: FittedCall,
-  model: ModelProperties,
+  model: CallModel,
   limits: Limits,
   source?: SourceVideo,
 ): SizedCall {

@@ -17,6 +17,7 @@ import { modelsCommand } from './models.js'
 import { commandOption, readOptions } from './options.js'
 import { ProgressBar } from './progress_bar.js'
 import { pullCommand } from './pull.js'
+import { serveCommand } from './serve.js'
 import { setupCommand } from './setup.js'
 
 const usageError = 2
@@ -33,6 +34,7 @@ Examples:
   $ torchreel pull damo-vilab/text-to-video-ms-1.7b      download a model
   $ torchreel models                                     list the downloaded models
   $ torchreel doctor                                     check the installation
+  $ torchreel serve                                      start torchreel-server, if it is installed
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted (SIGTERM: 143, SIGHUP: 129)`
 
@@ -88,6 +90,7 @@ function commandLine(): Command {
   program.addCommand(modelsCommand())
   program.addCommand(setupCommand(interruptSignal))
   program.addCommand(doctorCommand())
+  program.addCommand(serveCommand())
   return program
 }
 

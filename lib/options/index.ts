@@ -79,3 +79,7 @@ export const pipelineSchema = schema('Options of a pipeline', pipelineOptions)
 export const callSchema = schema('Options of a call', callOptions)
 /** JSON Schema of the option `output`. */
 export const outputSchema = schema('Options of an output file', outputOptions, ['path'])
+
+/** For "did you mean". */
+export { nearest } from '../checks/suggestion.js'
+export { checkCallFor, type FittedOptions, type ModelFacts, readModelFacts } from './model.js'

@@ -1,0 +1,355 @@
+#!/usr/bin/env node
+import { mkdir } from 'node:fs/promises'
+import path from 'node:path'
+import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { type Logger, pino } from 'pino'
+import { addKey } from '../http/keys.js'
+import { defaultLimits, type ServerOptions, type SharedQueue } from '../options.js'
+import { createServer, defaultData, version } from '../server.js'
+import { openSharedQueue } from '../shared_queue.js'
+import { createWorker } from '../worker.js'
+import { mcpOfOwnServer, mcpOfServer } from './mcp.js'
+
+interface CommandLine {
+  model?: string[]
+  alias?: string[]
+  device?: string[]
+  data: string
+  port: number
+  host: string
+  hostName?: string[]
+  origin?: string[]
+  publicUrl?: string
+  trustProxy?: boolean
+  keys?: string
+  newKey?: string
+  admin?: boolean
+  login: boolean
+  page: boolean
+  ffmpeg?: string
+  loras?: string
+  dtype?: string
+  offload?: string
+  threads?: number
+  keepJobs: number
+  keepDays?: number
+  keepBytes?: number
+  redis?: string
+  files?: string
+  s3?: string
+  s3Redirect?: boolean
+  cancelGrace: number
+  drain?: boolean | number
+  logLevel: string
+  maxJson: number
+  maxUpload: number
+  maxPixels: number
+  maxSteps: number
+  maxWaiting: number
+  maxUnfinished: number
+  perMinute: number
+  maxStreams: number
+  maxRun: number
+  maxRequest: number
+}
+
+const examples = `
+Examples:
+  $ torchreel-server                                                  serve shapes, the small model, to this machine
+  $ torchreel-server --model damo-vilab/text-to-video-ms-1.7b --model shapes
+  $ torchreel-server --new-key ann && torchreel-server --host 0.0.0.0 --keys ~/.local/share/torchreel-server/keys
+  $ torchreel-server --device cuda:0 --device cuda:1                  one process for each device
+  $ torchreel-server --redis redis://queue --s3 https://host/bucket   the videos are made by:
+  $ torchreel-server worker --redis redis://queue --s3 https://host/bucket --model shapes
+
+Ctrl-C ends the server. A running video is put back and made after the next start; --drain lets it end first.`
+
+function commandLine(): Command {
+  const several = (value: string, before: string[] = []) => [...before, value]
+  const command = new Command('torchreel-server')
+    .description('Serve text to video over HTTP, with a web page, on this machine.')
+    .version(version)
+    .optionsGroup('The models:')
+    .option(
+      '--model <[id=]model>',
+      'shapes, a folder, or owner/name; repeat for more (default: shapes)',
+      several,
+    )
+    .option('--alias <name=id>', 'another name for a model, such as sora-2=shapes; repeat for more', several)
+    .option('--device <device>', 'auto, cpu, cuda:0 …; repeat for one process each (default: auto)', several)
+    .option('--dtype <type>', 'float16, bfloat16 or float32 (default: by device)')
+    .option('--offload <mode>', 'none, model or sequential (default: none)')
+    .option('--threads <n>', 'processor threads of a process (default: by machine)', positive)
+    .option('--loras <folder>', 'LoRAs in safetensors that requests may name (default: none)')
+    .option('--ffmpeg <file>', 'the ffmpeg to use (default: found automatically)')
+    .optionsGroup('The address:')
+    .option('--port <n>', 'the port; 0 takes a free one', count, 8080)
+    .option('--host <address>', 'the address to listen on', '127.0.0.1')
+    .option('--host-name <name>', 'another name of this server; repeat for more', several)
+    .option('--origin <url>', 'a page elsewhere that may use this server; repeat for more', several)
+    .option('--public-url <url>', 'the address that clients use, behind a proxy')
+    .option('--trust-proxy', 'believe X-Forwarded-Host and X-Forwarded-Proto')
+    .option('--no-page', 'do not serve the web page')
+    .optionsGroup('Keys:')
+    .option(
+      '--keys <file>',
+      'let in only those with a key of this file (default: this machine alone, without keys)',
+    )
+    .option('--new-key <name>', 'add a key to the file (default: DATA/keys), print it once, and end')
+    .option('--admin', 'with --new-key: the key sees the videos of all')
+    .option('--no-login', 'serve other machines without keys')
+    .optionsGroup('What is kept:')
+    .option(
+      '--data <folder>',
+      'the folder of the jobs and videos; it belongs to this server alone',
+      defaultData,
+    )
+    .option('--keep-jobs <n>', 'ended jobs to keep; the oldest go first', positive, 10_000)
+    .option('--keep-days <n>', 'days to keep an ended job (default: for ever)', positive)
+    .option('--keep-bytes <n>', 'bytes of videos to keep (default: any number)', positive)
+    .optionsGroup('Many machines:')
+    .option(
+      '--redis <url>',
+      'share the queue of this Redis; without --device, other machines make the videos',
+    )
+    .option('--files <folder>', 'with --redis: keep the videos in a folder that all machines share')
+    .option(
+      '--s3 <url>',
+      'with --redis: keep the videos in a bucket, https://HOST/BUCKET; its keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
+    )
+    .option('--s3-redirect', 'send clients to the bucket for the videos')
+    .optionsGroup('Limits:')
+    .option('--max-waiting <n>', 'waiting videos', positive, defaultLimits.waiting)
+    .option('--max-unfinished <n>', 'unfinished videos of a key', positive, defaultLimits.unfinished)
+    .option(
+      '--per-minute <n>',
+      'videos that a key may ask for in a minute',
+      positive,
+      defaultLimits.perMinute,
+    )
+    .option('--max-pixels <n>', 'frames · width · height of a video', positive, defaultLimits.pixels)
+    .option('--max-steps <n>', 'denoising steps', positive, defaultLimits.steps)
+    .option('--max-upload <bytes>', 'bytes of an uploaded video', positive, defaultLimits.upload)
+    .option('--max-json <bytes>', 'bytes of JSON', positive, defaultLimits.json)
+    .option('--max-streams <n>', 'open streams of events', positive, defaultLimits.streams)
+    .option('--max-run <seconds>', 'seconds that a video may take', positive, defaultLimits.runMs / 1000)
+    .option(
+      '--max-request <seconds>',
+      'seconds that a request may take to arrive',
+      positive,
+      defaultLimits.requestMs / 1000,
+    )
+    .option(
+      '--cancel-grace <seconds>',
+      'seconds that a cancelled video has before its process is killed',
+      positive,
+      10,
+    )
+    .optionsGroup('The process:')
+    .option(
+      '--drain [seconds]',
+      'at the end, let the running video end, for at most so long (default: for as long as it takes)',
+      count,
+    )
+    .option('--log-level <level>', 'trace, debug, info, warn or error', 'info')
+    .addHelpText('after', examples)
+    .showSuggestionAfterError()
+    .showHelpAfterError('torchreel-server --help lists the options')
+    .exitOverride()
+  command
+    .command('worker')
+    .description('make the videos of the servers that share a queue, with the options above')
+    .option(
+      '--lock <seconds>',
+      'seconds without a sign of life after which another worker takes a video over',
+      positive,
+      60,
+    )
+    .option(
+      '--grace <seconds>',
+      'seconds that the running video has at the end before it is put back',
+      count,
+      30,
+    )
+    .action((_: object, own: Command) => work(own.optsWithGlobals()))
+  command
+    .command('mcp')
+    .description('serve the tools of MCP over stdin and stdout, for an assistant on this machine')
+    .option(
+      '--server <url>',
+      'use the server there (default: one in this process, with the options of torchreel-server)',
+      httpUrl,
+    )
+    .option('--key <key>', 'the key for that server (default: TORCHREEL_KEY)')
+    .action((_: object, own: Command) => mcp(own.optsWithGlobals()))
+  return command.action((options: CommandLine) =>
+    options.newKey === undefined ? serve(options) : newKey(options),
+  )
+}
+
+async function newKey({ data, keys, newKey: name = '', admin = false }: CommandLine): Promise<void> {
+  const file = keys ?? path.join(data, 'keys')
+  await mkdir(path.dirname(file), { recursive: true, mode: 0o700 })
+  process.stdout.write(`${await addKey(file, name, admin)}\n`)
+  process.stderr.write(
+    `This is the key of ${name}. It is not kept; ${file} has its sha256.\nStart the server with --keys ${file}\n`,
+  )
+}
+
+async function serve(options: CommandLine): Promise<void> {
+  // Ctrl-C that comes while it starts counts, too.
+  const asked = endAsked()
+  const logger = pino({ level: options.logLevel }, pino.destination(2))
+  const server = await createServer({
+    ...serverOptions(options),
+    ...(await queueOf(options, logger)),
+    logger,
+  })
+  const address = await server.listen()
+  process.stdout.write(`${address}\nVideos and jobs are in ${server.data}\n`)
+  await asked
+  const { drain = 0 } = options
+  await server.close(drain === true ? defaultLimits.runMs : drain === false ? 0 : drain * 1000)
+}
+
+async function work(options: CommandLine & { grace: number; lock: number }): Promise<void> {
+  const asked = endAsked()
+  const logger = pino({ level: options.logLevel }, pino.destination(2))
+  const { queue } = await queueOf(options, logger, options.lock * 1000)
+  if (!queue) throw new Error('a worker needs --redis URL, the queue that it works for')
+  const { data, maxPixels: pixels, grace } = options
+  const worker = await createWorker({
+    ...serverOptions(options),
+    ...{ queue, data: path.resolve(data), pixels, logger },
+  })
+  await asked
+  await worker.close(grace * 1000)
+}
+
+async function queueOf(
+  options: CommandLine,
+  logger: Logger,
+  lockFor?: number,
+): Promise<{ queue?: SharedQueue }> {
+  const { redis, files, s3, s3Redirect, keepDays, maxWaiting, maxRun } = options
+  if (redis === undefined) {
+    if (files !== undefined || s3 !== undefined) throw new Error('--files and --s3 need --redis')
+    return {}
+  }
+  const limits = { waiting: maxWaiting, runMs: maxRun * 1000 }
+  const linkSeconds = s3Redirect ? 300 : undefined
+  return {
+    queue: await openSharedQueue({ redis, files, s3, linkSeconds, keepDays, lockFor, limits, logger }),
+  }
+}
+
+async function mcp(options: CommandLine & { server?: string; key?: string }): Promise<void> {
+  const { server, key = process.env.TORCHREEL_KEY } = options
+  const ended = new AbortController()
+  void endAsked().then(() => ended.abort())
+  if (server !== undefined) return mcpOfServer(server, key, ended.signal)
+  const logger = pino({ level: options.logLevel }, pino.destination(2))
+  return mcpOfOwnServer({ ...serverOptions(options), logger }, ended.signal)
+}
+
+/** Resolves at the first signal to end. A second one ends at once: everything that was accepted is on disk. */
+function endAsked(): Promise<void> {
+  return new Promise((resolve) => {
+    let count = 0
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+      process.on(name, () => {
+        if (++count > 1) process.exit(130)
+        resolve()
+      })
+  })
+}
+
+function serverOptions(options: CommandLine): ServerOptions {
+  const { model, alias = [], device, host, port, data, page, login, hostName, origin, cancelGrace } = options
+  const {
+    dtype,
+    offload,
+    threads,
+    keys,
+    publicUrl,
+    trustProxy,
+    ffmpeg,
+    loras,
+    keepJobs,
+    keepDays,
+    keepBytes,
+  } = options
+  const aliases = alias.map((text) => {
+    const [, name, id] = /^([^=]+)=(.+)$/.exec(text) ?? []
+    if (name === undefined || id === undefined)
+      throw new InvalidArgumentError(`--alias must be NAME=ID, got ${text}`)
+    return [name, id] as const
+  })
+  return {
+    ...{
+      host,
+      port,
+      data,
+      page,
+      aliases: Object.fromEntries(aliases),
+      keepJobs,
+    },
+    ...(model && { models: model }),
+    ...(device && { devices: device }),
+    ...(hostName && { hostNames: hostName }),
+    ...(origin && { origins: origin }),
+    ...(keys !== undefined && { keys }),
+    ...(publicUrl !== undefined && { publicUrl }),
+    ...(trustProxy !== undefined && { trustProxy }),
+    ...(ffmpeg !== undefined && { ffmpeg }),
+    ...(loras !== undefined && { loras: path.resolve(loras) }),
+    ...(keepDays !== undefined && { keepDays }),
+    ...(keepBytes !== undefined && { keepBytes }),
+    noLogin: !login,
+    cancelGrace: cancelGrace * 1000,
+    pipeline: {
+      ...(dtype !== undefined && { dtype }),
+      ...(offload !== undefined && { offload }),
+      ...(threads !== undefined && { threads }),
+    },
+    limits: {
+      ...{ waiting: options.maxWaiting, unfinished: options.maxUnfinished, perMinute: options.perMinute },
+      ...{
+        pixels: options.maxPixels,
+        steps: options.maxSteps,
+        upload: options.maxUpload,
+        json: options.maxJson,
+      },
+      ...{ streams: options.maxStreams, runMs: options.maxRun * 1000, requestMs: options.maxRequest * 1000 },
+    },
+  }
+}
+
+function httpUrl(text: string): string {
+  if (!/^https?:$/.test(URL.canParse(text) ? new URL(text).protocol : ''))
+    throw new InvalidArgumentError('It must be a URL, such as http://127.0.0.1:8080.')
+  return text
+}
+
+function count(text: string): number {
+  const value = Number(text)
+  if (text.trim() === '' || !(value >= 0 && value < Number.MAX_SAFE_INTEGER))
+    throw new InvalidArgumentError('It must be a number, at least 0.')
+  return value
+}
+
+function positive(text: string): number {
+  const value = count(text)
+  if (value === 0) throw new InvalidArgumentError('It must be more than 0.')
+  return value
+}
+
+try {
+  await commandLine().parseAsync()
+  process.exit()
+} catch (error) {
+  if (error instanceof CommanderError && error.exitCode === 0) process.exit(0)
+  if (error instanceof CommanderError && !(error instanceof InvalidArgumentError)) process.exit(2)
+  process.stderr.write(`torchreel-server: ${error instanceof Error ? error.message : String(error)}\n`)
+  process.exit(error instanceof InvalidArgumentError ? 2 : 1)
+}

@@ -1,0 +1,178 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Job } from '../jobs/job.js'
+import { isEnded } from '../jobs/job.js'
+import type { Change, Jobs } from '../jobs/jobs.js'
+import { toVideo } from '../videos.js'
+
+// Server-sent events: each tells of one video as it is now. There is nothing to replay: whoever missed some is right again with
+// the next one.
+
+const least = 250
+/** Changes are told together this often (ms): a stream costs as much for one as for many. */
+const together = 50
+const commentEvery = 15_000
+/** Bytes that may wait for a slow reader. */
+const backlog = 2 ** 20
+
+interface Client {
+  /** undefined: of all owners. */
+  readonly owner: string | undefined
+  readonly wants: (change: Change) => boolean
+  /** Ends after this job's end. */
+  readonly only: string | undefined
+  send(bytes: Uint8Array): void
+  close(): void
+}
+
+interface Opening {
+  readonly owner: string | undefined
+  readonly jobs: Promise<readonly Job[]>
+  readonly left: () => void
+  readonly only?: string
+  readonly cutOff: (() => void) | undefined
+}
+
+/** Streams that are written before other work has its turn. */
+const clientsInTurn = 16
+const encoder = new TextEncoder()
+const isEnd = (change: Change) => change.type === 'removed' || isEnded(change.job)
+const ownerOf = (change: Change) => (change.type === 'job' ? change.job.owner : change.owner)
+const idOf = (change: Change) => (change.type === 'job' ? change.job.id : change.id)
+
+/** Tells clients of changes: at most four a second of a job, and the last one always. */
+export class Events {
+  readonly #clients = new Set<Client>()
+  readonly #waiting = new Map<string, { change: Change; timer: NodeJS.Timeout }>()
+  readonly #told = new Map<string, number>()
+  readonly #stop: () => void
+  readonly #comments: NodeJS.Timeout
+  #changes: Change[] = []
+  #telling: NodeJS.Timeout | undefined
+  #count = 0
+
+  constructor(jobs: Jobs) {
+    this.#stop = jobs.watch((change) => this.#hear(change))
+    const comment = encoder.encode(': \n\n')
+    this.#comments = setInterval(() => {
+      for (const client of [...this.#clients]) client.send(comment)
+    }, commentEvery)
+    this.#comments.unref()
+  }
+
+  /**
+   * A stream of events, which begins with these jobs.
+   *
+   * @param owner undefined: of all owners
+   * @param only of this job alone
+   * @param cutOff ends the connection of a reader that is too slow
+   */
+  open({ owner, jobs, left, only, cutOff }: Opening): Response {
+    let client: Client | undefined
+    const leave = () => {
+      if (client) this.#clients.delete(client)
+      client = undefined
+      left()
+    }
+    const body = new ReadableStream<Uint8Array>(
+      {
+        start: async (controller) => {
+          const joined: Client = {
+            ...{ owner, only },
+            wants: (change) =>
+              (owner === undefined || ownerOf(change) === owner) &&
+              (only === undefined || idOf(change) === only),
+            send: (bytes) => {
+              if ((controller.desiredSize ?? 0) > 0) return controller.enqueue(bytes)
+              leave()
+              if (cutOff) cutOff()
+              else controller.error(new Error('the reader is too slow'))
+            },
+            close: () => {
+              leave()
+              controller.close()
+            },
+          }
+          client = joined
+          joined.send(encoder.encode('retry: 1000\n\n'))
+          // Joined first: a change between is told twice rather than never.
+          this.#clients.add(joined)
+          for (const job of await jobs.catch(() => [])) {
+            if (client !== joined) return
+            joined.send(encoder.encode(this.#format({ type: 'job', job })))
+            if (only !== undefined && isEnded(job)) joined.close()
+          }
+        },
+        cancel: leave,
+      },
+      new ByteLengthQueuingStrategy({ highWaterMark: backlog }),
+    )
+    return new Response(body, {
+      headers: {
+        'content-type': 'text/event-stream',
+        'cache-control': 'no-store',
+        'x-accel-buffering': 'no',
+      },
+    })
+  }
+
+  /** Ends all streams. Their readers come back by themselves, to this server or to the next one. */
+  close(): void {
+    this.#stop()
+    clearInterval(this.#comments)
+    clearTimeout(this.#telling)
+    for (const { timer } of this.#waiting.values()) clearTimeout(timer)
+    for (const client of [...this.#clients]) client.close()
+  }
+
+  #hear(change: Change): void {
+    const id = idOf(change)
+    const since = performance.now() - (this.#told.get(id) ?? -least)
+    const waiting = this.#waiting.get(id)
+    if (change.type === 'removed' || isEnded(change.job) || since >= least) {
+      if (waiting) clearTimeout(waiting.timer)
+      this.#waiting.delete(id)
+      this.#tell(change)
+    } else if (waiting) waiting.change = change
+    else {
+      const timer = setTimeout(() => {
+        const { change: latest } = this.#waiting.get(id) ?? {}
+        this.#waiting.delete(id)
+        if (latest) this.#tell(latest)
+      }, least - since)
+      this.#waiting.set(id, { change, timer })
+    }
+  }
+
+  #tell(change: Change): void {
+    if (isEnd(change)) this.#told.delete(idOf(change))
+    else this.#told.set(idOf(change), performance.now())
+    this.#changes.push(change)
+    this.#telling ??= setTimeout(() => void this.#tellAll(), together)
+  }
+
+  /** Tells all changes since the last time. The text for the clients of one owner is made once. */
+  async #tellAll(): Promise<void> {
+    const changes = this.#changes
+    const texts = changes.map((change) => this.#format(change))
+    this.#changes = []
+    this.#telling = undefined
+    const forOwners = new Map<string | undefined, Uint8Array>()
+    let told = 0
+    for (const client of [...this.#clients]) {
+      const textFor = () => texts.filter((_, at) => client.wants(changes[at] as Change)).join('')
+      let bytes = client.only === undefined ? forOwners.get(client.owner) : undefined
+      bytes ??= encoder.encode(textFor())
+      if (client.only === undefined) forOwners.set(client.owner, bytes)
+      if (bytes.length > 0) client.send(bytes)
+      if (client.only !== undefined && changes.some((change) => isEnd(change) && client.wants(change)))
+        client.close()
+      if (++told % clientsInTurn === 0) await nextTurn()
+    }
+  }
+
+  #format(change: Change): string {
+    const data = change.type === 'job' ? toVideo(change.job) : { id: change.id }
+    const event = change.type === 'job' ? 'video' : 'removed'
+    return `id: ${++this.#count}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`
+  }
+}

@@ -1,0 +1,39 @@
+import type { Logger } from 'pino'
+import type { FilesPlace } from '../files/place.js'
+import { Keeper } from './keeper.js'
+import type { ModelSource } from './run_job.js'
+
+export interface KeepersOptions {
+  /** One process with all models for each. */
+  readonly devices: readonly string[]
+  readonly models: readonly ModelSource[]
+  readonly pipeline?: Readonly<Record<string, unknown>> | undefined
+  /** Frames × width × height of a video. */
+  readonly pixels: number
+  readonly place: FilesPlace
+  readonly workFolder: string
+  readonly runner?: string | undefined
+  readonly ffmpeg?: string | undefined
+  readonly loras?: string | undefined
+  readonly cancelGrace?: number | undefined
+  readonly logger: Logger
+}
+
+/** Starts the processes that hold the pipelines. */
+export function startKeepers(options: KeepersOptions): Keeper[] {
+  const { devices, models, pipeline, pixels, place, workFolder, ffmpeg, loras, logger } = options
+  const { runner = new URL('./run_job.js', import.meta.url).href, cancelGrace = 10_000 } = options
+  return devices.map(
+    (device) =>
+      new Keeper({
+        load: {
+          ...{ device, models, place, runner, workFolder },
+          // The size of a video to start from is known to the pipeline only.
+          pipeline: { ...pipeline, limits: { pixels } },
+          ...(ffmpeg !== undefined && { ffmpeg }),
+          ...(loras !== undefined && { loraFolder: loras }),
+        },
+        ...{ cancelGrace, logger },
+      }),
+  )
+}
