@@ -130,7 +130,7 @@ test('case 30: when the clock jumps back and forth, order, waiting times and rep
   const hour = 3_600_000
   let jump = 0
   t.mock.method(Date, 'now', () => now + jump)
-  const jobs = await EmbeddedJobs.open({ folder, logger: silent, keepMs: 24 * hour })
+  const jobs = await EmbeddedJobs.open({ folder, logger: silent, kept: { ms: 24 * hour } })
   const ids: string[] = []
   for (const at of [0, -hour, hour, 0]) {
     jump = at
