@@ -180,9 +180,11 @@ async function openEmbedded(
   const { keepJobs, keepDays, keepBytes } = options
   const jobs = await EmbeddedJobs.open({
     ...{ folder, logger, maxWaiting: limits.waiting, maxRunMs: limits.runMs },
-    ...(keepJobs !== undefined && { keepJobs }),
-    ...(keepDays !== undefined && { keepMs: keepDays * day }),
-    ...(keepBytes !== undefined && { keepBytes }),
+    kept: {
+      ...(keepJobs !== undefined && { jobs: keepJobs }),
+      ...(keepDays !== undefined && { ms: keepDays * day }),
+      ...(keepBytes !== undefined && { bytes: keepBytes }),
+    },
   })
   return { jobs, files: jobs.files, place: { kind: 'folder', folder: path.join(folder, 'jobs') } }
 }

@@ -4,16 +4,7 @@ import type { Logger } from 'pino'
 import { allFiles, type FileName, type Files } from '../files/files.js'
 import { FolderFiles } from '../files/folder.js'
 import { FolderLock } from './folder_lock.js'
-import {
-  afterLoss,
-  cancelledError,
-  isEnded,
-  isUnfinished,
-  type Job,
-  type JobError,
-  moved,
-  noteId,
-} from './job.js'
+import { afterLoss, cancelledError, isUnfinished, type Job, type JobError, moved, noteId } from './job.js'
 import { JobStore } from './job_store.js'
 import {
   type Change,
@@ -29,6 +20,8 @@ import {
 } from './jobs.js'
 import { readRecords, readResult } from './records.js'
 import { RepeatedRequests } from './repeated_requests.js'
+import { beyond, type Kept } from './retention.js'
+import { WaitingLine } from './waiting_line.js'
 
 export interface EmbeddedOptions {
   /** Belongs to this queue alone. */
@@ -38,12 +31,8 @@ export interface EmbeddedOptions {
   readonly maxWaiting?: number
   /** Milliseconds that a job may run. @defaultValue an hour */
   readonly maxRunMs?: number
-  /** Ended jobs that are kept, the newest. @defaultValue 10000 */
-  readonly keepJobs?: number
-  /** Milliseconds that an ended job is kept. @defaultValue for ever */
-  readonly keepMs?: number
-  /** Bytes of videos that are kept. @defaultValue any number */
-  readonly keepBytes?: number
+  /** @defaultValue 10000 jobs of any age and size */
+  readonly kept?: Partial<Kept>
 }
 
 const hour = 3_600_000
@@ -65,17 +54,14 @@ interface Running {
 export class EmbeddedJobs implements Jobs {
   readonly files: Files
   readonly #folder: string
-  readonly #options: Required<Omit<EmbeddedOptions, 'folder'>>
+  readonly #options: Required<Omit<EmbeddedOptions, 'folder' | 'kept'>> & { readonly kept: Kept }
   readonly #lock: FolderLock
   readonly #store: JobStore
-  /** Ids of waiting jobs, the next one first. */
-  readonly #waiting: string[] = []
+  readonly #waiting = new WaitingLine()
   /** Jobs that are being accepted. */
   #entering = 0
   readonly #running = new Map<string, Running>()
   readonly #repeated = new RepeatedRequests()
-  /** When jobs began to wait, by the monotonic clock. */
-  readonly #since = new Map<string, number>()
   readonly #workers = new Set<Worker>()
   readonly #models = new Map<string, ServedModel>()
   /** Wakes workers that wait for a job. */
@@ -84,18 +70,13 @@ export class EmbeddedJobs implements Jobs {
   #closed = false
 
   private constructor(options: EmbeddedOptions, folder: string, lock: FolderLock) {
-    const defaults = {
-      maxWaiting: 256,
-      maxRunMs: hour,
-      keepJobs: 10_000,
-      keepMs: Infinity,
-      keepBytes: Infinity,
-    }
-    this.#options = { ...defaults, ...options }
+    const { maxWaiting = 256, maxRunMs = hour, logger } = options
+    const kept = { jobs: 10_000, ms: Infinity, bytes: Infinity, ...options.kept }
+    this.#options = { maxWaiting, maxRunMs, logger, kept }
     this.#folder = folder
     this.#lock = lock
     this.files = new FolderFiles(folder)
-    this.#store = new JobStore(folder, this.#options.logger, (job) => this.#withPlace(job))
+    this.#store = new JobStore(folder, this.#options.logger, (job) => this.#waiting.withPlace(job))
     this.#timers = [
       setInterval(() => this.#store.writeAgain(), retryEvery),
       setInterval(() => void this.#expire(), hour),
@@ -127,23 +108,16 @@ export class EmbeddedJobs implements Jobs {
       this.#store.insert(job)
       this.#repeated.note(job)
     }
-    const lost: string[] = []
-    for (const job of jobs) {
-      if (job.state === 'queued') {
-        this.#waiting.push(job.id)
-        continue
-      }
-      if (isEnded(job)) continue
+    for (const { id, state } of jobs) if (state === 'queued') this.#waiting.join(id)
+    for (const job of jobs.filter((one) => isUnfinished(one) && one.state !== 'queued').reverse()) {
       const made = job.state === 'running' ? await readResult(this.#folder, job.id) : undefined
       const now = made
         ? moved(job, 'completed', { made, ...this.#ending() })
         : afterLoss(job, 'the server ended')
-      if (now.state === 'queued') lost.push(job.id)
+      if (now.state === 'queued') this.#waiting.joinFirst(job.id)
       if (now.state === 'failed' || now.state === 'cancelled') await this.#removeFiles(job.id, allFiles)
-      await this.#change(now)
+      await this.#store.change(now)
     }
-    this.#waiting.unshift(...lost)
-    for (const id of this.#waiting) this.#since.set(id, performance.now())
     await this.#expire()
   }
 
@@ -170,11 +144,10 @@ export class EmbeddedJobs implements Jobs {
       this.#entering--
     }
     this.#store.insert(job)
-    this.#since.set(job.id, performance.now())
-    this.#waiting.push(job.id)
+    this.#waiting.join(job.id)
     this.#store.tell(job.id)
     this.#wakeWorkers()
-    return { job: this.#withPlace(job), added: true }
+    return { job: this.#waiting.withPlace(job), added: true }
   }
 
   async get(id: string): Promise<Job | undefined> {
@@ -186,7 +159,7 @@ export class EmbeddedJobs implements Jobs {
   }
 
   async unfinished(owner?: string): Promise<Job[]> {
-    const ids = [...this.#running.keys(), ...this.#waiting]
+    const ids = [...this.#running.keys(), ...this.#waiting.ids]
     return ids.flatMap((id) => {
       const job = this.#store.get(id)
       return job && isUnfinished(job) && (owner === undefined || job.owner === owner) ? [job] : []
@@ -196,11 +169,11 @@ export class EmbeddedJobs implements Jobs {
   async cancel(id: string): Promise<Job | undefined> {
     const job = this.#store.find(id)
     if (job?.state === 'queued') {
-      this.#unqueue(id)
-      await this.#change(moved(job, 'cancelled', { error: cancelledError, ...this.#ending() }))
+      this.#waiting.leave(id)
+      await this.#store.change(moved(job, 'cancelled', { error: cancelledError, ...this.#ending() }))
       await this.#removeFiles(id, allFiles)
     } else if (job?.state === 'running') {
-      const written = this.#change(moved(job, 'cancelling'))
+      const written = this.#store.change(moved(job, 'cancelling'))
       this.#running.get(id)?.abort.abort(new Error(cancelledError.message))
       await written
     }
@@ -289,7 +262,7 @@ export class EmbeddedJobs implements Jobs {
   }
 
   #nextFor({ models }: Worker): string | undefined {
-    return this.#waiting.find((id) => models.includes((this.#store.find(id) as Job).request.model))
+    return this.#waiting.ids.find((id) => models.includes((this.#store.find(id) as Job).request.model))
   }
 
   /** Until a job comes, or the worker's state changes. */
@@ -309,7 +282,7 @@ export class EmbeddedJobs implements Jobs {
 
   async #runOne(id: string, worker: Worker): Promise<void> {
     const waiting = this.#store.find(id) as Job
-    this.#unqueue(id)
+    const waitedMs = this.#waiting.leave(id)
     let end = () => {}
     const ended = new Promise<void>((resolve) => {
       end = resolve
@@ -317,7 +290,6 @@ export class EmbeddedJobs implements Jobs {
     const abort = new AbortController()
     this.#running.set(id, { worker, abort, ended })
     try {
-      const waitedMs = performance.now() - (this.#since.get(id) ?? performance.now())
       const startedAt = Date.now()
       const attempt = waiting.attempt + 1
       await this.#begin(moved(waiting, 'running', { attempt, startedAt, waitedMs, previews: 0 }), waiting)
@@ -338,7 +310,7 @@ export class EmbeddedJobs implements Jobs {
     } catch (error) {
       const now = this.#store.find(running.id) as Job
       if (now.state === 'running') {
-        this.#waiting.unshift(running.id)
+        this.#waiting.joinFirst(running.id)
         this.#store.put(waiting)
       } else await this.#settle(now, { error: cancelledError, state: 'cancelled' })
       throw error
@@ -366,7 +338,7 @@ export class EmbeddedJobs implements Jobs {
       // A cancel that came first counts: its end has been promised.
       if (current().state === 'cancelling')
         await this.#settle(current(), { state: 'cancelled', error: cancelledError })
-      else await this.#change(moved(current(), 'completed', { made, ...this.#ending() }))
+      else await this.#store.change(moved(current(), 'completed', { made, ...this.#ending() }))
     } catch (error) {
       await this.#afterFailure(current(), error, abort.signal.reason)
     } finally {
@@ -390,35 +362,26 @@ export class EmbeddedJobs implements Jobs {
 
   /** Back to the front of the queue. */
   async #requeue(job: Job): Promise<void> {
-    this.#since.set(job.id, performance.now())
-    this.#waiting.unshift(job.id)
+    this.#waiting.joinFirst(job.id)
     await this.#removeFiles(
       job.id,
       allFiles.filter((name) => name !== 'input'),
     )
-    await this.#change(job)
+    await this.#store.change(job)
   }
 
   async #settle(
     job: Job,
     { state, error }: { state: 'failed' | 'cancelled'; error: JobError },
   ): Promise<void> {
-    await this.#change(moved(job, state, { error, ...this.#ending() }))
+    await this.#store.change(moved(job, state, { error, ...this.#ending() }))
     await this.#removeFiles(job.id, allFiles)
   }
 
   #ending(): Pick<Job, 'endedAt' | 'expiresAt'> {
     const endedAt = Date.now()
-    const { keepMs } = this.#options
-    return { endedAt, ...(keepMs < Infinity && { expiresAt: endedAt + keepMs }) }
-  }
-
-  // ---- what is kept --------------------------------------------------------------------------------------------------
-
-  /** Changes a job, in memory and on disk. */
-  async #change(job: Job): Promise<void> {
-    if (isEnded(job)) this.#since.delete(job.id)
-    await this.#store.change(job)
+    const { ms } = this.#options.kept
+    return { endedAt, ...(ms < Infinity && { expiresAt: endedAt + ms }) }
   }
 
   async #removeFiles(id: string, names: readonly FileName[]): Promise<void> {
@@ -427,43 +390,13 @@ export class EmbeddedJobs implements Jobs {
     })
   }
 
-  #expiring = false
-
-  /** Removes the oldest ended jobs that are more, older or larger than is kept. */
   async #expire(): Promise<void> {
-    const { keepJobs, keepMs, keepBytes } = this.#options
-    if (this.#expiring || (this.#store.size <= keepJobs && keepMs === Infinity && keepBytes === Infinity))
-      return
-    this.#expiring = true
-    try {
-      let count = 0
-      let bytes = 0
-      for (const job of this.#store.ended()) {
-        count++
-        bytes += job.made?.bytes ?? 0
-        const age = Date.now() - (job.endedAt ?? Date.now())
-        if (count > keepJobs || bytes > keepBytes || age > keepMs) await this.remove(job.id)
-      }
-    } finally {
-      this.#expiring = false
-    }
-  }
-
-  // ---- waiting -------------------------------------------------------------------------------------------------------
-
-  #unqueue(id: string): void {
-    const index = this.#waiting.indexOf(id)
-    if (index >= 0) this.#waiting.splice(index, 1)
-  }
-
-  #withPlace(job: Job): Job {
-    const index = job.state === 'queued' ? this.#waiting.indexOf(job.id) : -1
-    return index < 0 ? job : { ...job, position: index + 1 }
+    for (const id of beyond(this.#store, this.#options.kept)) await this.remove(id)
   }
 
   /** The places of those that wait have changed. */
   #tellPlaces(): void {
-    for (const id of this.#waiting.slice(0, 32)) this.#store.tell(id)
+    for (const id of this.#waiting.ids.slice(0, 32)) this.#store.tell(id)
   }
 
   #wakeWorkers(): void {
