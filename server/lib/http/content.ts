@@ -23,12 +23,12 @@ export async function answerContent(
   const variant = c.req.query('variant') ?? 'video'
   if (!Object.hasOwn(variants, variant))
     throw new InvalidRequest(`variant must be one of ${Object.keys(variants).join(', ')}`, 'variant')
+  if (variant === 'preview') return answerPreview(c, files, job)
   const name = variants[variant] as FileName
-  const facts =
-    variant === 'preview' || job.state === 'completed' ? await files.facts(job.id, name) : undefined
+  const facts = job.state === 'completed' ? await files.facts(job.id, name) : undefined
   if (!facts) throw notFound(`${job.id} has no ${variant}: it is ${job.state}`, 'video_not_ready')
   const fileName = downloadName(job, name)
-  if (linkSeconds !== undefined && files.link && variant !== 'preview')
+  if (linkSeconds !== undefined && files.link)
     return c.redirect(
       await files.link(
         job.id,
@@ -43,7 +43,7 @@ export async function answerContent(
     'content-type': facts.type,
     etag: facts.etag,
     'accept-ranges': 'bytes',
-    'cache-control': variant === 'preview' ? 'no-store' : 'private, no-cache',
+    'cache-control': 'private, no-cache',
     'content-disposition': `${c.req.query('download') === undefined ? 'inline' : 'attachment'}; filename="${fileName}"`,
   })
   if (
@@ -61,12 +61,28 @@ export async function answerContent(
   const status = range ? 206 : 200
   if (c.req.raw.method === 'HEAD') return new Response(null, { status, headers: answer })
   const opened = await files.open(job.id, name, range)
-  // Removed, or a newer preview, since its facts were read.
+  // Removed since its facts were read.
   if (opened?.etag !== facts.etag) {
     opened?.stream.destroy()
     throw notFound(`${job.id} has no ${variant} any more`, 'video_not_ready')
   }
   return new Response(Readable.toWeb(opened.stream) as ReadableStream, { status, headers: answer })
+}
+
+/** The latest preview, whole. After the last one, the finished video's picture stands for it: a page may still ask. */
+async function answerPreview(c: Context, files: Files, job: Job): Promise<Response> {
+  const opened = (await files.open(job.id, 'preview.png')) ?? (await files.open(job.id, 'thumbnail.png'))
+  if (!opened) throw notFound(`${job.id} has no preview: it is ${job.state}`, 'video_not_ready')
+  const headers = {
+    'content-type': opened.type,
+    'content-length': String(opened.size),
+    'cache-control': 'no-store',
+    'content-disposition': 'inline',
+  }
+  if (c.req.raw.method !== 'HEAD')
+    return new Response(Readable.toWeb(opened.stream) as ReadableStream, { headers })
+  opened.stream.destroy()
+  return new Response(null, { headers })
 }
 
 /**
