@@ -104,9 +104,9 @@ function commandLine(): Command {
       'the folder of the jobs and videos; it belongs to this server alone',
       defaultData,
     )
-    .option('--keep-jobs <n>', 'ended jobs to keep; the oldest go first', positive, 10_000)
-    .option('--keep-days <n>', 'days to keep an ended job (default: for ever)', positive)
-    .option('--keep-bytes <n>', 'bytes of videos to keep (default: any number)', positive)
+    .option('--keep-jobs <n>', 'ended jobs to keep, without --redis; the oldest go first', positive, 10_000)
+    .option('--keep-days <n>', 'days to keep an ended job (default: for ever, with --redis 30)', positive)
+    .option('--keep-bytes <n>', 'bytes of videos to keep, without --redis (default: any number)', positive)
     .optionsGroup('Many machines:')
     .option(
       '--redis <url>',
