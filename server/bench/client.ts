@@ -27,12 +27,13 @@ export async function create(
   }
 }
 
-export async function ended(url: string, id: string): Promise<Answer> {
+/** @param every how often it asks (ms) */
+export async function ended(url: string, id: string, every = 20): Promise<Answer> {
   for (;;) {
     const response = await fetch(`${url}/v1/videos/${id}`)
     const answer = (await response.json()) as Answer
     if (answer.status === 'completed' || answer.status === 'failed') return answer
-    await wait(20)
+    await wait(every)
   }
 }
 

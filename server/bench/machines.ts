@@ -76,7 +76,7 @@ export async function measureMachines(): Promise<Record<string, unknown>> {
     let killing = true
     const killer = (async () => {
       while (killing) {
-        await wait(1500 + 2000 * Math.random())
+        await wait(3000 + 4000 * Math.random())
         const at = Math.floor(workerCount * Math.random())
         workers[at]?.kill('SIGKILL')
         kills++

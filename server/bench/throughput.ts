@@ -32,7 +32,7 @@ async function server(folder: string): Promise<number> {
     const begun = performance.now()
     const asked: string[] = []
     for (let at = 1; at <= videos; at++) asked.push((await create(url, prompt(at), { seed: at })).answer.id)
-    for (const id of asked) await ended(url, id)
+    for (const id of asked) await ended(url, id, 100)
     return (videos * 60_000) / (performance.now() - begun)
   } finally {
     child.send('end')

@@ -148,7 +148,7 @@ function commandLine(): Command {
     .optionsGroup('The process:')
     .option(
       '--drain [seconds]',
-      'at the end, let the running video end, for at most so long (default: for as long as it takes)',
+      'at the end, let the running video end, for at most so long; without a number, an hour (default: it is put back)',
       count,
     )
     .option('--log-level <level>', 'trace, debug, info, warn or error', 'info')

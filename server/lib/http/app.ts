@@ -7,6 +7,7 @@ import { answerError } from './error_answers.js'
 import { allowOrigins, checkHost, checkKey, checkOrigin, type GuardOptions, headers } from './guard.js'
 import type { Owner } from './keys.js'
 import type { Metrics } from './metrics.js'
+import { takeTurns } from './turns.js'
 
 export type AppEnv = { Variables: { requestId: string; owner: Owner } }
 
@@ -26,6 +27,7 @@ export interface AppOptions {
 /** All requests come through here: first who may, then what. */
 export function createApp({ guard, logger, metrics, open, guarded }: AppOptions): Hono<AppEnv> {
   const app = new Hono<AppEnv>()
+  app.use(takeTurns())
   app.use(requestId())
   app.use(async (c, next) => {
     const began = performance.now()

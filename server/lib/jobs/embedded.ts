@@ -14,6 +14,7 @@ import {
   moved,
   noteId,
 } from './job.js'
+import { JobStore } from './job_store.js'
 import {
   type Change,
   type Counts,
@@ -26,7 +27,7 @@ import {
   WorkerLost,
   type Working,
 } from './jobs.js'
-import { createRecord, readRecords, readResult, removeRecord, writeRecord } from './records.js'
+import { readRecords, readResult } from './records.js'
 import { RepeatedRequests } from './repeated_requests.js'
 
 export interface EmbeddedOptions {
@@ -66,9 +67,7 @@ export class EmbeddedJobs implements Jobs {
   readonly #folder: string
   readonly #options: Required<Omit<EmbeddedOptions, 'folder'>>
   readonly #lock: FolderLock
-  readonly #jobs = new Map<string, Job>()
-  /** Sorted. */
-  readonly #ids: string[] = []
+  readonly #store: JobStore
   /** Ids of waiting jobs, the next one first. */
   readonly #waiting: string[] = []
   /** Jobs that are being accepted. */
@@ -77,15 +76,10 @@ export class EmbeddedJobs implements Jobs {
   readonly #repeated = new RepeatedRequests()
   /** When jobs began to wait, by the monotonic clock. */
   readonly #since = new Map<string, number>()
-  readonly #watchers = new Set<(change: Change) => void>()
   readonly #workers = new Set<Worker>()
   readonly #models = new Map<string, ServedModel>()
   /** Wakes workers that wait for a job. */
   readonly #wake = new Set<() => void>()
-  /** The last write of a job's record, to keep them in order. */
-  readonly #writes = new Map<string, Promise<void>>()
-  /** Jobs whose last change is not on disk yet, and why. */
-  readonly #unwritten = new Map<string, string>()
   readonly #timers: NodeJS.Timeout[]
   #closed = false
 
@@ -101,8 +95,9 @@ export class EmbeddedJobs implements Jobs {
     this.#folder = folder
     this.#lock = lock
     this.files = new FolderFiles(folder)
+    this.#store = new JobStore(folder, this.#options.logger, (job) => this.#withPlace(job))
     this.#timers = [
-      setInterval(() => this.#writeAgain(), retryEvery),
+      setInterval(() => this.#store.writeAgain(), retryEvery),
       setInterval(() => void this.#expire(), hour),
     ]
     for (const timer of this.#timers) timer.unref()
@@ -129,7 +124,7 @@ export class EmbeddedJobs implements Jobs {
       this.#options.logger.error({ folder, why }, 'a record is broken: skipped')
     for (const job of jobs) {
       noteId(job.id)
-      this.#insert(job)
+      this.#store.insert(job)
       this.#repeated.note(job)
     }
     const lost: string[] = []
@@ -156,7 +151,7 @@ export class EmbeddedJobs implements Jobs {
     if (this.#closed) throw new Error('the queue is closed')
     const first = this.#repeated.find(asked)
     if (first) {
-      const job = this.#jobs.get(await first)
+      const job = this.#store.get(await first)
       if (job) return { job, added: false }
     }
     if (this.#waiting.length + this.#entering >= this.#options.maxWaiting)
@@ -164,7 +159,7 @@ export class EmbeddedJobs implements Jobs {
     const { isRetry: _, ...fields } = asked
     const job: Job = { ...fields, state: 'queued', attempt: 0, createdAt: Date.now(), previews: 0 }
     this.#entering++
-    const entered = createRecord(this.#folder, job)
+    const entered = this.#store.create(job)
     this.#repeated.claim(
       job,
       entered.then(() => job.id),
@@ -174,48 +169,32 @@ export class EmbeddedJobs implements Jobs {
     } finally {
       this.#entering--
     }
-    this.#insert(job)
+    this.#store.insert(job)
     this.#since.set(job.id, performance.now())
     this.#waiting.push(job.id)
-    this.#tell(job.id)
+    this.#store.tell(job.id)
     this.#wakeWorkers()
-    return { job: this.#seen(job), added: true }
+    return { job: this.#withPlace(job), added: true }
   }
 
   async get(id: string): Promise<Job | undefined> {
-    const job = this.#jobs.get(id)
-    return job && this.#seen(job)
+    return this.#store.get(id)
   }
 
-  async list({
-    owner,
-    after,
-    limit,
-    order,
-  }: Parameters<Jobs['list']>[0]): Promise<{ jobs: Job[]; more: boolean }> {
-    const step = order === 'asc' ? 1 : -1
-    const start = order === 'asc' ? 0 : this.#ids.length - 1
-    const found: Job[] = []
-    for (let i = after === undefined ? start : this.#indexAfter(after, order); ; i += step) {
-      const id = this.#ids[i]
-      if (id === undefined) return { jobs: found, more: false }
-      const job = this.#jobs.get(id) as Job
-      if (owner !== undefined && job.owner !== owner) continue
-      if (found.length === limit) return { jobs: found, more: true }
-      found.push(this.#seen(job))
-    }
+  async list(of: Parameters<Jobs['list']>[0]): Promise<{ jobs: Job[]; more: boolean }> {
+    return this.#store.list(of)
   }
 
   async unfinished(owner?: string): Promise<Job[]> {
     const ids = [...this.#running.keys(), ...this.#waiting]
     return ids.flatMap((id) => {
-      const job = this.#jobs.get(id)
-      return job && isUnfinished(job) && (owner === undefined || job.owner === owner) ? [this.#seen(job)] : []
+      const job = this.#store.get(id)
+      return job && isUnfinished(job) && (owner === undefined || job.owner === owner) ? [job] : []
     })
   }
 
   async cancel(id: string): Promise<Job | undefined> {
-    const job = this.#jobs.get(id)
+    const job = this.#store.find(id)
     if (job?.state === 'queued') {
       this.#unqueue(id)
       await this.#change(moved(job, 'cancelled', { error: cancelledError, ...this.#ending() }))
@@ -229,26 +208,20 @@ export class EmbeddedJobs implements Jobs {
   }
 
   async remove(id: string): Promise<boolean> {
-    if (!this.#jobs.has(id)) return false
+    if (!this.#store.find(id)) return false
     await this.cancel(id)
     await this.#running.get(id)?.ended
-    const job = this.#jobs.get(id)
+    const job = this.#store.find(id)
     if (!job) return false
-    await this.#writes.get(id)
-    this.#jobs.delete(id)
-    this.#unwritten.delete(id)
-    const index = this.#indexOf(id)
-    if (this.#ids[index] === id) this.#ids.splice(index, 1)
     this.#repeated.forget(job)
-    await removeRecord(this.#folder, id)
-    this.#announce({ type: 'removed', id, owner: job.owner })
+    await this.#store.remove(job)
     return true
   }
 
   async counts(): Promise<Counts> {
     const workers = [...this.#workers].filter(({ isUp }) => isUp).length
     let bytes = 0
-    for (const { made } of this.#jobs.values()) bytes += made?.bytes ?? 0
+    for (const { made } of this.#store.values()) bytes += made?.bytes ?? 0
     return { queued: this.#waiting.length, running: this.#running.size, workers, bytes }
   }
 
@@ -257,8 +230,7 @@ export class EmbeddedJobs implements Jobs {
   }
 
   watch(seen: (change: Change) => void): () => void {
-    this.#watchers.add(seen)
-    return () => this.#watchers.delete(seen)
+    return this.#store.watch(seen)
   }
 
   async work(worker: Worker): Promise<Working> {
@@ -282,8 +254,8 @@ export class EmbeddedJobs implements Jobs {
 
   async ready(): Promise<void> {
     await this.files.ready()
-    const [unwritten] = this.#unwritten.values()
-    if (unwritten !== undefined) throw new Error(`records cannot be written: ${unwritten}`)
+    if (this.#store.trouble !== undefined)
+      throw new Error(`records cannot be written: ${this.#store.trouble}`)
     const workers = [...this.#workers]
     if (workers.some(({ isUp }) => isUp)) return
     const trouble = workers.map(({ trouble }) => trouble).find((text) => text !== undefined)
@@ -294,7 +266,7 @@ export class EmbeddedJobs implements Jobs {
     if (this.#closed) return
     this.#closed = true
     for (const timer of this.#timers) clearInterval(timer)
-    await Promise.all(this.#writes.values())
+    await this.#store.flush()
     await this.#lock.release()
   }
 
@@ -304,6 +276,7 @@ export class EmbeddedJobs implements Jobs {
     while (!closing.aborted) {
       try {
         for (const model of await worker.available(closing)) this.#models.set(model.id, model)
+        if (closing.aborted) return
         const id = this.#nextFor(worker)
         if (id === undefined) await this.#nap(closing)
         else await this.#runOne(id, worker)
@@ -316,7 +289,7 @@ export class EmbeddedJobs implements Jobs {
   }
 
   #nextFor({ models }: Worker): string | undefined {
-    return this.#waiting.find((id) => models.includes((this.#jobs.get(id) as Job).request.model))
+    return this.#waiting.find((id) => models.includes((this.#store.find(id) as Job).request.model))
   }
 
   /** Until a job comes, or the worker's state changes. */
@@ -335,7 +308,7 @@ export class EmbeddedJobs implements Jobs {
   }
 
   async #runOne(id: string, worker: Worker): Promise<void> {
-    const waiting = this.#jobs.get(id) as Job
+    const waiting = this.#store.find(id) as Job
     this.#unqueue(id)
     let end = () => {}
     const ended = new Promise<void>((resolve) => {
@@ -359,14 +332,14 @@ export class EmbeddedJobs implements Jobs {
 
   /** Writes that a job runs. If that fails, it waits again as before. */
   async #begin(running: Job, waiting: Job): Promise<void> {
-    this.#put(running)
+    this.#store.put(running)
     try {
-      await this.#write(running)
+      await this.#store.write(running)
     } catch (error) {
-      const now = this.#jobs.get(running.id) as Job
+      const now = this.#store.find(running.id) as Job
       if (now.state === 'running') {
         this.#waiting.unshift(running.id)
-        this.#put(waiting)
+        this.#store.put(waiting)
       } else await this.#settle(now, { error: cancelledError, state: 'cancelled' })
       throw error
     }
@@ -379,14 +352,14 @@ export class EmbeddedJobs implements Jobs {
       `The job ran longer than ${Math.round(maxRunMs / 1000)} seconds.`,
     )
     const timer = setTimeout(() => abort.abort(timeout), maxRunMs)
-    const current = () => this.#jobs.get(id) as Job
+    const current = () => this.#store.find(id) as Job
     const began = performance.now()
     try {
       if (current().state === 'cancelling') throw new Error(cancelledError.message)
       const made = await worker.run(current(), {
         signal: abort.signal,
-        progress: (progress) => this.#put({ ...current(), progress }),
-        preview: () => this.#put({ ...current(), previews: current().previews + 1 }),
+        progress: (progress) => this.#store.put({ ...current(), progress }),
+        preview: () => this.#store.put({ ...current(), previews: current().previews + 1 }),
       })
       // The result is in place: if the server ends here, the next one records the job as completed.
       await this.#removeFiles(id, ['input', 'preview.png'])
@@ -440,74 +413,12 @@ export class EmbeddedJobs implements Jobs {
     return { endedAt, ...(keepMs < Infinity && { expiresAt: endedAt + keepMs }) }
   }
 
-  // ---- records -------------------------------------------------------------------------------------------------------
+  // ---- what is kept --------------------------------------------------------------------------------------------------
 
-  #insert(job: Job): void {
-    this.#jobs.set(job.id, job)
-    this.#ids.splice(this.#indexOf(job.id), 0, job.id)
-  }
-
-  /** Where an id is in the sorted list, or would be. */
-  #indexOf(id: string): number {
-    let low = 0
-    let high = this.#ids.length
-    if (high === 0 || (this.#ids[high - 1] as string) < id) return high
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if ((this.#ids[middle] as string) < id) low = middle + 1
-      else high = middle
-    }
-    return low
-  }
-
-  #indexAfter(id: string, order: 'asc' | 'desc'): number {
-    const index = this.#indexOf(id)
-    if (order === 'desc') return index - 1
-    return this.#ids[index] === id ? index + 1 : index
-  }
-
-  #unqueue(id: string): void {
-    const index = this.#waiting.indexOf(id)
-    if (index >= 0) this.#waiting.splice(index, 1)
-  }
-
-  /** Changes a job in memory. */
-  #put(job: Job): void {
-    this.#jobs.set(job.id, job)
-    this.#tell(job.id)
-  }
-
-  /** Changes a job in memory and on disk. What cannot be written is written later: memory is right until then. */
+  /** Changes a job, in memory and on disk. */
   async #change(job: Job): Promise<void> {
     if (isEnded(job)) this.#since.delete(job.id)
-    this.#put(job)
-    await this.#write(job).catch((error) => {
-      this.#options.logger.error({ job: job.id, error: error.message }, 'a record could not be written')
-    })
-  }
-
-  async #write(job: Job): Promise<void> {
-    const before = this.#writes.get(job.id) ?? Promise.resolve()
-    const write = before.then(async () => {
-      try {
-        await writeRecord(this.#folder, job)
-        this.#unwritten.delete(job.id)
-      } catch (error) {
-        if (this.#jobs.has(job.id)) this.#unwritten.set(job.id, (error as Error).message)
-        throw error
-      }
-    })
-    const settled = write.catch(() => {})
-    this.#writes.set(job.id, settled)
-    void settled.then(() => this.#writes.get(job.id) === settled && this.#writes.delete(job.id))
-    await write
-  }
-
-  #writeAgain(): void {
-    for (const id of this.#unwritten.keys()) {
-      const job = this.#jobs.get(id)
-      if (job) this.#write(job).catch(() => {})
-    }
+    await this.#store.change(job)
   }
 
   async #removeFiles(id: string, names: readonly FileName[]): Promise<void> {
@@ -521,14 +432,13 @@ export class EmbeddedJobs implements Jobs {
   /** Removes the oldest ended jobs that are more, older or larger than is kept. */
   async #expire(): Promise<void> {
     const { keepJobs, keepMs, keepBytes } = this.#options
-    if (this.#expiring || (this.#ids.length <= keepJobs && keepMs === Infinity && keepBytes === Infinity))
+    if (this.#expiring || (this.#store.size <= keepJobs && keepMs === Infinity && keepBytes === Infinity))
       return
     this.#expiring = true
     try {
       let count = 0
       let bytes = 0
-      const ended = this.#ids.map((id) => this.#jobs.get(id) as Job).filter(isEnded)
-      for (const job of ended.reverse()) {
+      for (const job of this.#store.ended()) {
         count++
         bytes += job.made?.bytes ?? 0
         const age = Date.now() - (job.endedAt ?? Date.now())
@@ -539,32 +449,21 @@ export class EmbeddedJobs implements Jobs {
     }
   }
 
-  // ---- telling -------------------------------------------------------------------------------------------------------
+  // ---- waiting -------------------------------------------------------------------------------------------------------
 
-  #seen(job: Job): Job {
-    if (job.state !== 'queued') return job
-    const index = this.#waiting.indexOf(job.id)
-    return index < 0 ? job : { ...job, position: index + 1 }
+  #unqueue(id: string): void {
+    const index = this.#waiting.indexOf(id)
+    if (index >= 0) this.#waiting.splice(index, 1)
   }
 
-  #tell(id: string): void {
-    const job = this.#jobs.get(id)
-    if (job) this.#announce({ type: 'job', job: this.#seen(job) })
+  #withPlace(job: Job): Job {
+    const index = job.state === 'queued' ? this.#waiting.indexOf(job.id) : -1
+    return index < 0 ? job : { ...job, position: index + 1 }
   }
 
   /** The places of those that wait have changed. */
   #tellPlaces(): void {
-    for (const id of this.#waiting.slice(0, 32)) this.#tell(id)
-  }
-
-  #announce(change: Change): void {
-    for (const seen of this.#watchers) {
-      try {
-        seen(change)
-      } catch (error) {
-        this.#options.logger.error({ error: (error as Error).message }, 'a watcher of jobs failed')
-      }
-    }
+    for (const id of this.#waiting.slice(0, 32)) this.#store.tell(id)
   }
 
   #wakeWorkers(): void {

@@ -33,6 +33,7 @@ export class Keeper implements Worker {
   readonly models: readonly string[]
   readonly #options: KeeperOptions
   #child: ChildProcess | undefined
+  #gone: Promise<void> | undefined
   #loaded: readonly ServedModel[] | undefined
   #current: Current | undefined
   /** Ends in a row, without a job or a minute between. */
@@ -122,11 +123,8 @@ export class Keeper implements Worker {
     this.#closed = true
     clearInterval(this.#watch)
     clearTimeout(this.#restart)
-    const child = this.#child
-    if (!child) return
-    const ended = new Promise((resolve) => child.once('exit', resolve))
-    child.kill('SIGKILL')
-    await ended
+    this.#child?.kill('SIGKILL')
+    await this.#gone
   }
 
   #start(): void {
@@ -145,7 +143,12 @@ export class Keeper implements Worker {
     })
     started.on('message', (message: FromChild) => this.#hear(message))
     started.once('error', (error) => logger.error({ pid, error: error.message }, 'worker'))
-    started.once('close', (code, signal) => this.#ended(signal ?? `code ${code}`))
+    this.#gone = new Promise((resolve) => {
+      started.once('close', (code, signal) => {
+        this.#ended(signal ?? `code ${code}`)
+        resolve()
+      })
+    })
     this.#send({ type: 'load', options: load })
     logger.info({ pid, device: this.device, models: this.models }, 'worker started')
   }

@@ -1,6 +1,6 @@
 import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
-import { type Preview, TextToVideoPipeline, TorchreelError, Video } from 'torchreel'
+import { type Preview, type Progress, TextToVideoPipeline, TorchreelError, Video } from 'torchreel'
 import { readModelFacts } from 'torchreel/options'
 import { fields, loraName } from '../fields.js'
 import type { Files } from '../files/files.js'
@@ -34,6 +34,8 @@ export interface Runner {
 }
 
 const previewEvery = 2_000
+/** How often progress is told (ms). Each time takes a processor from the network for a moment. */
+const progressEvery = 250
 
 /** Loads the pipelines of all models; this process opens libtorch. */
 export async function loadRunner(options: RunnerOptions): Promise<Runner> {
@@ -67,6 +69,19 @@ class LoadedPipeline {
     readonly pipeline: TextToVideoPipeline,
     readonly loraFolder: string | undefined,
   ) {}
+
+  /** Milliseconds of a step of the last job. */
+  #step: number | undefined
+
+  noteStep(ms: number): void {
+    this.#step = ms
+  }
+
+  /** So that previews come each two seconds, and one at half of a short job. */
+  stepsToPreview(steps: number): number {
+    if (!this.#step) return 1
+    return Math.max(1, Math.min(Math.round(previewEvery / this.#step), Math.ceil(steps / 2)))
+  }
 
   async useLoras(loras: NonNullable<Job['request']['loras']>): Promise<void> {
     if (loras.length === 0 && this.#loaded.size === 0) return
@@ -103,12 +118,13 @@ async function runJob(
       ...(ffmpeg !== undefined && { ffmpeg }),
       output,
       signal: on.signal,
-      onProgress: ({ stage, step, steps, etaMs }) => on.progress({ stage, step, steps, etaMs }),
+      onProgress: tellNowAndThen(on),
       onPreview: (preview) => previews.show(preview),
-      previewEvery: 1,
+      previewEvery: loaded.stepsToPreview(request.fitted.steps),
     })
     await previews.done()
     on.signal.throwIfAborted()
+    loaded.noteStep((video.timings?.denoise ?? 0) / request.fitted.steps)
     const made = describe(video, (await stat(output)).size)
     await files.put(id, 'thumbnail.png', await middleFrame(video).toBuffer('png'))
     await files.put(id, 'spritesheet.png', await video.contactSheet().toBuffer('png'))
@@ -128,6 +144,17 @@ async function runJob(
 function onlyKnown(options: RequestOptions): RequestOptions {
   const names: ReadonlySet<string> = new Set(fields.map(({ option }) => option))
   return Object.fromEntries(Object.entries(options).filter(([name]) => names.has(name))) as RequestOptions
+}
+
+/** Tells each stage's start and end, and what lies between now and then. */
+function tellNowAndThen(on: RunningJob): (progress: Progress) => void {
+  let last = -Infinity
+  return ({ stage, step, steps, etaMs }) => {
+    const now = performance.now()
+    if (step > 0 && step < steps && now - last < progressEvery) return
+    last = now
+    on.progress({ stage, step, steps, etaMs })
+  }
 }
 
 /** Stores previews, at most one at a time and one in two seconds. */
