@@ -41,6 +41,8 @@ test('links between documents lead to files that are there', () => {
     'bench/README.md',
     'models/README.md',
     'models/shapes/README.md',
+    'server/README.md',
+    'server/web/README.md',
   ]
   for (const name of readdirSync(`${repository}docs`))
     if (name.endsWith('.md')) documents.push(`docs/${name}`)

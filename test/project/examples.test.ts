@@ -42,5 +42,8 @@ test('examples/server.mjs answers with a video and ends when it is told to', asy
 })
 
 test('no example is left out', () => {
-  assert.deepEqual(readdirSync(`${repository}examples`).sort(), [...Object.keys(made), 'server.mjs'].sort())
+  assert.deepEqual(
+    readdirSync(`${repository}examples`).sort(),
+    [...Object.keys(made), 'server', 'server.mjs'].sort(),
+  )
 })

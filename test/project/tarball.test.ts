@@ -23,6 +23,7 @@ test('[tarball] only what runs: the compiled library, prebuilds, graphs, shapes,
     /^models\/((export|compile_denoiser)\.py|requirements(-compile)?\.txt|README\.md|definitions\/(wan\/)?\w+\.py)$/,
     /^docs\/[\w-]+\.(md|png|svg)$/,
     /^examples\/\w+\.[cm]js$/,
+    /^examples\/server\/(Dockerfile|compose\.yaml|torchreel-server\.service)$/,
   ]
   assert.deepEqual(
     names.filter((name) => !allowed.some((pattern) => pattern.test(name))),

@@ -104,9 +104,9 @@ function commandLine(): Command {
       'the folder of the jobs and videos; it belongs to this server alone',
       defaultData,
     )
-    .option('--keep-jobs <n>', 'ended jobs to keep; the oldest go first', positive, 10_000)
-    .option('--keep-days <n>', 'days to keep an ended job (default: for ever)', positive)
-    .option('--keep-bytes <n>', 'bytes of videos to keep (default: any number)', positive)
+    .option('--keep-jobs <n>', 'ended jobs to keep, without --redis; the oldest go first', positive, 10_000)
+    .option('--keep-days <n>', 'days to keep an ended job (default: for ever, with --redis 30)', positive)
+    .option('--keep-bytes <n>', 'bytes of videos to keep, without --redis (default: any number)', positive)
     .optionsGroup('Many machines:')
     .option(
       '--redis <url>',
@@ -148,7 +148,7 @@ function commandLine(): Command {
     .optionsGroup('The process:')
     .option(
       '--drain [seconds]',
-      'at the end, let the running video end, for at most so long (default: for as long as it takes)',
+      'at the end, let the running video end, for at most so long; without a number, an hour (default: it is put back)',
       count,
     )
     .option('--log-level <level>', 'trace, debug, info, warn or error', 'info')
