@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { modelSources } from './models.js'
 import { defaultLimits, type ServerOptions, type SharedQueue } from './options.js'
@@ -32,8 +32,7 @@ export async function createWorker(options: WorkerOptions): Promise<RunningWorke
     models = ['shapes'],
     pixels = defaultLimits.pixels,
   } = options
-  const workFolder = path.join(data, 'work')
-  await mkdir(workFolder, { recursive: true, mode: 0o700 })
+  const workFolder = await ownFolder(data)
   const keepers = startKeepers({
     ...{ devices, models: modelSources(models), pixels, workFolder, logger, place: queue.place },
     ...{ pipeline: options.pipeline, runner: options.runner, ffmpeg: options.ffmpeg },
@@ -48,6 +47,28 @@ export async function createWorker(options: WorkerOptions): Promise<RunningWorke
       clearTimeout(killed)
       await Promise.all(keepers.map((keeper) => keeper.close()))
       await queue.jobs.close()
+      await rm(workFolder, { recursive: true, force: true })
     },
+  }
+}
+
+/** A folder for what this worker has not finished: DATA/worker-PID. Those of workers that are gone are removed. */
+async function ownFolder(data: string): Promise<string> {
+  await mkdir(data, { recursive: true, mode: 0o700 })
+  for (const name of await readdir(data)) {
+    const pid = Number(/^worker-(\d+)$/.exec(name)?.[1] ?? Number.NaN)
+    if (pid > 0 && !isAlive(pid)) await rm(path.join(data, name), { recursive: true, force: true })
+  }
+  const folder = path.join(data, `worker-${process.pid}`)
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  return folder
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }

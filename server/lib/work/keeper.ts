@@ -189,7 +189,9 @@ export class Keeper implements Worker {
     const delay = this.#killed ? 0 : Math.min(restartAfter * 2 ** (this.#deaths - 1), longestDelay)
     const said = words ? `, with the last words: ${words}` : ''
     this.#trouble = `the worker on ${this.device} ended with ${how}${said}`
-    logger.error({ device: this.device, how, words, deaths: this.#deaths, delay }, 'worker ended')
+    const facts = { device: this.device, how, words, deaths: this.#deaths, delay }
+    if (this.#closed) logger.info(facts, 'worker ended')
+    else logger.error(facts, 'worker ended')
     this.#killed = false
     if (!this.#closed) this.#restart = setTimeout(() => this.#start(), delay)
     this.#current?.failed(new WorkerLost(this.#trouble))

@@ -354,9 +354,12 @@ class BullJobs implements Jobs {
     return member ? ((await this.#queue(modelOf(member)).getJob(id)) as Kept | undefined) : undefined
   }
 
-  async #job(kept: Kept): Promise<Job> {
-    const id = kept.id as string
-    const state = await kept.getState()
+  async #job(read: Kept): Promise<Job> {
+    const id = read.id as string
+    const state = await read.getState()
+    // It has ended since it was read.
+    const hasEnded = (state === 'completed' || state === 'failed') && read.finishedOn === undefined
+    const kept = (hasEnded ? await this.#kept(id) : undefined) ?? read
     const [decision, returns] = await this.#redis.mget(keys.decision(id), keys.returns(id))
     return toJob(kept, state, {
       decision: decision ?? null,

@@ -168,6 +168,7 @@ export class BullWork implements Working {
     await this.#redis.set(keys.decision(id), 'end', 'PX', 24 * 3_600_000, 'NX')
     if ((await this.#redis.get(keys.decision(id))) === 'cancel') throw cancelled
     await kept.moveToCompleted(made, token, false)
+    this.#options.logger.info({ job: id, owner: kept.data.owner, state: 'completed' }, 'job')
     await this.#removeFiles(id, ['input', 'preview.png'])
     await this.#options.ended(kept)
   }
@@ -189,11 +190,9 @@ export class BullWork implements Working {
       }
       const isCancelled = (await this.#redis.get(keys.decision(id))) === 'cancel'
       await this.#removeFiles(id)
-      await kept.moveToFailed(
-        failure(isCancelled ? cancelledError : jobError(reason instanceof JobFailed ? reason : error, run)),
-        token,
-        false,
-      )
+      const why = isCancelled ? cancelledError : jobError(reason instanceof JobFailed ? reason : error, run)
+      await kept.moveToFailed(failure(why), token, false)
+      logger.info({ job: id, owner: kept.data.owner, state: 'failed', code: why.code }, 'job')
       await this.#options.ended(kept)
     } catch (lost) {
       logger.warn({ job: id, err: (lost as Error).message }, 'the end of a job was not recorded')
