@@ -90,7 +90,10 @@ export async function loadModel(
   }
   const compiledDenoiser = compiled && nativeCompiledDenoiser(compiled, latentChannels)
   const maxHeader = limits.headerBytes
-  const threads = new Threads(chooseThreads(options.threads), family.sameWithAnyThreads)
+  const threads = new Threads(
+    chooseThreads(options.threads),
+    dtype === 'float32' && family.sameWithAnyThreads,
+  )
   const where = { device, dtype, offload, threads: threads.look(), captureGraph, maxHeader }
   const latents = { latentScale: [...properties.latentScale], latentMean: [...properties.latentMean] }
   const native = await NativePipeline.open(
