@@ -1,9 +1,10 @@
-// npm run release:check: packs the package, checks its types and entry points with publint and are-the-types-wrong, then
-// installs the tarball into empty projects with npm, pnpm and yarn, under every version of Node in use. PATH has Node alone:
-// no compiler, no Python, no ffmpeg. Each project makes videos with the libtorch that is found here, and one with the ffmpeg
-// that `torchreel setup` gets from npm's registry. runtimes.ts then tries Plug'n'Play, permissions, test runners, Bun, Deno.
+// npm run release:check [-- PART …]: packs the two packages, checks their types and entry points with publint and
+// are-the-types-wrong, then installs the tarballs into empty projects. `managers`: torchreel with npm, pnpm and yarn, under
+// every version of Node in use. PATH has Node alone: no compiler, no Python, no ffmpeg. Each project makes videos with the
+// libtorch that is found here, and one with the ffmpeg that `torchreel setup` gets from npm's registry. `runtimes`:
+// Plug'n'Play, permissions, test runners, Bun, Deno (runtimes.ts). `server`: torchreel-server (server.ts).
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, realpathSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from 'node:fs'
 import path from 'node:path'
 import {
   cell,
@@ -19,6 +20,7 @@ import {
   work,
 } from './project.js'
 import { tryRuntimes } from './runtimes.js'
+import { tryServers } from './server.js'
 
 const bundler = 'esbuild@0.28'
 const registry = execFileSync('npm', ['config', 'get', 'registry'], { encoding: 'utf8' }).trim()
@@ -30,11 +32,12 @@ interface Manager {
   readonly install: (tarball: string) => string[]
 }
 
+const npm = path.join(
+  path.dirname(realpathSync(execFileSync('which', ['npm'], { encoding: 'utf8' }).trim())),
+  'npm-cli.js',
+)
+
 function managers(): Manager[] {
-  const npm = path.join(
-    path.dirname(realpathSync(execFileSync('which', ['npm'], { encoding: 'utf8' }).trim())),
-    'npm-cli.js',
-  )
   return [
     {
       name: 'npm',
@@ -61,22 +64,29 @@ function managers(): Manager[] {
   ]
 }
 
-/** Packs the package and checks that the prebuilds are in it. */
-function pack(): string {
+/** Packs the package of a folder and checks that what is built is in it. */
+function pack(folder: string, built: RegExp[]): string {
   const output = execFileSync('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', work], {
-    cwd: root,
+    cwd: path.join(root, folder),
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'ignore'],
   })
   const [{ filename, files, size }] = JSON.parse(output)
   const names = (files as { path: string }[]).map((file) => file.path)
-  for (const pattern of [
-    /^prebuilds\/linux-x64\/torchreel\.glibc\.node$/,
-    /^prebuilds\/linux-x64\/torchreel_core-.*\.so$/,
-  ])
-    if (!names.some((name) => pattern.test(name))) throw new Error(`the tarball has no ${pattern.source}`)
+  for (const pattern of built)
+    if (!names.some((name) => pattern.test(name)))
+      throw new Error(`the tarball ${filename} has no ${pattern.source}`)
   console.log(`${filename}: ${names.length} files, ${(size / 1e6).toFixed(1)} MB`)
   return path.join(work, filename)
+}
+
+/** The two packages have one version, and the server asks for no other torchreel. */
+function checkVersions(): void {
+  const read = (folder: string) => JSON.parse(readFileSync(path.join(root, folder, 'package.json'), 'utf8'))
+  const { version } = read('.')
+  const server = read('server')
+  for (const found of [server.version, server.dependencies.torchreel])
+    if (found !== version) throw new Error(`server/package.json names ${found}, package.json ${version}`)
 }
 
 function checkPublication(tarball: string): void {
@@ -165,17 +175,38 @@ async function tryOut({ name, script, install }: Manager, major: string, bin: st
   return row
 }
 
+const parts: Record<string, (torchreel: string, server: string) => Promise<Record<string, string>[]>> = {
+  managers: async (torchreel) => {
+    const rows: Record<string, string>[] = []
+    for (const major of nodes)
+      for (const manager of managers()) rows.push(await tryOut(manager, major, nodeFolder(major), torchreel))
+    return rows
+  },
+  runtimes: tryRuntimes,
+  server: (torchreel, server) => tryServers(npm, torchreel, server),
+}
+
+const wanted = process.argv.slice(2)
+const unknown = wanted.filter((name) => !Object.hasOwn(parts, name))
+if (unknown.length > 0) throw new Error(`no part ${unknown}; there are ${Object.keys(parts).join(', ')}`)
 rmSync(work, { recursive: true, force: true })
 mkdirSync(work, { recursive: true })
-const tarball = pack()
-checkPublication(tarball)
-const rows: Record<string, string>[] = []
-for (const major of nodes)
-  for (const manager of managers()) rows.push(await tryOut(manager, major, nodeFolder(major), tarball))
-console.table(rows)
-const others = await tryRuntimes(tarball)
-console.table(others)
+checkVersions()
+const torchreel = pack('.', [
+  /^prebuilds\/linux-x64\/torchreel\.glibc\.node$/,
+  /^prebuilds\/linux-x64\/torchreel_core-.*\.so$/,
+])
+const server = pack('server', [
+  /^dist\/cli\/main\.js$/,
+  /^dist\/web\/index\.html$/,
+  /^dist\/web\/assets\/.*\.js$/,
+])
+for (const tarball of [torchreel, server]) checkPublication(tarball)
+for (const [name, attempt] of Object.entries(parts)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue
+  const rows = await attempt(torchreel, server)
+  console.table(rows)
+  if (rows.some((row) => Object.values(row).some((value) => /FAILED|wrong/.test(value)))) process.exitCode = 1
+}
 for (const name of readdirSync(work))
   if (/^(npm|pnpm|yarn|pnp|runtimes)-/.test(name)) rmSync(path.join(work, name), { recursive: true })
-if ([...rows, ...others].some((row) => Object.values(row).some((value) => /FAILED|wrong/.test(value))))
-  process.exitCode = 1

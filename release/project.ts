@@ -60,12 +60,19 @@ export function nodeFolder(major: string): string {
 }
 
 /** A project with the programs of a user; torchreel is not installed yet. */
-export function makeProject(name: string): string {
-  const project = path.join(work, name)
+export function makeProject(name: string, parent = work): string {
+  const project = path.join(parent, name)
   mkdirSync(project)
   writeFileSync(path.join(project, 'package.json'), '{ "private": true }')
   for (const [file, text] of Object.entries(programs)) writeFileSync(path.join(project, file), text)
   return project
+}
+
+/** The environment of a program that finds nothing on PATH but one Node. */
+export function environmentOf(bin: string, more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
+  const { HOME, npm_config_userconfig, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS } = process.env
+  const passed = { HOME, npm_config_userconfig, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS }
+  return { ...passed, PATH: bin, FFMPEG_PATH: ffmpeg, ...more } as NodeJS.ProcessEnv
 }
 
 /** Runs a program in a project with nothing on PATH but one Node. Throws with its output. */
@@ -76,9 +83,7 @@ export async function run(
   environment: NodeJS.ProcessEnv = {},
   program = path.join(bin, 'node'),
 ) {
-  const { HOME, npm_config_userconfig, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS } = process.env
-  const passed = { HOME, npm_config_userconfig, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS }
-  const env = { ...passed, PATH: bin, FFMPEG_PATH: ffmpeg, ...environment } as NodeJS.ProcessEnv
+  const env = environmentOf(bin, environment)
   const { stdout } = await promisify(execFile)(program, parameters, { cwd: project, env })
   return stdout
 }

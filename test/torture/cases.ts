@@ -101,21 +101,6 @@ export const cases = {
 
 export type Case = keyof typeof cases
 
-const noServer = 'no server'
-
-/** Why a case has no test. */
-export const untested: { readonly [name in Case]?: string } = {
-  'request-too-large': noServer,
-  'slow-clients': noServer,
-  'malformed-requests': noServer,
-  'clients-leave': noServer,
-  'request-queue-full': noServer,
-  'request-paths': noServer,
-  'secrets-in-answers': noServer,
-  hosts: noServer,
-  'server-sigterm': noServer,
-}
-
 /**
  * The cases at the start of a test's name.
  *

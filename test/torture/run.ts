@@ -1,5 +1,5 @@
-// npm run test:torture [-- PART …]: all tests, including those that take minutes, with failures ordered in the core; sanitizers;
-// fuzzers; a long run. Then prints a table of what can go wrong (cases.ts) and the figures. Exit code 1 if anything failed.
+// npm run test:torture [-- PART …]: all tests, including those that take minutes, with failures ordered in the core; the
+// server's tests; sanitizers; fuzzers; a long run. Then prints a table of what can go wrong (cases.ts) and the figures. Exit code 1 if anything failed.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, readdirSync } from 'node:fs'
@@ -30,6 +30,11 @@ const parts = {
   torture: async () => {
     await step('a build that takes orders to fail', 'npm', ['run', 'build:faults'])
     await runTests(testsIn('build/test/torture'))
+  },
+  server: async () => {
+    for (const script of ['build', 'build:test'])
+      await step(`the server: ${script}`, 'npm', ['run', script, '--workspace', 'server'])
+    await runTests(testsIn('build/server-test'))
   },
   core: async () => {
     const held = (await step('the core’s tests', 'npm', ['run', 'test:native'])) !== undefined
@@ -90,7 +95,8 @@ function shelves(): string[] {
 }
 
 function testsIn(folder: string): string[] {
-  const names = readdirSync(path.join(repository, folder)).filter((name) => name.endsWith('.test.js'))
+  const all = readdirSync(path.join(repository, folder), { recursive: true, encoding: 'utf8' })
+  const names = all.filter((name) => name.endsWith('.test.js'))
   return names.sort().map((name) => path.join(repository, folder, name))
 }
 

@@ -44,7 +44,7 @@ async function startCommand(words: string[], environment: Record<string, string>
   return { child, lines: said.trim().split('\n') }
 }
 
-test('one command serves shapes on 127.0.0.1, says where, and ends at SIGTERM', async () => {
+test('[server-sigterm] one command serves shapes on 127.0.0.1, says where, and ends at SIGTERM', async () => {
   const home = path.join(folder, 'home')
   const { child, lines } = await startCommand([program, '--port', '0'], { XDG_DATA_HOME: home })
   const data = path.join(home, 'torchreel-server')

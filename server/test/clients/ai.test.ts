@@ -34,7 +34,7 @@ for (const [name, { experimental_generateVideo: generateVideo }] of [
   ['ai 7', ai7 as unknown as typeof ai6],
 ] as const) {
   describe(name, () => {
-    test('[16] generateVideo gives the file of the server, with its facts', async () => {
+    test('case 16: generateVideo gives the file of the server, with its facts', async () => {
       const { video, providerMetadata, warnings } = await generateVideo({
         ...{ model: connect(), prompt, seed: 7, resolution: '64x64' as const, fps: 8, duration: 2 },
         ...steps,
@@ -46,7 +46,7 @@ for (const [name, { experimental_generateVideo: generateVideo }] of [
       assert.deepEqual(warnings, [])
     })
 
-    test('[16] several videos, and one that starts from a video', async () => {
+    test('case 16: several videos, and one that starts from a video', async () => {
       const call = { model: connect(), prompt, seed: 7, ...steps }
       const { videos, providerMetadata } = await generateVideo({ ...call, n: 2 })
       assert.deepEqual(
@@ -62,7 +62,7 @@ for (const [name, { experimental_generateVideo: generateVideo }] of [
       assert.equal(changed.video.mediaType, 'video/mp4')
     })
 
-    test('[16] a mistake that only the server can see is told once, with its words', async () => {
+    test('case 16: a mistake that only the server can see is told once, with its words', async () => {
       const wrong = generateVideo({ model: connect(), prompt, resolution: '60x60', ...steps })
       await assert.rejects(wrong, (error: ServerCallError) => {
         assert.ok(ai6.APICallError.isInstance(error) && ai7.APICallError.isInstance(error))
@@ -74,7 +74,7 @@ for (const [name, { experimental_generateVideo: generateVideo }] of [
       await assert.rejects(generateVideo({ model: unknown, prompt }), { statusCode: 404 })
     })
 
-    test('[16] an abort cancels on the server', async () => {
+    test('case 16: an abort cancels on the server', async () => {
       const aborted = new AbortController()
       const long = `a circle that ${name} aborts`
       const settings = { providerOptions: { torchreel: { steps: 200 } } }
@@ -92,13 +92,13 @@ for (const [name, { experimental_generateVideo: generateVideo }] of [
 describe('ai 7: started, then asked for', () => {
   const { experimental_generateVideo, experimental_startVideo, experimental_getVideoStatus } = ai7
 
-  test('[16] generateVideo with poll', async () => {
+  test('case 16: generateVideo with poll', async () => {
     const call = { model: connect(), prompt, seed: 7, ...steps, poll: { intervalMs: 100 } }
     const { providerMetadata } = await experimental_generateVideo(call)
     assert.equal(factsOf(providerMetadata)[0]?.seed, 7)
   })
 
-  test('[14] startVideo with one Idempotency-Key gives one video', async () => {
+  test('case 14: startVideo with one Idempotency-Key gives one video', async () => {
     const call = { model: connect(), prompt, seed: 7, ...steps, headers: { 'idempotency-key': 'mine' } }
     const [first, second] = await Promise.all([experimental_startVideo(call), experimental_startVideo(call)])
     assert.deepEqual(first.operation, second.operation)

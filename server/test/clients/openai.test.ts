@@ -42,7 +42,7 @@ for (const [name, OpenAI, errors] of [
 
     const bytesOf = async (response: Response) => Buffer.from(await response.arrayBuffer())
 
-    test('[16] create by multipart and by JSON give the same video; its variants', async () => {
+    test('case 16: create by multipart and by JSON give the same video; its variants', async () => {
       const client = connect()
       const created = (await client.videos.create({ prompt, size: '64x64' as never, ...small })) as Video
       assert.deepEqual([created.object, created.model, created.size], ['video', 'shapes', '64x64'])
@@ -66,7 +66,7 @@ for (const [name, OpenAI, errors] of [
       }
     })
 
-    test('[16] list over three pages, both ways', async () => {
+    test('case 16: list over three pages, both ways', async () => {
       const client = connect()
       const made: string[] = []
       for (let count = 0; count < 5; count++)
@@ -85,7 +85,7 @@ for (const [name, OpenAI, errors] of [
       for (const id of made) await ended(client, { id })
     })
 
-    test('[16] remix and edit', async () => {
+    test('case 16: remix and edit', async () => {
       const client = connect()
       const first = await ended(client, await client.videos.create({ prompt, ...small }))
       const remix = await ended(client, await client.videos.remix(first.id, { prompt: 'a big blue circle' }))
@@ -106,7 +106,7 @@ for (const [name, OpenAI, errors] of [
       assert.deepEqual(one, other)
     })
 
-    test('[16] cancel; a cancelled video has failed for a client that knows no more', async () => {
+    test('case 16: cancel; a cancelled video has failed for a client that knows no more', async () => {
       const client = connect()
       const running = await client.videos.create({ prompt, ...small, num_inference_steps: 200 } as never)
       const waiting = await client.videos.create({ prompt, ...small })
@@ -119,7 +119,7 @@ for (const [name, OpenAI, errors] of [
       }
     })
 
-    test('[16] delete', async () => {
+    test('case 16: delete', async () => {
       const client = connect()
       const { id } = await ended(client, await client.videos.create({ prompt, ...small }))
       assert.deepEqual(await client.videos.delete(id), { id, deleted: true, object: 'video.deleted' })
@@ -127,7 +127,7 @@ for (const [name, OpenAI, errors] of [
       await assert.rejects(client.videos.delete(id), errors.NotFoundError)
     })
 
-    test('[16] errors by class, with code, parameter and the id of the request', async () => {
+    test('case 16: errors by class, with code, parameter and the id of the request', async () => {
       const client = connect({ maxRetries: 0 })
       const create = (fields: object) => client.videos.create({ prompt, ...small, ...fields } as never)
       const refused = (job: Promise<unknown>, wanted: object) =>
@@ -167,7 +167,7 @@ for (const [name, OpenAI, errors] of [
       await ended(client, { id })
     })
 
-    test("[15] the client's own retry after a lost answer makes no second video; two first tries make two", async () => {
+    test("case 15: the client's own retry after a lost answer makes no second video; two first tries make two", async () => {
       const lost: string[] = []
       const client = connect({
         fetch: async (input: string, init: RequestInit) => {
@@ -186,7 +186,7 @@ for (const [name, OpenAI, errors] of [
   })
 }
 
-test('[15] a retry gets its video, also if the key may have no more', async () => {
+test('case 15: a retry gets its video, also if the key may have no more', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'torchreel-clients-'))
   const keys = path.join(folder, 'keys')
   const apiKey = await addKey(keys, 'ann', false)

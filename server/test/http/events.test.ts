@@ -137,7 +137,7 @@ async function listenForEnds(): Promise<{ ends: Set<string>; stop(): void }> {
   return { ends, stop: () => abort.abort() }
 }
 
-test('case 19: of a hundred streams the ten that never read are cut off; the others see every end', async () => {
+test('[slow-clients] case 19: of a hundred streams the ten that never read are cut off; the others see every end', async () => {
   const heard = await Promise.all(Array.from({ length: 90 }, listenForEnds))
   const deaf = await Promise.all(
     Array.from({ length: 10 }, async () => {
@@ -167,7 +167,7 @@ test('case 19: of a hundred streams the ten that never read are cut off; the oth
   await until(async () => (await clients()) === 0)
 })
 
-test('at the end of the server its streams end with the time to come back', async () => {
+test('[server-sigterm] at the end of the server its streams end with the time to come back', async () => {
   const server = await start()
   const answer = await fetch(`${server.url}/v1/events`)
   const text = answer.text()

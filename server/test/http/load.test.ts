@@ -21,7 +21,7 @@ import {
   untilState,
 } from '../support/acting_server.js'
 
-test('case 17: of 300 requests at once 256 wait, the others may come later, and none is lost', async (t) => {
+test('[request-queue-full] case 17: of 300 requests at once 256 wait, the others may come later, and none is lost', async (t) => {
   const running = await start({ workerCount: 0, workers: [], limits: { waiting: 256 } })
   t.after(() => running.close())
   await running.server.jobs.work({

@@ -64,7 +64,7 @@ function raw(
   })
 }
 
-test('threat 1: without keys, a server that other machines reach is refused', async () => {
+test('[hosts] threat 1: without keys, a server that other machines reach is refused', async () => {
   const make = (options: ServerOptions) =>
     createServer({ data: newFolder(), logger: silent, workers: [], port: 0, ...options })
   for (const host of ['0.0.0.0', '::', '192.168.1.5']) await assert.rejects(make({ host }), /--new-key NAME/)
@@ -112,7 +112,7 @@ test('threat 2: a page of another origin cannot make videos, cancel or delete; l
   assert.equal((await raw(open.url, { 'sec-fetch-site': 'cross-site' }, 'GET', '/')).statusCode, 200)
 })
 
-test('threat 3: another name in Host is refused', async () => {
+test('[hosts] threat 3: another name in Host is refused', async () => {
   const { port } = new URL(open.url)
   for (const host of [
     'evil.example',
@@ -220,7 +220,7 @@ test('threat 7: the file of keys has sha256 only, and nothing but the whole key 
   assert.equal((await list(keyed.url, { authorization: `Basic ${keys.ann}` })).status, 401)
 })
 
-test('threat 8: no id and no name leads out of the folder of the jobs', async () => {
+test('[request-paths] threat 8: no id and no name leads out of the folder of the jobs', async () => {
   const { id } = await create(open.url, 'a')
   await untilState(open.url, id, 'completed')
   for (const wrong of [
@@ -242,7 +242,7 @@ test('threat 8: no id and no name leads out of the folder of the jobs', async ()
   assert.equal((await fetch(`${open.url}/v1/videos/${id}/content`)).status, 404)
 })
 
-test('threat 9: no field takes a path', async () => {
+test('[request-paths] threat 9: no field takes a path', async () => {
   const file = 'file:///etc/passwd'
   const bodies = [
     { output: '/tmp/a.mp4' },
@@ -266,7 +266,7 @@ test('threat 9: no field takes a path', async () => {
   assert.equal((await post(`${open.url}/v1/videos/edits`, { prompt: 'a', video: '/etc/passwd' })).status, 400)
 })
 
-test('threat 10: no address is fetched', async () => {
+test('[request-paths] threat 10: no address is fetched', async () => {
   let asked = 0
   const other = http.createServer((_request, answer) => {
     asked++
@@ -374,7 +374,7 @@ test("threat 17: a prompt puts nothing into a download's header", async () => {
   assert.deepEqual(headers.getSetCookie(), [])
 })
 
-test('threat 18: no field reaches a prototype', async () => {
+test('[malformed-requests] threat 18: no field reaches a prototype', async () => {
   const send = (text: string) =>
     fetch(`${open.url}/v1/videos`, {
       method: 'POST',
@@ -435,7 +435,7 @@ test("threat 19: another's video does not exist, whoever guesses its id", async 
   assert.equal((await fetch(`${url}/metrics`, { headers: bearer(keys.ann) })).status, 403)
 })
 
-test('threat 21: logs and answers have no prompts, no keys and no passwords', async () => {
+test('[secrets-in-answers] threat 21: logs and answers have no prompts, no keys and no passwords', async () => {
   const secret = 'a very secret prompt'
   await post(
     `${keyed.url}/v1/videos?hint=${encodeURIComponent(secret)}`,
@@ -464,7 +464,7 @@ test('threat 21: logs and answers have no prompts, no keys and no passwords', as
   assert.doesNotMatch(await answer.text(), /hunter2/)
 })
 
-test('threat 22: a request names LoRAs of the folder, nothing else', async () => {
+test('[request-paths] threat 22: a request names LoRAs of the folder, nothing else', async () => {
   for (const lora of [
     '../evil',
     'a/b',

@@ -55,7 +55,7 @@ const requestHead = (length: number | 'chunked', boundary = 'x') =>
 const filePart =
   '--x\r\ncontent-disposition: form-data; name="input_reference"; filename="../../../evil.mp4"\r\n\r\n'
 
-test('case 22: an upload of the limit is taken, one byte more is refused', async () => {
+test('[request-too-large] case 22: an upload of the limit is taken, one byte more is refused', async () => {
   const taken = await json(send({ prompt: 'a', input_reference: new Blob([video(limit)]) }))
   await untilState(running.url, taken.id, 'completed')
   assert.deepEqual(await refusal(send({ prompt: 'a', input_reference: new Blob([video(limit + 1)]) })), [
@@ -66,7 +66,7 @@ test('case 22: an upload of the limit is taken, one byte more is refused', async
   await nothingStays()
 })
 
-test('case 22: an upload without a length and without an end is cut off', async () => {
+test('[request-too-large] case 22: an upload without a length and without an end is cut off', async () => {
   let sent = 0
   const answer = await exchange(async (socket) => {
     socket.write(requestHead('chunked'))
@@ -83,7 +83,7 @@ test('case 22: an upload without a length and without an end is cut off', async 
   await nothingStays()
 })
 
-test('case 22: a byte now and then is no request', async () => {
+test('[slow-clients] case 22: a byte now and then is no request', async () => {
   const hasty = await start({ limits: { requestMs: 700 } })
   const answer = await exchange(async (socket) => {
     socket.write(requestHead(1000))
@@ -97,7 +97,7 @@ test('case 22: a byte now and then is no request', async () => {
   await hasty.close()
 })
 
-test('case 22: ten thousand fields, long fields and names, two files', async () => {
+test('[request-too-large] case 22: ten thousand fields, long fields and names, two files', async () => {
   const many = Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`field${i}`, '1']))
   assert.equal((await send({ prompt: 'a', ...many })).status, 413)
   assert.equal((await send({ prompt: 'a'.repeat(5000) })).status, 413)
@@ -114,7 +114,7 @@ test('case 22: ten thousand fields, long fields and names, two files', async () 
   await nothingStays()
 })
 
-test('case 22: broken forms, and a hang-up at each place', async () => {
+test('[malformed-requests, clients-leave] case 22: broken forms, and a hang-up at each place', async () => {
   const end = '\r\n--x--\r\n'
   const body = `--x\r\ncontent-disposition: form-data; name="prompt"\r\n\r\na\r\n${filePart}${head.toString('latin1')}${'v'.repeat(300)}${end}`
   const whole = Buffer.from(body, 'latin1')
@@ -150,7 +150,7 @@ test('case 22: broken forms, and a hang-up at each place', async () => {
   await nothingStays()
 })
 
-test('each cut of a JSON body is refused', async () => {
+test('[malformed-requests] each cut of a JSON body is refused', async () => {
   const body = JSON.stringify({ prompt: 'ä boat', num_frames: 8 })
   const bytes = Buffer.from(body)
   for (let length = 0; length < bytes.length; length++) {
@@ -163,7 +163,7 @@ test('each cut of a JSON body is refused', async () => {
   }
 })
 
-test('threat 13: a playlist, a picture or anything but a video is refused by its first bytes', async () => {
+test('[malformed-requests] threat 13: a playlist, a picture or anything but a video is refused by its first bytes', async () => {
   const upload = (content: string | Buffer) =>
     refusal(send({ prompt: 'a', input_reference: new Blob([content], { type: 'video/mp4' }) }))
   for (const text of [

@@ -98,7 +98,7 @@ test('a form and JSON with the names of OpenAI and vLLM-Omni give the same setti
   assert.deepEqual(nested.torchreel.settings, { num_frames: 12, seed: 3, window: { frames: 8 } })
 })
 
-test('mistakes are told in the form of OpenAI, with the name on the wire', async () => {
+test('[malformed-requests] mistakes are told in the form of OpenAI, with the name on the wire', async () => {
   const cases: [object, number, string, string | null][] = [
     [{ prompt: 'a', num_step: 3 }, 400, 'unknown_field', 'num_step'],
     [{ prompt: 'a', num_frames: 'many' }, 400, 'err_invalid_argument', 'num_frames'],
@@ -283,7 +283,7 @@ test('Prefer: wait holds the answer until the end, or for so long', async () => 
   await fetch(`${videos()}/${not.id}/cancel`, { method: 'POST' })
 })
 
-test('sync answers with the video; a failure is an error; hanging up cancels', async () => {
+test('[clients-leave] sync answers with the video; a failure is an error; hanging up cancels', async () => {
   const answer = await post(`${videos()}/sync`, { prompt: 'a', seed: 12 })
   assert.deepEqual(
     [answer.headers.get('content-type'), answer.headers.get('x-torchreel-seed')],

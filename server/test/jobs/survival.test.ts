@@ -213,7 +213,7 @@ test('case 12: after a cancel the process of a job that does not listen is kille
   assert.notEqual(server.workers()[0], worker)
 })
 
-test('case 24: at SIGTERM the running job is put back; all four are there after the start, and no attempt is counted', async () => {
+test('[server-sigterm] case 24: at SIGTERM the running job is put back; all four are there after the start, and no attempt is counted', async () => {
   const server = await (await open()).ready()
   const ids: string[] = []
   for (const seed of [1, 2, 3, 4]) ids.push((await create(server.url, 'steps 20 ms 20', { seed })).id)
@@ -228,7 +228,7 @@ test('case 24: at SIGTERM the running job is put back; all four are there after 
   }
 })
 
-test('with a grace the running job ends before the server does', async () => {
+test('[server-sigterm] with a grace the running job ends before the server does', async () => {
   const server = await (await open({ grace: 20_000 })).ready()
   const { id } = await create(server.url, 'steps 20 ms 20')
   await untilState(server.url, id, 'running')

@@ -7,7 +7,8 @@ import { join } from 'node:path'
 import { after, before } from 'node:test'
 import { withoutChromium } from './browser.js'
 
-const program = join(import.meta.dirname, '../../../server/dist/cli/main.js')
+/** The command of the workspace, or the file in TORCHREEL_SERVER: that of an installed package. */
+const program = process.env.TORCHREEL_SERVER ?? join(import.meta.dirname, '../../../server/dist/cli/main.js')
 
 export class PageServer {
   #folder: string | undefined
