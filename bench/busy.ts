@@ -1,8 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import path from 'node:path'
+import { busyProcesses } from './busy_processes.js'
 import type { BenchModel } from './models.js'
 import { peer, torchreel } from './processes.js'
 import { digits, seconds, table } from './report.js'
@@ -66,25 +65,6 @@ export async function busy(
 /** How much slower a program of some threads gets beside busy processes of one thread each, if all threads get the same. */
 export function fairSlowdown(threads: number, busy: number, processors: number): number {
   return Math.max(1, (threads + busy) / processors) / Math.max(1, threads / processors)
-}
-
-/** Starts processes that never wait. They inherit this process's priority, as the measured ones do. */
-async function busyProcesses(count: number): Promise<AsyncDisposable> {
-  const children: ChildProcess[] = []
-  for (let started = 0; started < count; started++) {
-    const child = spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' })
-    await once(child, 'spawn')
-    children.push(child)
-  }
-  return {
-    [Symbol.asyncDispose]: async () => {
-      for (const child of children) {
-        const gone = once(child, 'exit')
-        child.kill('SIGKILL')
-        await gone
-      }
-    },
-  }
 }
 
 export function busyTable(results: readonly Beside[]): string {

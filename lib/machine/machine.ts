@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { TorchreelError } from '../errors.js'
+import { readSystemFile } from './system_file.js'
 
 /** NVIDIA's driver and its GPUs. */
 export interface Nvidia {
@@ -50,12 +50,8 @@ export function glibcVersion(): string | undefined {
 
 /** The instruction sets of this processor that libtorch has kernels for. Undefined: this process may not read /proc. */
 export function instructionSets(): string[] | undefined {
-  let text: string
-  try {
-    text = readFileSync('/proc/cpuinfo', 'utf8')
-  } catch {
-    return undefined
-  }
+  const text = readSystemFile('/proc/cpuinfo')
+  if (text === undefined) return undefined
   const flags = text.match(/^flags\s*:(.*)$/m)?.[1]?.split(' ') ?? []
   const named = { avx2: 'AVX2', avx512f: 'AVX-512', avx512_bf16: 'AVX-512 BF16', amx_tile: 'AMX' }
   return Object.entries(named).flatMap(([flag, name]) => (flags.includes(flag) ? [name] : []))
@@ -79,13 +75,9 @@ export async function findNvidia(): Promise<Nvidia | undefined> {
       })),
     }
   }
-  try {
-    const text = readFileSync('/proc/driver/nvidia/version', 'utf8')
-    const driver = /Kernel Module.*?\s(\d+\.[\d.]+)/.exec(text)?.[1]
-    return driver === undefined ? undefined : { driver, gpus: [] }
-  } catch {
-    return undefined
-  }
+  const text = readSystemFile('/proc/driver/nvidia/version') ?? ''
+  const driver = /Kernel Module.*?\s(\d+\.[\d.]+)/.exec(text)?.[1]
+  return driver === undefined ? undefined : { driver, gpus: [] }
 }
 
 /** Free bytes on the disk of a folder, which need not exist yet. */

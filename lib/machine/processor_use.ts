@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs'
 import { getPriority } from 'node:os'
 import path from 'node:path'
+import { readSystemFile } from './system_file.js'
 
 /** How busy other programs kept the processors in a while. */
 export interface OthersUse {
@@ -48,8 +48,8 @@ export class ProcessorUse {
   }
 
   #sums(): Sums | undefined {
-    const status = read(path.join(this.#root, 'proc/self/status'))
-    const stat = read(path.join(this.#root, 'proc/stat'))
+    const status = readSystemFile(path.join(this.#root, 'proc/self/status'))
+    const stat = readSystemFile(path.join(this.#root, 'proc/stat'))
     const allowed = /^Cpus_allowed_list:\s*(.*)$/m.exec(status ?? '')?.[1]
     if (!stat || !allowed) return undefined
     const processors = parseList(allowed)
@@ -81,12 +81,4 @@ function parseList(list: string): Set<number> {
       Array.from({ length: last - first + 1 }, (_, i) => first + i),
     ),
   )
-}
-
-function read(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch {
-    return undefined
-  }
 }

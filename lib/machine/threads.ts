@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import { ProcessorUse } from './processor_use.js'
+import { readSystemFile } from './system_file.js'
 
 /** How many threads an operation on the CPU uses, and why. */
 export interface ThreadChoice {
@@ -22,10 +22,10 @@ export class Threads {
   #now: number
 
   /** @param mayVary whether the model allows it */
-  constructor({ threads, givesWay }: ThreadChoice, mayVary: boolean, use = new ProcessorUse()) {
+  constructor({ threads, givesWay }: ThreadChoice, mayVary: boolean, use?: ProcessorUse) {
     this.#most = threads
     this.#now = threads
-    this.#use = givesWay && mayVary ? use : undefined
+    this.#use = givesWay && mayVary ? (use ?? new ProcessorUse()) : undefined
   }
 
   /** How many threads to use now. */
@@ -79,7 +79,7 @@ export interface CpuQuota {
  * @param root the folder in which proc and sys lie
  */
 export function readCpuQuota(root = '/'): CpuQuota | undefined {
-  const groups = read(path.join(root, 'proc/self/cgroup')) ?? ''
+  const groups = readSystemFile(path.join(root, 'proc/self/cgroup')) ?? ''
   const quotas: CpuQuota[] = []
   // A line reads `0::/a/b` in version 2, `4:cpu,cpuacct:/a/b` in version 1.
   for (const [, controllers, group] of groups.matchAll(/^\d+:(.*?):(\/.*)$/gm) as Iterable<
@@ -109,7 +109,7 @@ function quotasAbove(
   for (let inner = group; ; inner = path.dirname(inner)) {
     const folder = path.join(mount, inner)
     const file = path.join(folder, name)
-    const text = read(file)
+    const text = readSystemFile(file)
     const processors = text === undefined ? undefined : parse(text, folder)
     if (processors !== undefined) quotas.push({ processors, file })
     if (inner === '/' || inner === '.') return quotas
@@ -124,17 +124,9 @@ function parseCpuMax(text: string): number | undefined {
 
 /** The file of version 1 has the quota alone; −1: no limit. The period stands beside it. */
 function parseCfsQuota(text: string, folder: string): number | undefined {
-  return quotient(Number(text), Number(read(path.join(folder, 'cpu.cfs_period_us'))))
+  return quotient(Number(text), Number(readSystemFile(path.join(folder, 'cpu.cfs_period_us'))))
 }
 
 function quotient(quota = Number.NaN, period = Number.NaN): number | undefined {
   return quota > 0 && period > 0 ? quota / period : undefined
-}
-
-function read(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch {
-    return undefined
-  }
 }

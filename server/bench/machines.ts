@@ -1,27 +1,21 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { startRedis } from '../test/support/redis.js'
 import { content, create, ended } from './client.js'
 
 const jobs = 60
 const workerCount = 3
 const command = fileURLToPath(new URL('./cli/main.js', import.meta.resolve('torchreel-server')))
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  return port
-}
-
 /** Two servers and three workers with shapes share one Redis, while workers are killed. */
 export async function measureMachines(): Promise<Record<string, unknown>> {
+  await using redis = await startRedis()
+  if (!redis) throw new Error('this part needs redis-server')
   const folder = await mkdtemp(path.join(tmpdir(), 'torchreel-machines-'))
   const running = new Set<ChildProcess>()
   const start = async (program: string, options: string[]) => {
@@ -32,18 +26,7 @@ export async function measureMachines(): Promise<Record<string, unknown>> {
     return child
   }
   try {
-    const port = await freePort()
-    const kept = ['--appendonly', 'yes', '--save', '']
-    await start('redis-server', ['--port', `${port}`, '--dir', folder, ...kept])
-    await wait(500)
-    const shared = [
-      '--redis',
-      `redis://127.0.0.1:${port}`,
-      '--files',
-      path.join(folder, 'files'),
-      '--log-level',
-      'error',
-    ]
+    const shared = ['--redis', redis.url, '--files', path.join(folder, 'files'), '--log-level', 'error']
     const urls: string[] = []
     for (const name of ['one', 'other']) {
       const server = await start(process.execPath, [

@@ -22,7 +22,7 @@ import { McpOverHttp } from './mcp/routes.js'
 import { Models, modelSources } from './models.js'
 import { defaultLimits, type ServerOptions } from './options.js'
 import { Requests } from './requests.js'
-import { startKeepers } from './work/keepers.js'
+import { endKeepers, startKeepers } from './work/keepers.js'
 
 export interface Server {
   /** Answers a request, for a caller with a server of his own. */
@@ -158,10 +158,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
         events.close()
         await mcp.close()
         const answered = listener?.close()
-        const killed = setTimeout(() => keepers.map((keeper) => keeper.close()), grace + 100)
-        await Promise.all(working.map((one) => one.close(grace)))
-        clearTimeout(killed)
-        await Promise.all(keepers.map((keeper) => keeper.close()))
+        await endKeepers(keepers, working, grace)
         await answered
         metrics.close()
         await jobs.close()

@@ -1,8 +1,9 @@
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import path from 'node:path'
+import { FolderLock } from './jobs/folder_lock.js'
 import { modelSources } from './models.js'
 import { defaultLimits, type ServerOptions, type SharedQueue } from './options.js'
-import { startKeepers } from './work/keepers.js'
+import { endKeepers, startKeepers } from './work/keepers.js'
 
 export interface WorkerOptions
   extends Pick<
@@ -32,9 +33,9 @@ export async function createWorker(options: WorkerOptions): Promise<RunningWorke
     models = ['shapes'],
     pixels = defaultLimits.pixels,
   } = options
-  const workFolder = await ownFolder(data)
+  const own = await OwnFolder.make(data)
   const keepers = startKeepers({
-    ...{ devices, models: modelSources(models), pixels, workFolder, logger, place: queue.place },
+    ...{ devices, models: modelSources(models), pixels, workFolder: own.path, logger, place: queue.place },
     ...{ pipeline: options.pipeline, runner: options.runner, ffmpeg: options.ffmpeg },
     ...{ loras: options.loras, cancelGrace: options.cancelGrace },
   })
@@ -42,33 +43,38 @@ export async function createWorker(options: WorkerOptions): Promise<RunningWorke
   logger.info({ models, devices }, 'worker')
   return {
     async close(grace) {
-      const killed = setTimeout(() => keepers.map((keeper) => keeper.close()), grace + 100)
-      await Promise.all(working.map((one) => one.close(grace)))
-      clearTimeout(killed)
-      await Promise.all(keepers.map((keeper) => keeper.close()))
+      await endKeepers(keepers, working, grace)
       await queue.jobs.close()
-      await rm(workFolder, { recursive: true, force: true })
+      await own.remove()
     },
   }
 }
 
-/** A folder for what this worker has not finished: DATA/worker-PID. Those of workers that are gone are removed. */
-async function ownFolder(data: string): Promise<string> {
-  await mkdir(data, { recursive: true, mode: 0o700 })
-  for (const name of await readdir(data)) {
-    const pid = Number(/^worker-(\d+)$/.exec(name)?.[1] ?? Number.NaN)
-    if (pid > 0 && !isAlive(pid)) await rm(path.join(data, name), { recursive: true, force: true })
-  }
-  const folder = path.join(data, `worker-${process.pid}`)
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  return folder
-}
+const prefix = 'worker-'
 
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM'
+/** A folder for what this worker has not finished. Those of workers that are gone are removed. */
+class OwnFolder {
+  private constructor(
+    readonly path: string,
+    readonly lock: FolderLock,
+  ) {}
+
+  static async make(data: string): Promise<OwnFolder> {
+    await mkdir(data, { recursive: true, mode: 0o700 })
+    for (const name of await readdir(data)) {
+      if (!name.startsWith(prefix)) continue
+      const left = path.join(data, name)
+      const lock = await FolderLock.take(left).catch(() => undefined) // its worker lives
+      if (lock) await new OwnFolder(left, lock).remove()
+    }
+    const own = await mkdtemp(path.join(data, prefix))
+    const lock = await FolderLock.take(own).catch(() => undefined)
+    // Another worker that starts now may have taken the new folder for one that was left.
+    return lock ? new OwnFolder(own, lock) : OwnFolder.make(data)
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.path, { recursive: true, force: true })
+    await this.lock.release()
   }
 }

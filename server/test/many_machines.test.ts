@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -65,8 +65,11 @@ test('videos are made on another machine, lie in the bucket, and come through an
 }, async () => {
   const [one, other] = [await serve(), await serve(60)]
   assert.equal((await fetch(`${one}/readyz`)).status, 503, 'no worker yet')
+  const left = path.join(folder, 'worker', 'worker-killed')
+  mkdirSync(left, { recursive: true })
   const worker = await startWorker()
   await until(async () => (await fetch(`${one}/readyz`)).ok)
+  assert.ok(!existsSync(left), 'what a killed worker left is removed')
   const asked = await create(one, 'a big red circle moving left', { steps: 2, seed: 5 })
   await untilState(other, asked.id, 'completed')
   const content = `v1/videos/${asked.id}/content`
@@ -94,6 +97,7 @@ test('videos are made on another machine, lie in the bucket, and come through an
   const gone = once(worker, 'exit')
   worker.kill('SIGTERM')
   assert.deepEqual(await gone, [0, null])
+  assert.deepEqual(readdirSync(path.join(folder, 'worker')), [])
 })
 
 test('case 29: a bucket that fails twice, then for good: the job completes, then fails with the reason', {

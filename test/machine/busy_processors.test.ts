@@ -1,7 +1,5 @@
 // Fewer threads while other programs keep the processors busy.
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, getPriority, tmpdir } from 'node:os'
 import path from 'node:path'
@@ -10,6 +8,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { TextToVideoPipeline } from 'torchreel'
 import { ProcessorUse } from '#dist/machine/processor_use.js'
 import { Threads } from '#dist/machine/threads.js'
+import { busyProcesses } from '../../bench/busy_processes.js'
 import { withEnvironment } from '../support/video.js'
 
 const root = mkdtempSync(path.join(tmpdir(), 'torchreel-'))
@@ -88,25 +87,6 @@ test('no thread for a processor that others keep busy, but half of them at least
   assert.equal(threads(8, 8, 7, true, false), 8, 'a model whose numbers depend on it')
 })
 
-/** As many busy processes as there are processors. */
-async function busyProcesses(): Promise<AsyncDisposable> {
-  const children: ChildProcess[] = []
-  while (children.length < availableParallelism()) {
-    const child = spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' })
-    await once(child, 'spawn')
-    children.push(child)
-  }
-  return {
-    [Symbol.asyncDispose]: async () => {
-      for (const child of children) {
-        const gone = once(child, 'exit')
-        child.kill('SIGKILL')
-        await gone
-      }
-    },
-  }
-}
-
 test('beside busy processes a video takes fewer threads, says so, and is the same', async (t) => {
   const most = availableParallelism()
   if (most === 1) return t.skip('there is one processor')
@@ -116,7 +96,7 @@ test('beside busy processes a video takes fewer threads, says so, and is the sam
   const expected = await chosen.generate('a red circle', options)
   assert.equal(expected.threads, most)
 
-  await using others = await busyProcesses()
+  await using others = await busyProcesses(most)
   await using pipeline = await TextToVideoPipeline.fromPretrained('shapes')
   await wait(300)
   const video = await pipeline.generate('a red circle', options)

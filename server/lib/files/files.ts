@@ -16,9 +16,12 @@ export type FileName = keyof typeof fileTypes
 
 export const allFiles = Object.keys(fileTypes) as readonly FileName[]
 
+/** What a job needs only until its end. */
+export const filesUntilEnd: readonly FileName[] = ['input', 'preview.png']
+
 /** What is kept of a job that has ended. */
 export function filesAfter(state: string): readonly FileName[] {
-  return state === 'completed' ? allFiles.filter((name) => name !== 'input' && name !== 'preview.png') : []
+  return state === 'completed' ? allFiles.filter((name) => !filesUntilEnd.includes(name)) : []
 }
 
 export interface FileFacts {

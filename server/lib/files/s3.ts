@@ -6,6 +6,7 @@ import type { ReadableStream } from 'node:stream/web'
 import { setTimeout as wait } from 'node:timers/promises'
 import { AwsClient } from 'aws4fetch'
 import {
+  allFiles,
   type ByteRange,
   type FileFacts,
   type FileName,
@@ -91,7 +92,7 @@ export class S3Files implements Files {
     return (await this.#client.sign(url, { aws: { signQuery: true } })).url
   }
 
-  async remove(id: string, names = Object.keys(fileTypes) as readonly FileName[]): Promise<void> {
+  async remove(id: string, names: readonly FileName[] = allFiles): Promise<void> {
     await Promise.all(names.map((name) => this.#send(id, name, { method: 'DELETE' })))
   }
 

@@ -1,7 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Job } from '../jobs/job.js'
-import { isEnded } from '../jobs/job.js'
-import type { Change, Jobs } from '../jobs/jobs.js'
+import { isEnded, type Job } from '../jobs/job.js'
+import { type Change, idOf, isEnd, type Jobs } from '../jobs/jobs.js'
 import { toVideo } from '../videos.js'
 
 // Server-sent events: each tells of one video as it is now. There is nothing to replay: whoever missed some is right again with
@@ -17,8 +16,7 @@ const backlog = 2 ** 20
 interface Client {
   /** undefined: of all owners. */
   readonly owner: string | undefined
-  readonly wants: (change: Change) => boolean
-  /** Ends after this job's end. */
+  /** Of this job alone; then the stream ends after the job's end. */
   readonly only: string | undefined
   send(bytes: Uint8Array): void
   close(): void
@@ -35,9 +33,9 @@ interface Opening {
 /** Streams that are written before other work has its turn. */
 const clientsInTurn = 16
 const encoder = new TextEncoder()
-const isEnd = (change: Change) => change.type === 'removed' || isEnded(change.job)
 const ownerOf = (change: Change) => (change.type === 'job' ? change.job.owner : change.owner)
-const idOf = (change: Change) => (change.type === 'job' ? change.job.id : change.id)
+const wants = ({ owner, only }: Client, change: Change) =>
+  (owner === undefined || ownerOf(change) === owner) && (only === undefined || idOf(change) === only)
 
 /** Tells clients of changes: at most four a second of a job, and the last one always. */
 export class Events {
@@ -78,9 +76,6 @@ export class Events {
         start: async (controller) => {
           const joined: Client = {
             ...{ owner, only },
-            wants: (change) =>
-              (owner === undefined || ownerOf(change) === owner) &&
-              (only === undefined || idOf(change) === only),
             send: (bytes) => {
               if ((controller.desiredSize ?? 0) > 0) return controller.enqueue(bytes)
               leave()
@@ -128,7 +123,7 @@ export class Events {
     const id = idOf(change)
     const since = performance.now() - (this.#told.get(id) ?? -least)
     const waiting = this.#waiting.get(id)
-    if (change.type === 'removed' || isEnded(change.job) || since >= least) {
+    if (isEnd(change) || since >= least) {
       if (waiting) clearTimeout(waiting.timer)
       this.#waiting.delete(id)
       this.#tell(change)
@@ -150,22 +145,26 @@ export class Events {
     this.#telling ??= setTimeout(() => void this.#tellAll(), together)
   }
 
-  /** Tells all changes since the last time. The text for the clients of one owner is made once. */
+  /** Tells all changes since the last time. The bytes for the clients that want the same are made once. */
   async #tellAll(): Promise<void> {
-    const changes = this.#changes
-    const texts = changes.map((change) => this.#format(change))
+    const changes = this.#changes.map((change) => ({ change, text: this.#format(change) }))
     this.#changes = []
     this.#telling = undefined
-    const forOwners = new Map<string | undefined, Uint8Array>()
+    const made = new Map<string, Uint8Array>()
     let told = 0
     for (const client of [...this.#clients]) {
-      const textFor = () => texts.filter((_, at) => client.wants(changes[at] as Change)).join('')
-      let bytes = client.only === undefined ? forOwners.get(client.owner) : undefined
-      bytes ??= encoder.encode(textFor())
-      if (client.only === undefined) forOwners.set(client.owner, bytes)
+      const wanted = JSON.stringify([client.owner ?? null, client.only ?? null])
+      const wish = () => changes.filter(({ change }) => wants(client, change))
+      const bytes =
+        made.get(wanted) ??
+        encoder.encode(
+          wish()
+            .map(({ text }) => text)
+            .join(''),
+        )
+      made.set(wanted, bytes)
       if (bytes.length > 0) client.send(bytes)
-      if (client.only !== undefined && changes.some((change) => isEnd(change) && client.wants(change)))
-        client.close()
+      if (client.only !== undefined && wish().some(({ change }) => isEnd(change))) client.close()
       if (++told % clientsInTurn === 0) await nextTurn()
     }
   }

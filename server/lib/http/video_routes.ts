@@ -6,7 +6,7 @@ import { ApiError, InvalidRequest, notFound, unavailable } from '../errors.js'
 import type { Words } from '../fields.js'
 import type { Files } from '../files/files.js'
 import { idPattern, isEnded, type Job } from '../jobs/job.js'
-import type { Jobs } from '../jobs/jobs.js'
+import { idOf, isEnd, type Jobs } from '../jobs/jobs.js'
 import { type Arrival, type Asked, type Requests, wordsForRemix } from '../requests.js'
 import { toVideo, type Video } from '../videos.js'
 import type { AppEnv, Routes } from './app.js'
@@ -167,7 +167,6 @@ export function videoRoutes(options: VideoRoutesOptions): Routes {
     app.delete('/v1/videos/:id', async (c) => {
       const { id } = await find(c)
       await jobs.remove(id)
-      await files.remove(id)
       return c.json({ id, object: 'video.deleted' as const, deleted: true as const })
     })
   }
@@ -234,8 +233,7 @@ async function waitFor(jobs: Jobs, job: Job, seconds: number, signal: AbortSigna
   let timer: NodeJS.Timeout | undefined
   const over = new Promise<void>((resolve) => {
     const unwatch = jobs.watch((change) => {
-      if (change.type === 'removed' ? change.id === job.id : change.job.id === job.id && isEnded(change.job))
-        resolve()
+      if (idOf(change) === job.id && isEnd(change)) resolve()
     })
     if (seconds < Infinity) timer = setTimeout(resolve, seconds * 1000)
     signal.addEventListener('abort', () => resolve(), { once: true })

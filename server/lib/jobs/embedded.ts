@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import type { Logger } from 'pino'
-import { allFiles, type FileName, type Files } from '../files/files.js'
+import { allFiles, type FileName, type Files, filesUntilEnd } from '../files/files.js'
 import { FolderFiles } from '../files/folder.js'
 import { FolderLock } from './folder_lock.js'
 import { afterLoss, cancelledError, isUnfinished, type Job, type JobError, moved, noteId } from './job.js'
@@ -9,6 +9,7 @@ import { JobStore } from './job_store.js'
 import {
   type Change,
   type Counts,
+  errorOf,
   JobFailed,
   type Jobs,
   type NewJob,
@@ -334,7 +335,7 @@ export class EmbeddedJobs implements Jobs {
         preview: () => this.#store.put({ ...current(), previews: current().previews + 1 }),
       })
       // The result is in place: if the server ends here, the next one records the job as completed.
-      await this.#removeFiles(id, ['input', 'preview.png'])
+      await this.#removeFiles(id, filesUntilEnd)
       // A cancel that came first counts: its end has been promised.
       if (current().state === 'cancelling')
         await this.#settle(current(), { state: 'cancelled', error: cancelledError })
@@ -402,12 +403,4 @@ export class EmbeddedJobs implements Jobs {
   #wakeWorkers(): void {
     for (const wake of [...this.#wake]) wake()
   }
-}
-
-function errorOf(error: unknown): JobError {
-  if (error instanceof JobFailed) {
-    const { code, message, parameter } = error
-    return { code, message, ...(parameter !== undefined && { parameter }) }
-  }
-  return { code: 'ERR_INTERNAL', message: error instanceof Error ? error.message : String(error) }
 }

@@ -139,9 +139,13 @@ export function afterLoss(job: Job, why: string): Job {
   if (job.state === 'cancelling')
     return moved(job, 'cancelled', { error: cancelledError, endedAt: Date.now() })
   if (job.attempt < maxAttempts) return moved(job, 'queued', { previews: 0 })
-  const message = `The worker was lost ${job.attempt} times with this job: ${why}`
-  return moved(job, 'failed', { error: { code: 'worker_lost', message }, endedAt: Date.now() })
+  return moved(job, 'failed', { error: lostError(job.attempt, why), endedAt: Date.now() })
 }
+
+export const lostError = (attempts: number, why: string): JobError => ({
+  code: 'worker_lost',
+  message: `The worker was lost ${attempts} times with this job: ${why}`,
+})
 
 export const cancelledError: JobError = { code: 'cancelled', message: 'The job was cancelled.' }
 

@@ -1,5 +1,5 @@
 import type { ModelFacts } from 'torchreel/options'
-import type { Job, JobRequest, Made } from './job.js'
+import { isEnded, type Job, type JobError, type JobRequest, type Made } from './job.js'
 
 // One queue, several engines: `embedded` keeps the jobs of one machine in a folder, `bull` those of many machines in Redis.
 
@@ -20,6 +20,12 @@ export interface NewJob {
 export type Change =
   | { readonly type: 'job'; readonly job: Job }
   | { readonly type: 'removed'; readonly id: string; readonly owner: string }
+
+/** Of the changed job. */
+export const idOf = (change: Change): string => (change.type === 'job' ? change.job.id : change.id)
+
+/** Whether nothing more will change. */
+export const isEnd = (change: Change): boolean => change.type === 'removed' || isEnded(change.job)
 
 export interface Counts {
   readonly queued: number
@@ -58,7 +64,7 @@ export interface Jobs {
   unfinished(owner?: string): Promise<Job[]>
   /** Asks for the end of a job; one that has ended stays as it is. Undefined: there is none. */
   cancel(id: string): Promise<Job | undefined>
-  /** Removes a job that has ended, or one that has not after its end. False: there was none. */
+  /** Removes a job with its files: at once if it has ended, else after its end. False: there was none. */
   remove(id: string): Promise<boolean>
   counts(): Promise<Counts>
   /** The models that workers have told of, by their ids. */
@@ -137,4 +143,13 @@ export class JobFailed extends Error {
   ) {
     super(message)
   }
+}
+
+/** Why a job failed that threw this. */
+export function errorOf(thrown: unknown): JobError {
+  if (thrown instanceof JobFailed) {
+    const { code, message, parameter } = thrown
+    return { code, message, ...(parameter !== undefined && { parameter }) }
+  }
+  return { code: 'ERR_INTERNAL', message: thrown instanceof Error ? thrown.message : String(thrown) }
 }

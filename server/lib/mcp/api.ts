@@ -1,3 +1,5 @@
+import type { Video } from '../videos.js'
+
 /** A function that answers a request: a server's own, in this process, or `fetch`. */
 export type Answer = (request: Request) => Promise<Response>
 
@@ -5,27 +7,13 @@ export type Answer = (request: Request) => Promise<Response>
 export const closedAnswer = (): Response =>
   Response.json({ error: { message: 'the server is shutting down' } }, { status: 503 })
 
-/** A video as `/v1/videos` describes it. */
-export interface VideoFacts {
-  readonly id: string
-  readonly status: 'queued' | 'in_progress' | 'completed' | 'failed'
-  /** 0 to 100. */
-  readonly progress: number
-  readonly model: string
-  readonly prompt: string | null
-  readonly size: string
-  readonly seconds: string
-  readonly error: { readonly code: string; readonly message: string } | null
-  readonly torchreel: {
-    readonly state: string
-    readonly seed: number
-    readonly stage?: string | null
-    readonly step?: number | null
-    readonly steps?: number | null
-    readonly eta_ms?: number | null
-    readonly queue_position?: number | null
-    readonly warnings?: readonly string[]
-  }
+type Known = Video['torchreel']
+
+/** A video as `/v1/videos` describes it, as far as the tools tell of it. */
+export interface VideoFacts
+  extends Pick<Video, 'id' | 'status' | 'progress' | 'model' | 'prompt' | 'size' | 'seconds' | 'error'> {
+  readonly torchreel: Pick<Known, 'state' | 'seed'> &
+    Partial<Pick<Known, 'stage' | 'step' | 'steps' | 'eta_ms' | 'queue_position' | 'warnings'>>
 }
 
 /** Milliseconds that the server has for an answer: the tools have their own time to keep. */

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { openFiles } from '../files/place.js'
-import { JobFailed } from '../jobs/jobs.js'
+import { errorOf } from '../jobs/jobs.js'
 import { aliveEvery, type FromChild, type LoadOptions, type ToChild } from './messages.js'
 import type { Runner, RunnerOptions } from './run_job.js'
 
@@ -46,10 +46,7 @@ async function run(job: Parameters<Runner['run']>[0]): Promise<void> {
     })
     send({ type: 'made', id, made })
   } catch (error) {
-    const code = error instanceof JobFailed ? error.code : 'ERR_INTERNAL'
-    const parameter = error instanceof JobFailed ? error.parameter : undefined
-    const message = error instanceof Error ? error.message : String(error)
-    send({ type: 'failed', id, error: { code, message, ...(parameter !== undefined && { parameter }) } })
+    send({ type: 'failed', id, error: errorOf(error) })
   } finally {
     cancels.delete(id)
   }

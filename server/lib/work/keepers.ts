@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import type { FilesPlace } from '../files/place.js'
+import type { Working } from '../jobs/jobs.js'
 import { Keeper } from './keeper.js'
 import type { ModelSource } from './run_job.js'
 
@@ -36,4 +37,17 @@ export function startKeepers(options: KeepersOptions): Keeper[] {
         ...{ cancelGrace, logger },
       }),
   )
+}
+
+/** Ends the taking of jobs, and then the processes: those that hold a job after the grace (ms), too. */
+export async function endKeepers(
+  keepers: readonly Keeper[],
+  working: readonly Working[],
+  grace: number,
+): Promise<void> {
+  const closeAll = () => Promise.all(keepers.map((keeper) => keeper.close()))
+  const late = setTimeout(closeAll, grace + 100)
+  await Promise.all(working.map((one) => one.close(grace)))
+  clearTimeout(late)
+  await closeAll()
 }

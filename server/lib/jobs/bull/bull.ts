@@ -15,7 +15,16 @@ import {
   type Working,
 } from '../jobs.js'
 import { type Data, type Kept, toJob } from './record.js'
-import { checkRedis, keys, patientConnection, prefix, queueName, reach, requestConnection } from './redis.js'
+import {
+  checkRedis,
+  decisionLasts,
+  keys,
+  patientConnection,
+  prefix,
+  queueName,
+  reach,
+  requestConnection,
+} from './redis.js'
 import { BullWork } from './work.js'
 
 export interface BullOptions {
@@ -207,9 +216,8 @@ class BullJobs implements Jobs {
 
   async cancel(id: string): Promise<Job | undefined> {
     return reach(async () => {
-      const kept = await this.#kept(id)
       const job = await this.get(id)
-      if (!kept || !job || isEnded(job)) return job
+      if (!job || isEnded(job)) return job
       if (job.state === 'queued') {
         const endedAt = Date.now()
         const times = { endedAt, expiresAt: endedAt + this.#options.keepMs }
@@ -221,7 +229,7 @@ class BullJobs implements Jobs {
         }
         await this.#redis.del(keys.cancelled(id)) // a worker has just taken it
       }
-      await this.#redis.set(keys.decision(id), 'cancel', 'PX', keyLasts, 'NX')
+      await this.#redis.set(keys.decision(id), 'cancel', 'PX', decisionLasts, 'NX')
       await this.#publish(id)
       return this.get(id)
     })
@@ -231,7 +239,7 @@ class BullJobs implements Jobs {
     return reach(async () => {
       const job = await this.cancel(id)
       if (!job) return false
-      await this.#redis.set(keys.removal(id), job.owner, 'PX', keyLasts)
+      await this.#redis.set(keys.removal(id), job.owner, 'PX', decisionLasts)
       if (isEnded(job)) await this.#removeEnded(id, job.owner)
       else await this.#redis.publish(keys.changes, removedMessage(id, job.owner))
       return true

@@ -32,6 +32,9 @@ export const keys = {
 
 const encode = encodeURIComponent
 
+/** How long a decision and the wish for a removal hold (ms): longer than any run. */
+export const decisionLasts = 24 * 3_600_000
+
 /** A name that BullMQ takes for a queue: it must not have a colon. */
 export const queueName = (model: string): string => encode(model)
 

@@ -3,11 +3,11 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { Worker as BullWorker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
-import type { FileName, Files } from '../../files/files.js'
-import { cancelledError, type Job, type JobError, type Made, maxAttempts } from '../job.js'
-import { JobFailed, type ServedModel, type Worker, WorkerLost, type Working } from '../jobs.js'
+import { type FileName, type Files, filesUntilEnd } from '../../files/files.js'
+import { cancelledError, type Job, lostError, type Made, maxAttempts } from '../job.js'
+import { errorOf, JobFailed, type ServedModel, type Worker, WorkerLost, type Working } from '../jobs.js'
 import { type Data, failure, type Kept, lostTooOften, type Told } from './record.js'
-import { keys, patientConnection, prefix, queueName } from './redis.js'
+import { decisionLasts, keys, patientConnection, prefix, queueName } from './redis.js'
 
 export interface WorkOptions {
   readonly url: string
@@ -165,11 +165,11 @@ export class BullWork implements Working {
   /** Completes the job, unless its end was asked for before. */
   async #complete({ kept, token }: Run, made: Made): Promise<void> {
     const id = kept.id as string
-    await this.#redis.set(keys.decision(id), 'end', 'PX', 24 * 3_600_000, 'NX')
+    await this.#redis.set(keys.decision(id), 'end', 'PX', decisionLasts, 'NX')
     if ((await this.#redis.get(keys.decision(id))) === 'cancel') throw cancelled
     await kept.moveToCompleted(made, token, false)
     this.#options.logger.info({ job: id, owner: kept.data.owner, state: 'completed' }, 'job')
-    await this.#removeFiles(id, ['input', 'preview.png'])
+    await this.#removeFiles(id, filesUntilEnd)
     await this.#options.ended(kept)
   }
 
@@ -190,7 +190,11 @@ export class BullWork implements Working {
       }
       const isCancelled = (await this.#redis.get(keys.decision(id))) === 'cancel'
       await this.#removeFiles(id)
-      const why = isCancelled ? cancelledError : jobError(reason instanceof JobFailed ? reason : error, run)
+      const why = isCancelled
+        ? cancelledError
+        : error instanceof WorkerLost && !(reason instanceof JobFailed)
+          ? lostError(kept.attemptsStarted, error.message)
+          : errorOf(reason instanceof JobFailed ? reason : error)
       await kept.moveToFailed(failure(why), token, false)
       logger.info({ job: id, owner: kept.data.owner, state: 'failed', code: why.code }, 'job')
       await this.#options.ended(kept)
@@ -214,9 +218,9 @@ export class BullWork implements Working {
       const asked = performance.now()
       const lose = () => abort.abort(new WorkerLost('the lock of the job ran out'))
       if (asked - renewed > lockFor) return lose()
-      const kept_ = await kept.extendLock(token, lockFor).catch(() => undefined)
-      if (kept_ === 0) lose()
-      if (kept_) renewed = asked
+      const extended = await kept.extendLock(token, lockFor).catch(() => undefined)
+      if (extended === 0) lose()
+      if (extended) renewed = asked
     }, lockFor / 4)
   }
 
@@ -260,16 +264,4 @@ export class BullWork implements Working {
   async #publish(id: string): Promise<void> {
     await this.#redis.publish(keys.changes, id)
   }
-}
-
-function jobError(error: unknown, { kept }: Run): JobError {
-  if (error instanceof JobFailed) {
-    const { code, message, parameter } = error
-    return { code, message, ...(parameter !== undefined && { parameter }) }
-  }
-  if (error instanceof WorkerLost) {
-    const message = `The worker was lost ${kept.attemptsStarted} times with this job: ${error.message}`
-    return { code: 'worker_lost', message }
-  }
-  return { code: 'ERR_INTERNAL', message: (error as Error)?.message ?? String(error) }
 }
