@@ -6,7 +6,7 @@ import { TextToVideoPipeline } from 'torchreel'
 import { create, ended } from './client.js'
 import { startServer } from './load.js'
 
-const videos = 20
+const videos = 40
 const rounds = 3
 const prompt = (at: number) => `a big red circle moving left, take ${at}`
 
@@ -32,7 +32,7 @@ async function server(folder: string): Promise<number> {
     const begun = performance.now()
     const asked: string[] = []
     for (let at = 1; at <= videos; at++) asked.push((await create(url, prompt(at), { seed: at })).answer.id)
-    for (const id of asked) await ended(url, id, 100)
+    for (const id of asked) await ended(url, id, 250)
     return (videos * 60_000) / (performance.now() - begun)
   } finally {
     child.send('end')

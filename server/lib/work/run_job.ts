@@ -3,7 +3,7 @@ import path from 'node:path'
 import { type Preview, type Progress, TextToVideoPipeline, TorchreelError, Video } from 'torchreel'
 import { readModelFacts } from 'torchreel/options'
 import { fields, loraName } from '../fields.js'
-import type { Files } from '../files/files.js'
+import type { FileName, Files } from '../files/files.js'
 import type { Job, Made, RequestOptions } from '../jobs/job.js'
 import { JobFailed, type RunJob, type RunningJob, type ServedModel } from '../jobs/jobs.js'
 
@@ -126,9 +126,12 @@ async function runJob(
     on.signal.throwIfAborted()
     loaded.noteStep((video.timings?.denoise ?? 0) / request.fitted.steps)
     const made = describe(video, (await stat(output)).size)
-    await files.put(id, 'thumbnail.png', await middleFrame(video).toBuffer('png'))
-    await files.put(id, 'spritesheet.png', await video.contactSheet().toBuffer('png'))
-    await files.put(id, 'video.mp4', { path: output })
+    const store = async (name: FileName, picture: Video) => files.put(id, name, await picture.toBuffer('png'))
+    await allEnded([
+      store('thumbnail.png', middleFrame(video)),
+      store('spritesheet.png', video.contactSheet()),
+      files.put(id, 'video.mp4', { path: output }),
+    ])
     on.signal.throwIfAborted()
     await files.put(id, 'result.json', Buffer.from(JSON.stringify(made)))
     return made
@@ -186,6 +189,12 @@ class Previews {
   async done(): Promise<void> {
     await this.#storing
   }
+}
+
+/** Waits for the end of each, so that nothing is written after a failure. */
+async function allEnded(all: readonly Promise<void>[]): Promise<void> {
+  await Promise.allSettled(all)
+  await Promise.all(all)
 }
 
 function middleFrame(video: Video): Video {
