@@ -140,7 +140,7 @@ export const callOptions = withRefusals({
     kind: integer(1, 4096),
     otherwise: defaultByFamily(({ defaults }) => defaults.frames),
     group: video,
-    says: 'frames of the video; with Wan, a multiple of 4 plus 1',
+    says: 'number of frames; with Wan, a multiple of 4, plus 1',
     flag: '--frames <n>',
   },
   width: {
@@ -168,9 +168,9 @@ export const callOptions = withRefusals({
   },
   seed: {
     kind: oneOrEach(seed),
-    otherwise: 'random; `video.seed` says which',
+    otherwise: 'a random seed; `video.seed` says which',
     group: video,
-    says: 'one seed for all prompts, or one for each; the same seed gives the same video',
+    says: 'the seed of the random noise: one for all prompts, or one for each; the same seed gives the same video',
     flag: '--seed <n>',
   },
   negativePrompt: {
@@ -183,7 +183,7 @@ export const callOptions = withRefusals({
   output: {
     kind: output,
     group: video,
-    says: 'the file to write while frames are decoded: a path, or { path } with the options of a file',
+    says: 'the file that torchreel writes while it decodes frames: a path, or an object { path } that may also have the options of a file',
     flag: '-o, --output <file>',
     flagSays:
       'the file to write: .mp4, .mov, .mkv, .webm, .gif, .webp, .apng, .rgb or frame_%04d.png (default: torchreel.mp4)',
@@ -200,14 +200,14 @@ export const callOptions = withRefusals({
     kind: integer(1, maxSteps),
     otherwise: defaultByFamily(({ defaults }) => defaults.steps),
     group: denoising,
-    says: 'denoising steps',
+    says: 'number of denoising steps',
     flag: '--steps <n>',
   },
   guidanceScale: {
     kind: oneOrEach(number(0, 1000), maxSteps),
     otherwise:
-      `the checkpoint's own (shapes: 3), else ${defaultByFamily(({ defaults }) => defaults.guidanceScale)}; ` +
-      `from a video ${defaultByFamily(({ defaults }) => defaults.videoGuidanceScale)}`,
+      `the checkpoint's own value (shapes has 3); without such a value ${defaultByFamily(({ defaults }) => defaults.guidanceScale)}; ` +
+      `with a source video ${defaultByFamily(({ defaults }) => defaults.videoGuidanceScale)}`,
     group: denoising,
     says: 'how closely the video follows the prompt: one number, or one for each step; 1 or less turns guidance off',
     flag: '--guidance-scale <x[,x...]>',
@@ -223,7 +223,7 @@ export const callOptions = withRefusals({
   },
   timesteps: {
     kind: list(finite, 1, maxSteps),
-    otherwise: "the scheduler's",
+    otherwise: 'those of the scheduler',
     group: denoising,
     kept: 'value',
     says: 'your own timesteps, one for each step, from high to low',
@@ -231,10 +231,10 @@ export const callOptions = withRefusals({
   },
   sigmas: {
     kind: list(finite, 2, maxSteps + 1),
-    otherwise: "the scheduler's",
+    otherwise: 'those of the scheduler',
     group: denoising,
     kept: 'value',
-    says: 'your own noise levels, one for each step and one for the end',
+    says: 'your own noise levels, one for each step and one more for the end',
     flag: '--sigmas <s,...>',
   },
   eta: {
@@ -265,22 +265,23 @@ export const callOptions = withRefusals({
     kind: flag,
     default: false,
     group: denoising,
-    says: 'continue after NaN or infinity, which become black, instead of failing with ERR_NUMERIC',
+    says: 'if a network gives NaN or infinity, continue and make the affected pixels black, instead of failing with ERR_NUMERIC',
   },
   video: {
     kind: videoInput,
     group: source,
     kept: 'name',
-    says: 'a file, a Video or frames to start from; the result keeps their number, size and rate unless you set others',
+    says: 'the source video: a file, a Video or frames; the new video has the same number of frames, size and frame rate, unless you set others',
     flag: '--video <file>',
-    flagSays: 'a file to start from; the result keeps its frame count, size and rate unless you set others',
+    flagSays:
+      'the file of the source video; the new video has the same number of frames, size and frame rate, unless you set others',
     see: ['video to video', 'video-to-video.md'],
   },
   strength: {
     kind: number(1 / maxSteps, 1),
     otherwise: defaultByFamily(({ defaults }) => defaults.strength),
     group: source,
-    says: 'how much of the source video may change; at least 1 / steps',
+    says: 'how much of the source video may change; must be at least 1 / steps',
     flag: '--strength <x>',
   },
   latents: {
@@ -288,19 +289,19 @@ export const callOptions = withRefusals({
     otherwise: 'noise',
     group: source,
     kept: 'name',
-    says: '{ data, shape } to start from instead of noise',
+    says: 'latents { data, shape } from which the video starts, instead of noise',
   },
   promptEmbeds: {
     kind: tensor([null, null, null]),
     group: source,
     kept: 'name',
-    says: 'embeddings from pipeline.encodePrompt, instead of prompts',
+    says: 'embeddings that pipeline.encodePrompt made, instead of prompts',
   },
   negativePromptEmbeds: {
     kind: tensor([null, null, null]),
     group: source,
     kept: 'name',
-    says: 'embeddings instead of negative prompts, in the shape of promptEmbeds',
+    says: 'embeddings instead of negative prompts; they have the same shape as promptEmbeds',
   },
   featureCache: {
     kind: integer(1, 1000),
@@ -316,13 +317,13 @@ export const callOptions = withRefusals({
     otherwise: '`[0, 1]`',
     group: savings,
     kept: 'value',
-    says: 'guide only between these fractions of the steps, such as 0.2 and 0.8: faster, but the video changes',
+    says: 'use guidance only between these fractions of the steps, such as 0.2 and 0.8: faster, but the video changes',
     flag: '--guidance-interval <from,to>',
   },
   vaeTiling: {
     kind: vaeTiling,
     default: false,
-    otherwise: 'false; tiles of 512, with Wan 256, that share 0.25',
+    otherwise: 'false; with true, tiles of 512 pixels (with Wan, 256) that overlap by 0.25',
     group: savings,
     kept: 'value',
     says: 'encode and decode large frames in tiles, to save memory',
@@ -334,13 +335,13 @@ export const callOptions = withRefusals({
     unit: 'frames',
     group: savings,
     kept: 'value',
-    says: 'for long videos: the frames that the network processes at a time; windows overlap and are blended',
+    says: 'for long videos: the number of frames that the network processes at a time; windows overlap and are blended',
     flag: '--window <frames[:overlap]>',
   },
   signal: {
     kind: abortSignal,
     group: progress,
-    says: 'aborts the call within a step; it rejects with signal.reason',
+    says: 'aborts the call within a step; the call then rejects with signal.reason',
   },
   onProgress: {
     kind: callback<OnProgress>(),
@@ -350,13 +351,13 @@ export const callOptions = withRefusals({
   onPreview: {
     kind: callback<NonNullable<GenerateOptions['onPreview']>>(),
     group: progress,
-    says: 'called with small frames made of the latents, without the VAE',
+    says: 'called with small preview frames; they are made from the latents without the VAE',
   },
   previewEvery: {
     kind: integer(1, 1000),
     default: 5,
     group: progress,
-    says: 'network calls between two previews',
+    says: 'number of network calls between two previews',
   },
   returnLatents: {
     kind: flag,

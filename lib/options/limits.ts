@@ -21,16 +21,21 @@ const group = 'Limits'
 
 /** Each limit and its default. */
 export const limitOptions = {
-  pixels: { kind, default: 2 ** 28, group, says: 'frames · height · width of all videos of a call' },
-  promptLength: { kind, default: 20_000, group, unit: 'characters', says: 'length of a prompt' },
-  prompts: { kind, default: 1024, group, says: 'prompts of a call' },
-  queue: { kind, default: 256, group, says: 'calls that may run or wait at the same time' },
+  pixels: {
+    kind,
+    default: 2 ** 28,
+    group,
+    says: 'maximum of frames × height × width, for all videos of a call together',
+  },
+  promptLength: { kind, default: 20_000, group, unit: 'characters', says: 'maximum length of a prompt' },
+  prompts: { kind, default: 1024, group, says: 'maximum number of prompts of a call' },
+  queue: { kind, default: 256, group, says: 'maximum number of calls that run or wait at the same time' },
   headerBytes: {
     kind,
     default: 100_000_000,
     group,
     unit: 'bytes',
-    says: "length of a safetensors file's header",
+    says: "maximum length of a safetensors file's header",
   },
 } as const satisfies TableOf<Limits>
 

@@ -80,14 +80,14 @@ export const encodeOptions = {
     kind: byFormat<VideoCodec>(choice(['h264', 'vp9', 'vp8', 'av1'])),
     otherwise: "`'vp9'` for webm, else `'h264'`",
     group,
-    says: 'codec of a webm (vp9, vp8 or av1) or an mkv (any of the four)',
+    says: 'the codec: vp9, vp8 or av1 for webm, any of the four for mkv',
     flag: '--codec <name>',
   },
   crf: {
     kind: byFormat(number(0, 63)),
     otherwise: '18 for h264, else 24',
     group,
-    says: 'rate factor, 1 to 51 for h264 and 0 to 63 for the other codecs; lower means better quality and a larger file',
+    says: 'rate factor: 1 to 51 for h264, 0 to 63 for the other codecs; a lower number gives better quality and a larger file',
     flag: '--crf <n>',
   },
   bitrate: {
@@ -101,14 +101,14 @@ export const encodeOptions = {
     kind: byFormat(number(0, 100)),
     otherwise: '90',
     group,
-    says: 'quality of a webp',
+    says: 'quality of a webp file',
     flag: '--quality <n>',
   },
   pixelFormat: {
     kind: byFormat<PixelFormat>(choice(['yuv420p', 'yuv422p', 'yuv444p'])),
     otherwise: "`'yuv420p'`",
     group,
-    says: 'resolution of the colours: h264 and vp9 have all three, av1 has yuv420p and yuv444p',
+    says: 'resolution of the colours; h264 and vp9 support all three values, av1 supports yuv420p and yuv444p',
     flag: '--pixel-format <name>',
   },
   ffmpegArguments: {
@@ -134,10 +134,10 @@ export const encodeOptions = {
     kind: filePath,
     group,
     otherwise: 'found automatically',
-    says: 'the ffmpeg to use',
+    says: 'the path of ffmpeg',
     see: ['where torchreel looks', 'libtorch-and-ffmpeg.md'],
   },
-  signal: { kind: abortSignal, group, says: 'aborts the encoding; the call rejects with signal.reason' },
+  signal: { kind: abortSignal, group, says: 'aborts the encoding; the call then rejects with signal.reason' },
 } as const satisfies TableOf<EncodeOptions>
 
 /** The options of a file. */
@@ -154,7 +154,7 @@ export const saveOptions = {
     kind: flag,
     default: false,
     group,
-    says: "write the video's settings to a JSON file beside it",
+    says: "also write the video's settings to a JSON file next to the video",
     flag: '--sidecar',
   },
 } as const satisfies TableOf<EncodeToFileOptions>
