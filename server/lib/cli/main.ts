@@ -128,7 +128,7 @@ function commandLine(): Command {
       '--new-key <name>',
       'add a new key to the file of --keys (default: DATA/keys), print the key, and exit',
     )
-    .option('--admin', 'with --new-key: the new key shows the videos of all keys')
+    .option('--admin', 'with --new-key: the new key gives access to the videos of all keys')
     .option('--no-login', 'serve other machines without keys')
     .optionsGroup('What is kept:')
     .option(
@@ -187,7 +187,7 @@ function commandLine(): Command {
     )
     .option(
       '--max-request <seconds>',
-      'maximum time until a request has arrived',
+      'maximum time in which a whole request must arrive',
       positive,
       defaultLimits.requestMs / 1000,
     )
@@ -217,7 +217,7 @@ function commandLine(): Command {
     .description('make videos for the servers that share a queue; accepts options of torchreel-server, too')
     .option(
       '--lock <seconds>',
-      'if Redis hears nothing from a worker for this long, another worker starts its video again',
+      'if Redis hears nothing from a worker for this long, another worker starts the video of that worker again',
       positive,
       60,
     )
