@@ -22,107 +22,114 @@ import { type FreeU, freeU, interval, scheduler, side, vaeTiling, window } from 
 
 /** How a video is made. */
 export interface GenerateOptions {
-  /** Denoising steps, 1 to 1000. @defaultValue 25, with Wan 50 */
+  /** The number of denoising steps, 1 to 1000. @defaultValue 25, with Wan 50 */
   steps?: number | undefined
   /**
-   * Frames of the video. ModelScope models were trained on 16. Wan needs a multiple of 4 plus 1.
+   * The number of frames. ModelScope models were trained on 16 frames. Wan needs a multiple of 4, plus 1.
    * @defaultValue 16, with Wan 81
    */
   frames?: number | undefined
-  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own: often 256, Wan's 832 */
+  /** In pixels: a multiple of 8; with Wan, of 16. @defaultValue the model's own: often 256, with Wan 832 */
   width?: number | undefined
-  /** Pixels, a multiple of 8; Wan: of 16. @defaultValue the model's own: often 256, Wan's 480 */
+  /** In pixels: a multiple of 8; with Wan, of 16. @defaultValue the model's own: often 256, with Wan 480 */
   height?: number | undefined
   /**
-   * How closely the video follows the prompt: one number, or one for each step. At 1 or less the network runs on the prompt
-   * alone, without guidance. @defaultValue the checkpoint's own (`shapes`: 3), else 9, with Wan 5; from a video 15, with Wan 5
+   * How closely the video follows the prompt: one number, or one for each step. At 1 or less, the network reads only the
+   * prompt, and there is no guidance.
+   * @defaultValue the checkpoint's own value (`shapes` has 3); without such a value 9, with Wan 5; with a source video 15,
+   * with Wan 5
    */
   guidanceScale?: number | readonly number[] | undefined
   /** Things that the video must not show: one text for all prompts, or one for each. @defaultValue '' */
   negativePrompt?: string | readonly string[] | undefined
-  /** 0 to 2^53 − 1: one for all prompts, or one for each. @defaultValue random; `video.seed` says which */
+  /** The seed of the random noise, 0 to 2^53 − 1: one for all prompts, or one for each. @defaultValue a random seed; `video.seed` says which */
   seed?: number | readonly number[] | undefined
   /** η of DDIM and γ of TCD, 0 to 1; other schedulers ignore it. @defaultValue 0 */
   eta?: number | undefined
-  /** Take the text encoder's output this many layers before the last, for the prompt only; not for Wan. @defaultValue 0 */
+  /** The number of layers to skip at the end of the text encoder, for the prompt only. Not for Wan. @defaultValue 0 */
   clipSkip?: number | undefined
-  /** Frames per second of the result. @defaultValue 8, with Wan 16 */
+  /** Frames per second of the video. @defaultValue 8, with Wan 16 */
   fps?: number | undefined
   /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue the pipeline's scheduler: DPM-Solver++, or the checkpoint's class with Wan */
   scheduler?: Scheduler | string | undefined
   /**
-   * Start from a video instead of noise, and change it as the prompt says: a file that ffmpeg reads, a {@link Video}, or
-   * frames of rgb24. `frames`, `width`, `height` and `fps` default to the video's own. A size that is not a multiple of the
-   * model's becomes the nearest multiple, and frames at the end that the model cannot make are left out; `warnings` says so.
-   * Other sizes are reached by bicubic resizing. Several
-   * prompts start from the same video.
+   * The source video: a file that ffmpeg can read, a {@link Video}, or frames of rgb24. The call starts from this video
+   * instead of noise, and changes it as the prompt says. By default, `frames`, `width`, `height` and `fps` are those of the
+   * source video. If a side is not a multiple that the model can make, torchreel uses the nearest multiple. If the model
+   * cannot make the number of frames, frames at the end are left out. `warnings` says so. torchreel resizes frames
+   * bicubically. Several prompts start from the same video.
    */
   video?: VideoInput | undefined
   /**
-   * Write the video to a file while it is decoded: a path, or a path with {@link Video.save}'s options. It is the file that
-   * `save` writes, but sooner; its mistakes fail before the first step. For one prompt; `video.file` is the path.
+   * The file that torchreel writes while it decodes frames: a path, or an object with the path and the options of
+   * {@link Video.save}. The file is equal to the file that `save` writes, but it is complete earlier. A wrong path or option
+   * causes an error before the first step. The call may have only one prompt. `video.file` is the path.
    */
   output?: string | URL | Output | undefined
-  /** The ffmpeg that reads a video from a file and writes `output`. @defaultValue found automatically: see {@link findFfmpeg} */
+  /** The ffmpeg that reads the source video and writes `output`. @defaultValue found automatically: see {@link findFfmpeg} */
   ffmpeg?: string | URL | undefined
   /**
-   * How much of the source video may change, from 1 / steps to 1: only the last `steps · strength` steps run.
+   * How much of the source video may change, from 1 / steps to 1. Only the last `steps · strength` steps run.
    * @defaultValue 0.6, with Wan 0.8
    */
   strength?: number | undefined
-  /** The timesteps to call the network at, see {@link ProgramOptions}; `steps` is their number. @defaultValue the scheduler's */
+  /** Your own timesteps, one for each step: see {@link ProgramOptions}. Their number sets `steps`. @defaultValue those of the scheduler */
   timesteps?: readonly number[] | undefined
-  /** σ of each step and of the end, see {@link ProgramOptions}; `steps` is one less. @defaultValue the scheduler's */
+  /** Your own σ, one for each step and one more for the end: see {@link ProgramOptions}. `steps` is one less than their number. @defaultValue those of the scheduler */
   sigmas?: readonly number[] | undefined
   /**
-   * The VAE works on tiles of `tileSize` pixels that share the fraction `overlap` (0 to 0.5) and are blended there. Large frames need less memory, and change slightly. The VAE
-   * works on one frame at a time in any case, Wan's on four; with tiles, Wan's frames come only when all are decoded.
-   * @defaultValue false; tiles of 512, with Wan 256, that share 0.25
+   * The VAE processes large frames in tiles of `tileSize` pixels. Neighbouring tiles overlap by the fraction `overlap` of a
+   * tile (0 to 0.5) and are blended there. Large frames need less memory, and change slightly. With and without tiles, the VAE
+   * processes one frame at a time, and Wan's VAE processes four. With tiles, Wan's frames come only when all are decoded.
+   * @defaultValue false; with true, tiles of 512 pixels (with Wan, 256) that overlap by 0.25
    */
   vaeTiling?:
     | boolean
     | { readonly tileSize?: number | undefined; readonly overlap?: number | undefined }
     | undefined
-  /** Start from these instead of noise: (B, C, F, height / 8, width / 8), of unit variance; F is (frames + 3) / 4 for Wan. @defaultValue noise */
+  /** The latents from which the video starts, instead of noise: (B, C, F, height / 8, width / 8), of unit variance. For Wan, F is (frames + 3) / 4. @defaultValue noise */
   latents?: Tensor | undefined
-  /** Instead of prompts: (B, L, D) as {@link TextToVideoPipeline.encodePrompt} gives them. */
+  /** Embeddings instead of prompts: (B, L, D), as {@link TextToVideoPipeline.encodePrompt} returns them. */
   promptEmbeds?: Tensor | undefined
-  /** Instead of negative prompts, in the shape of `promptEmbeds`. */
+  /** Embeddings instead of negative prompts. They have the same shape as `promptEmbeds`. */
   negativePromptEmbeds?: Tensor | undefined
-  /** FreeU's four factors, 0 to 10; not for Wan. @defaultValue off */
+  /** FreeU's four factors, 0 to 10. Not for Wan. @defaultValue off */
   freeU?: FreeU | undefined
   /**
-   * For videos longer than the model was trained on: the network sees this many frames at a time, in windows that share
-   * `overlap` frames (by default half) and are blended there. Not for Wan. @defaultValue all frames
+   * For videos that are longer than the videos of the training: the network processes this many frames (a window) at a time.
+   * Windows overlap by `overlap` frames (by default half a window) and are blended there. Not for Wan. @defaultValue all frames
    */
   window?: number | { readonly frames: number; readonly overlap?: number | undefined } | undefined
   /**
-   * Faster, with a slightly different video: compute all blocks only on every n-th call of the network; between, recompute
-   * the outermost and reuse the inner ones' output (DeepCache, Ma et al. 2023, https://arxiv.org/abs/2312.00858), 1 to
-   * 1000. A second-order scheduler calls twice a step. The first call after guidance goes on or off computes all blocks.
-   * docs/performance.md says what it gains and costs. Not for Wan. @defaultValue 1: every call computes all blocks
+   * A number n, 1 to 1000. torchreel computes all blocks only in every n-th call of the network. In the other calls, it
+   * computes only the outermost blocks and reuses the output of the inner blocks (DeepCache, Ma et al. 2023,
+   * https://arxiv.org/abs/2312.00858). This is faster, but changes the video slightly: docs/performance.md has measurements.
+   * A second-order scheduler calls the network twice per step. The first call after guidance was turned on or off computes
+   * all blocks. Not for Wan. @defaultValue 1: every call computes all blocks
    */
   featureCache?: number | undefined
   /**
-   * Faster, with a different video: guide only in the steps between these fractions of all steps, such as [0.2, 0.8]
-   * (Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724). A step counts by its middle. In the others the network
-   * runs on the prompt alone, at half the work. @defaultValue [0, 1]: in all steps
+   * Use guidance only in the steps between these fractions of all steps, such as [0.2, 0.8] (Kynkäänniemi et al. 2024,
+   * https://arxiv.org/abs/2404.07724). The middle of a step decides whether the step is between them. In the other steps, the
+   * network reads only the prompt, which is half the work. This is faster, but changes the video.
+   * @defaultValue [0, 1]: in all steps
    */
   guidanceInterval?: readonly [from: number, to: number] | undefined
-  /** Aborts the job within a step; the call rejects with `signal.reason`. */
+  /** Aborts the call within a step. The call then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
-  /** Called while the job runs. What it throws ends the job and rejects the call. */
+  /** Called while the call runs. If it throws an error, the call rejects with this error. */
   onProgress?: OnProgress | undefined
-  /** Called with small frames made of the latents, without the VAE. What it throws ends the job. */
+  /** Called with small preview frames, which are made from the latents without the VAE. If it throws an error, the call rejects with it. */
   onPreview?: ((preview: Preview) => void | Promise<void>) | undefined
-  /** Calls of the network between previews. @defaultValue 5 */
+  /** The number of network calls between two previews. @defaultValue 5 */
   previewEvery?: number | undefined
   /**
-   * Go on when the denoiser or the VAE gives NaN or infinity, which become black, instead of failing with `ERR_NUMERIC`.
+   * If the denoiser or the VAE gives NaN or infinity, continue and make the affected pixels black, instead of failing with
+   * `ERR_NUMERIC`.
    * @defaultValue false
    */
   allowNonFinite?: boolean | undefined
-  /** Return the denoised latents with the video. @defaultValue false */
+  /** Also return the denoised latents, as `video.latents`. @defaultValue false */
   returnLatents?: boolean | undefined
 }
 
