@@ -4,15 +4,15 @@ import { isUrl } from '../files/paths.js'
 
 /** How a LoRA is loaded. */
 export interface LoraOptions {
-  /** The name that `setAdapters` and `unloadLora` take. @defaultValue the file's name */
+  /** The name of the LoRA for `setAdapters` and `unloadLora`. @defaultValue the file's name */
   name?: string | undefined
-  /** How strongly it works, −100 to 100. @defaultValue 1 */
+  /** The strength of the LoRA, −100 to 100. 0 turns it off. @defaultValue 1 */
   scale?: number | undefined
 }
 
 /** How a textual inversion is loaded. */
 export interface TextualInversionOptions {
-  /** The word that stands for it in a prompt. @defaultValue the tensor's name, else the file's */
+  /** The word that stands for the textual inversion in a prompt. @defaultValue the tensor's name, else the file's name */
   token?: string | undefined
 }
 

@@ -10,16 +10,17 @@ import { isUrl } from '../files/paths.js'
 import { callOptions, type GenerateOptions } from './call.js'
 import { type PipelineOptions, pipelineOptions } from './pipeline.js'
 
-/** {@link generate}'s options: the pipeline's and the call's in one. */
+/** The options of {@link generate}: those of a pipeline and those of a call together. */
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {
   /**
-   * The checkpoint: a folder, owner/name on Hugging Face, or `shapes`, the small one in this package.
-   * @defaultValue text-to-video-ms-1.7b if it is in the cache, else `shapes`; the video's `model` and `warnings` say which
+   * The model: a folder, owner/name on Hugging Face, or `shapes`, the small model in this package.
+   * @defaultValue text-to-video-ms-1.7b if it is in the cache, else a Wan model in the cache, else `shapes`. The video's
+   * `model` and `warnings` say which model was used
    */
   model?: string | URL | undefined
-  /** LoRA files to load, each alone or with its options. */
+  /** LoRAs: for each, a safetensors file, or an object with the file and its options. */
   loras?: readonly (string | URL | (LoraOptions & { file: string | URL }))[] | undefined
-  /** Files of textual inversions to load, each alone or with its options. */
+  /** Textual inversions: for each, a safetensors file, or an object with the file and its options. */
   textualInversions?:
     | readonly (string | URL | (TextualInversionOptions & { file: string | URL }))[]
     | undefined
@@ -38,7 +39,7 @@ export const ownOptions = {
       expected: "a checkpoint's folder, a model on Hugging Face (owner/name) or 'shapes'",
       read: (value): string | URL | undefined => (isUrl(value) ? value : text.read(value, 'model')),
     },
-    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else shapes',
+    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else a Wan model in the cache, else shapes',
     group: 'The model',
     says: 'the model to load; shapes is a small model in the package of torchreel',
     flag: '-m, --model <model>',
