@@ -33,7 +33,7 @@ export const loraOptions = {
 export const textualInversionOptions = {
   token: {
     kind: text,
-    otherwise: "the tensor's name, else the file's",
+    otherwise: "the tensor's name, else the file's name",
     group,
     says: 'the word that stands for the textual inversion in a prompt',
   },

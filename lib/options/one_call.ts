@@ -14,7 +14,7 @@ import { type PipelineOptions, pipelineOptions } from './pipeline.js'
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {
   /**
    * The model: a folder, owner/name on Hugging Face, or `shapes`, the small model in this package.
-   * @defaultValue text-to-video-ms-1.7b if it is in the cache, else a Wan model in the cache, else `shapes`. The video's
+   * @defaultValue text-to-video-ms-1.7b if it is in the cache, else a Wan model in the cache, else `shapes`; the video's
    * `model` and `warnings` say which model was used
    */
   model?: string | URL | undefined

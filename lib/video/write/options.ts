@@ -19,7 +19,7 @@ export type PixelFormat = 'yuv420p' | 'yuv422p' | 'yuv444p'
 
 /** How a video is encoded: for a file, a buffer or a stream. */
 export interface EncodeSettings {
-  /** The codec: vp9, vp8 or av1 for webm, any of the four for mkv. @defaultValue 'vp9' for webm ('vp8' if ffmpeg has no vp9), else 'h264' */
+  /** The codec: vp9, vp8 or av1 for webm, any of the four for mkv. @defaultValue 'vp9' for webm, else 'h264'; 'vp8' for webm if ffmpeg has no vp9 */
   codec?: VideoCodec | undefined
   /**
    * The constant rate factor of mp4, mov, mkv and webm: 1 to 51 for h264, 0 to 63 for the other codecs. A lower number gives
