@@ -4,15 +4,15 @@ import { isUrl } from '../files/paths.js'
 
 /** How a LoRA is loaded. */
 export interface LoraOptions {
-  /** The name that `setAdapters` and `unloadLora` take. @defaultValue the file's name */
+  /** The name of the LoRA for `setAdapters` and `unloadLora`. @defaultValue the file's name */
   name?: string | undefined
-  /** How strongly it works, −100 to 100. @defaultValue 1 */
+  /** The strength of the LoRA, −100 to 100. 0 turns it off. @defaultValue 1 */
   scale?: number | undefined
 }
 
 /** How a textual inversion is loaded. */
 export interface TextualInversionOptions {
-  /** The word that stands for it in a prompt. @defaultValue the tensor's name, else the file's */
+  /** The word that stands for the textual inversion in a prompt. @defaultValue the tensor's name, else the file's name */
   token?: string | undefined
 }
 
@@ -24,7 +24,7 @@ export const loraOptions = {
     kind: text,
     otherwise: "the file's name",
     group,
-    says: 'the name that setAdapters and unloadLora take',
+    says: 'the name of the LoRA for setAdapters and unloadLora',
   },
   scale: { kind: number(-100, 100), default: 1, group, says: 'strength of the LoRA; 0 turns it off' },
 } as const satisfies TableOf<LoraOptions>
@@ -33,9 +33,9 @@ export const loraOptions = {
 export const textualInversionOptions = {
   token: {
     kind: text,
-    otherwise: "the tensor's name, else the file's",
+    otherwise: "the tensor's name, else the file's name",
     group,
-    says: 'the word that stands for it in a prompt',
+    says: 'the word that stands for the textual inversion in a prompt',
   },
 } as const satisfies TableOf<TextualInversionOptions>
 

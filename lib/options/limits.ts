@@ -2,17 +2,17 @@ import { integer, type Kind } from '../checks/kinds.js'
 import { checkOptions, schemaOf, type TableOf } from '../checks/options.js'
 import { TorchreelError } from '../errors.js'
 
-/** Upper limits of a pipeline. More is an error: `ERR_LIMIT_EXCEEDED`, `ERR_QUEUE_FULL` or `ERR_MODEL_CORRUPT`. */
+/** Upper limits of a pipeline. A value over a limit causes `ERR_LIMIT_EXCEEDED`, `ERR_QUEUE_FULL` or `ERR_MODEL_CORRUPT`. */
 export interface Limits {
-  /** Frames × height × width of all videos of a call. @defaultValue 268435456, such as 455 frames of 1024 × 576 */
+  /** Maximum of frames × height × width, for all videos of a call together. @defaultValue 268435456, such as 455 frames of 1024 × 576 */
   readonly pixels: number
-  /** Characters of a prompt. @defaultValue 20000; the models read 77 or 512 tokens */
+  /** Maximum number of characters of a prompt. @defaultValue 20000; the models read 77 or 512 tokens */
   readonly promptLength: number
-  /** Prompts of a call. @defaultValue 1024 */
+  /** Maximum number of prompts of a call. @defaultValue 1024 */
   readonly prompts: number
-  /** Calls that may run or wait at the same time: `ERR_QUEUE_FULL`. @defaultValue 256 */
+  /** Maximum number of calls that run or wait at the same time. More give `ERR_QUEUE_FULL`. @defaultValue 256 */
   readonly queue: number
-  /** Bytes of a safetensors file's header: `ERR_MODEL_CORRUPT`. @defaultValue 100000000, the format's own limit */
+  /** Maximum number of bytes of a safetensors file's header. More give `ERR_MODEL_CORRUPT`. @defaultValue 100000000, the format's own limit */
   readonly headerBytes: number
 }
 
@@ -21,16 +21,21 @@ const group = 'Limits'
 
 /** Each limit and its default. */
 export const limitOptions = {
-  pixels: { kind, default: 2 ** 28, group, says: 'frames · height · width of all videos of a call' },
-  promptLength: { kind, default: 20_000, group, unit: 'characters', says: 'length of a prompt' },
-  prompts: { kind, default: 1024, group, says: 'prompts of a call' },
-  queue: { kind, default: 256, group, says: 'calls that may run or wait at the same time' },
+  pixels: {
+    kind,
+    default: 2 ** 28,
+    group,
+    says: 'maximum of frames × height × width, for all videos of a call together',
+  },
+  promptLength: { kind, default: 20_000, group, unit: 'characters', says: 'maximum length of a prompt' },
+  prompts: { kind, default: 1024, group, says: 'maximum number of prompts of a call' },
+  queue: { kind, default: 256, group, says: 'maximum number of calls that run or wait at the same time' },
   headerBytes: {
     kind,
     default: 100_000_000,
     group,
     unit: 'bytes',
-    says: "length of a safetensors file's header",
+    says: "maximum length of a safetensors file's header",
   },
 } as const satisfies TableOf<Limits>
 

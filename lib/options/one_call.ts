@@ -10,16 +10,17 @@ import { isUrl } from '../files/paths.js'
 import { callOptions, type GenerateOptions } from './call.js'
 import { type PipelineOptions, pipelineOptions } from './pipeline.js'
 
-/** {@link generate}'s options: the pipeline's and the call's in one. */
+/** The options of {@link generate}: those of a pipeline and those of a call together. */
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {
   /**
-   * The checkpoint: a folder, owner/name on Hugging Face, or `shapes`, the small one in this package.
-   * @defaultValue text-to-video-ms-1.7b if it is in the cache, else `shapes`; the video's `model` and `warnings` say which
+   * The model: a folder, owner/name on Hugging Face, or `shapes`, the small model in this package.
+   * @defaultValue text-to-video-ms-1.7b if it is in the cache, else a Wan model in the cache, else `shapes`; the video's
+   * `model` and `warnings` say which model was used
    */
   model?: string | URL | undefined
-  /** LoRA files to load, each alone or with its options. */
+  /** LoRAs: for each, a safetensors file, or an object with the file and its options. */
   loras?: readonly (string | URL | (LoraOptions & { file: string | URL }))[] | undefined
-  /** Files of textual inversions to load, each alone or with its options. */
+  /** Textual inversions: for each, a safetensors file, or an object with the file and its options. */
   textualInversions?:
     | readonly (string | URL | (TextualInversionOptions & { file: string | URL }))[]
     | undefined
@@ -38,26 +39,26 @@ export const ownOptions = {
       expected: "a checkpoint's folder, a model on Hugging Face (owner/name) or 'shapes'",
       read: (value): string | URL | undefined => (isUrl(value) ? value : text.read(value, 'model')),
     },
-    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else shapes',
+    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else a Wan model in the cache, else shapes',
     group: 'The model',
-    says: 'the model to load; shapes is the small one that comes with torchreel',
+    says: 'the model to load; shapes is a small model in the package of torchreel',
     flag: '-m, --model <model>',
   },
   loras: {
     kind: files(loraFile),
     group: 'Adapters',
-    says: 'LoRA files in safetensors, each alone or with its options',
+    says: 'LoRAs: for each, a safetensors file, or an object with the file and its options',
     flag: '--lora <file[:scale]>',
-    flagSays: 'a LoRA in safetensors; may be given several times',
+    flagSays: 'a safetensors file with a LoRA; repeat the flag for more LoRAs',
     repeats: true,
     see: ['adapters', 'adapters.md'],
   },
   textualInversions: {
     kind: files(textualInversionFile),
     group: 'Adapters',
-    says: 'files of textual inversions in safetensors, each alone or with its options',
+    says: 'textual inversions: for each, a safetensors file, or an object with the file and its options',
     flag: '--textual-inversion <file[:word]>',
-    flagSays: 'a textual inversion in safetensors, and the word for it; may be given several times',
+    flagSays: 'a safetensors file with a textual inversion, and the word for it; repeat the flag for more',
     repeats: true,
     see: ['adapters', 'adapters.md'],
   },

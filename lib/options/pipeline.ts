@@ -22,58 +22,62 @@ export interface PipelineOptions
   extends Pick<HubOptions, 'revision' | 'cacheDir' | 'token' | 'localFilesOnly'> {
   /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA if there is a GPU, else the CPU */
   device?: string | undefined
-  /** The number type that the networks compute in. @defaultValue 'float32' on the CPU; on CUDA 'float16', with Wan 'bfloat16' */
+  /** The number type of the computation. @defaultValue 'float32' on the CPU; on CUDA 'float16', with Wan 'bfloat16' */
   dtype?: 'float16' | 'bfloat16' | 'float32' | undefined
   /**
-   * Use the text encoder of another model, a folder or owner/name, so that several models share one. It must have the
-   * architecture of this model's own, which then is neither needed nor downloaded. @defaultValue the model's own
+   * Another model, a folder or owner/name, from which the text encoder is taken. So several models can share one text
+   * encoder. It must have the same architecture as the model's own text encoder. The model's own text encoder is then not
+   * needed and not downloaded. @defaultValue the model's own
    */
   textEncoder?: string | URL | undefined
-  /** Which files: 'fp16' reads `*.fp16.safetensors`. @defaultValue none; fp16 if the model has nothing else */
+  /** The variant of the weight files: 'fp16' reads `*.fp16.safetensors`. @defaultValue none; fp16 if the model has nothing else */
   variant?: string | undefined
   /**
-   * Keep weights off the device, for less memory and more time. 'model': only the running network is on it.
-   * 'sequential': of the denoiser only the running block and the next, whose weights are copied meanwhile. All modes give
-   * the same video: weights also stay in host memory, mapped from their files, so nothing is copied back.
+   * Which weights are on the device at the same time. Fewer weights need less memory and more time. 'none': those of all
+   * networks. 'model': those of the running network. 'sequential': for the denoiser, those of the running block and of the
+   * next block, which are copied while the running block computes. All modes give the same video. The weights always stay
+   * mapped from their files in host memory, so nothing is copied back.
    * @defaultValue 'none'
    */
   offload?: 'none' | 'model' | 'sequential' | undefined
   /**
-   * Record a step of the denoiser as a CUDA graph and replay it: for GPUs that finish kernels faster than the host can
-   * launch them. The first step of each size runs normally, the second is recorded. A recording holds the memory of a step.
-   * With `offload: 'model'` each call records again. Cannot be combined with `offload: 'sequential'` or `featureCache`.
+   * Record a denoising step as a CUDA graph, and replay this graph in later steps. This helps on GPUs that finish kernels
+   * faster than the host can launch them. The first step of each size runs normally. The second step is recorded. A recording
+   * holds the memory of one step. With `offload: 'model'`, each call records again. You cannot combine this option with
+   * `offload: 'sequential'` or `featureCache`.
    * @defaultValue false
    */
   captureGraph?: boolean | undefined
   /**
-   * A package of the denoiser's step as machine code, which `models/export.py --compile` wrote on such a machine: for one
-   * size, device and dtype, of one video, with guidance in all steps or in none. Other calls are refused. It is a program
-   * and runs with your rights: use only packages that you made yourself. Cannot be combined with `offload: 'sequential'`. Not
-   * for Wan.
+   * The file of a compiled denoiser. `models/export.py --compile` makes this file on a machine with the same kind of
+   * processor or GPU. The file contains machine code for one step of one video, for one size, device and dtype, and for
+   * guidance in all steps or in no step. Other calls are refused. The file is a program that runs with your rights, so use
+   * only files that you made yourself. You cannot combine this option with `offload: 'sequential'`. Not for Wan.
    */
   compiledDenoiser?: string | URL | undefined
   /**
-   * Threads that a CPU operation uses. `video.threads` says how many they were.
-   * @defaultValue `OMP_NUM_THREADS`, else as many as this process may keep busy; fewer beside busy programs
+   * The number of threads of a CPU operation. `video.threads` says how many threads were used.
+   * @defaultValue `OMP_NUM_THREADS`; without it, the number of processors that this process may use, or fewer while other
+   * programs are busy
    */
   threads?: number | undefined
-  /** The folder of libtorch. @defaultValue found automatically: `TORCHREEL_LIBTORCH`, else what `torchreel setup` got */
+  /** The folder of libtorch. @defaultValue found automatically: `TORCHREEL_LIBTORCH`, else the libtorch that `torchreel setup` installed */
   libtorch?: string | URL | undefined
-  /** Run the TorchScript graphs in the checkpoint's `graphs/`; they are programs. @defaultValue false */
+  /** Allow the TorchScript graphs in the folder `graphs/` of the model's folder. Graphs are programs. @defaultValue false */
   trustGraph?: boolean | undefined
   /**
-   * Read the files that links in the model's folder lead to, wherever they are.
-   * @defaultValue links into a Hugging Face cache only
+   * Follow the links in the model's folder, wherever they lead.
+   * @defaultValue false; only links into a Hugging Face cache are followed
    */
   trustLinks?: boolean | undefined
   /**
-   * Before loading, compare the weights with their sha256 from `SHA256SUMS` in the model's folder or from Hugging Face's
-   * cache. @defaultValue false: downloads were compared when they arrived
+   * Before the weights are loaded, compare them with their sha256. It comes from `SHA256SUMS` in the model's folder or from
+   * the Hugging Face cache. @defaultValue false, because downloaded files were already checked during the download
    */
   verify?: boolean | undefined
-  /** Upper bounds of calls and files. @defaultValue each its own: see {@link Limits} */
+  /** Upper limits for calls and files. @defaultValue each limit has its own default: see {@link Limits} */
   limits?: Partial<Limits> | undefined
-  /** Aborts a download, and loading after the network that is being loaded; the call rejects with `signal.reason`. */
+  /** Aborts the download, or the loading after the network that is being loaded. The call then rejects with `signal.reason`. */
   signal?: AbortSignal | undefined
   /** Called while a model is downloaded. */
   onProgress?: OnProgress | undefined
@@ -102,7 +106,7 @@ export const pipelineOptions = withRefusals({
     kind: { ...filePath, expected: "a model's folder or its name on Hugging Face (owner/name)" },
     otherwise: "the model's own",
     group: model,
-    says: 'another model whose text encoder is used: a folder or owner/name',
+    says: 'another model, from which the text encoder is taken: a folder or owner/name',
     flag: '--text-encoder <model>',
   },
   revision: {
@@ -130,50 +134,50 @@ export const pipelineOptions = withRefusals({
     kind: token,
     otherwise: '`HF_TOKEN`, else the token that `hf auth login` stored',
     group: model,
-    says: 'a Hugging Face token, for gated and private models; false sends none',
+    says: 'a Hugging Face token, for gated and private models; with false, no token is sent',
     flag: '--token <token>',
   },
   verify: {
     kind: flag,
     default: false,
     group: model,
-    says: 'compare the weights with their sha256 before loading them',
+    says: 'compare the weight files with their sha256 before they are loaded',
     flag: '--verify',
   },
   trustGraph: {
     kind: flag,
     default: false,
     group: model,
-    says: "run the TorchScript graphs in the checkpoint's folder graphs/, which are programs",
+    says: "allow the TorchScript graphs in the folder graphs/ of the model's folder; graphs are programs",
     flag: '--trust-graph',
   },
   trustLinks: {
     kind: flag,
     default: false,
-    otherwise: 'links into a Hugging Face cache only',
+    otherwise: 'false; only links into a Hugging Face cache are followed',
     group: model,
-    says: "read the files that links in the model's folder lead to, wherever they are",
+    says: "follow the links in the model's folder, wherever they lead",
     flag: '--trust-links',
   },
   device: {
     kind: matching(/^(auto|cpu|cuda(:\d+)?)$/, "'auto', 'cpu', 'cuda' or 'cuda:N'"),
     default: 'auto',
     group: machine,
-    says: 'where the networks compute: auto, cpu, cuda or cuda:N; auto is CUDA if there is a GPU',
+    says: 'the device that computes: auto, cpu, cuda or cuda:N; auto means CUDA if there is a GPU, else the CPU',
     flag: '--device <name>',
   },
   dtype: {
     kind: choice(['float16', 'bfloat16', 'float32']),
     otherwise: `\`'float32'\` on the CPU; on CUDA ${defaultByFamily(({ gpuDtype }) => `\`'${gpuDtype}'\``)}`,
     group: machine,
-    says: 'the number type that the networks compute in: float16, bfloat16 or float32',
+    says: 'the number type of the computation: float16, bfloat16 or float32',
     flag: '--dtype <name>',
   },
   offload: {
     kind: choice(['none', 'model', 'sequential']),
     default: 'none',
     group: machine,
-    says: 'weights to keep on the device: all (none), one network at a time (model), or two blocks at a time (sequential)',
+    says: 'weights that are on the device at the same time: all weights (none), those of one network (model), or those of two blocks (sequential)',
     flag: '--offload <mode>',
     see: ['offload', 'gpus-and-memory.md#offload'],
   },
@@ -181,21 +185,22 @@ export const pipelineOptions = withRefusals({
     kind: flag,
     default: false,
     group: machine,
-    says: 'record a denoising step as a CUDA graph and replay it',
+    says: 'record a denoising step as a CUDA graph, and replay this graph in later steps',
     flag: '--capture-graph',
   },
   compiledDenoiser: {
     kind: filePath,
     group: machine,
-    says: 'a denoiser that models/export.py --compile compiled for one size; the file is a program',
+    says: 'a file that models/export.py --compile made: a denoiser for one video size; the file is a program',
     flag: '--compiled-denoiser <file>',
     see: ['a compiled denoiser', 'performance.md#a-compiled-denoiser'],
   },
   threads: {
     kind: integer(1, 1024),
-    otherwise: '`OMP_NUM_THREADS`, else as many as this process may keep busy; fewer beside busy programs',
+    otherwise:
+      '`OMP_NUM_THREADS`; without it, the number of processors that this process may use, or fewer while other programs are busy',
     group: machine,
-    says: 'CPU threads for each operation',
+    says: 'number of CPU threads for each operation',
     flag: '--threads <n>',
   },
   libtorch: {
@@ -209,14 +214,14 @@ export const pipelineOptions = withRefusals({
   limits: {
     kind: limits,
     default: defaultLimits,
-    otherwise: 'each its own',
+    otherwise: 'each limit has its own default',
     group: machine,
     says: 'upper limits for calls and files',
   },
   signal: {
     kind: abortSignal,
     group: progress,
-    says: 'aborts a download or loading; the call rejects with signal.reason',
+    says: 'aborts the download or the loading of the model; the call then rejects with signal.reason',
   },
   onProgress: {
     kind: callback<OnProgress>(),

@@ -62,7 +62,7 @@ Examples:
   $ torchreel-server --redis redis://queue --s3 https://host/bucket   the videos are made by:
   $ torchreel-server worker --redis redis://queue --s3 https://host/bucket --model shapes
 
-Ctrl-C ends the server. A running video is put back and made after the next start; --drain lets it end first.`
+Ctrl-C ends the server. The running video is put back into the queue and made after the next start. With --drain, it is finished first.`
 
 function commandLine(): Command {
   const several = (value: string, before: string[] = []) => [...before, value]
@@ -72,112 +72,168 @@ function commandLine(): Command {
     .optionsGroup('The models:')
     .option(
       '--model <[id=]model>',
-      'shapes, a folder, or owner/name; repeat for more (default: shapes)',
+      'a model: shapes, a folder, or owner/name on Hugging Face; repeat the option for more models (default: shapes)',
       several,
     )
-    .option('--alias <name=id>', 'another name for a model, such as sora-2=shapes; repeat for more', several)
-    .option('--device <device>', 'auto, cpu, cuda:0 …; repeat for one process each (default: auto)', several)
-    .option('--dtype <type>', 'float16, bfloat16 or float32 (default: by device)')
-    .option('--offload <mode>', 'none, model or sequential (default: none)')
-    .option('--threads <n>', 'processor threads of a process (default: by machine)', positive)
-    .option('--loras <folder>', 'LoRAs in safetensors that requests may name (default: none)')
-    .option('--ffmpeg <file>', 'the ffmpeg to use (default: found automatically)')
+    .option(
+      '--alias <name=id>',
+      'another name for a model, such as sora-2=shapes; repeat the option for more names',
+      several,
+    )
+    .option(
+      '--device <device>',
+      'the device: auto, cpu, cuda:0 …; repeat the option for more devices, each with its own process (default: auto)',
+      several,
+    )
+    .option(
+      '--dtype <type>',
+      'the number type of the computation: float16, bfloat16 or float32 (default: depends on the device)',
+    )
+    .option('--offload <mode>', 'how to save GPU memory: none, model or sequential (default: none)')
+    .option(
+      '--threads <n>',
+      'processor threads of each model process (default: depends on the machine)',
+      positive,
+    )
+    .option(
+      '--loras <folder>',
+      'the folder of the LoRAs (safetensors files) that requests may name (default: none)',
+    )
+    .option('--ffmpeg <file>', 'the path of ffmpeg (default: found automatically)')
     .optionsGroup('The address:')
-    .option('--port <n>', 'the port; 0 takes a free one', count, 8080)
+    .option('--port <n>', 'the port; with 0, the server takes a free port', count, 8080)
     .option('--host <address>', 'the address to listen on', '127.0.0.1')
-    .option('--host-name <name>', 'another name of this server; repeat for more', several)
-    .option('--origin <url>', 'a page elsewhere that may use this server; repeat for more', several)
-    .option('--public-url <url>', 'the address that clients use, behind a proxy')
-    .option('--trust-proxy', 'believe X-Forwarded-Host and X-Forwarded-Proto')
+    .option(
+      '--host-name <name>',
+      'another host name of this server; repeat the option for more names',
+      several,
+    )
+    .option(
+      '--origin <url>',
+      'the address of another web page that may use this server; repeat the option for more addresses',
+      several,
+    )
+    .option('--public-url <url>', 'the address that clients use, if the server is behind a proxy')
+    .option(
+      '--trust-proxy',
+      'take the address that clients use from the headers X-Forwarded-Host and X-Forwarded-Proto',
+    )
     .option('--no-page', 'do not serve the web page')
     .optionsGroup('Keys:')
     .option(
       '--keys <file>',
-      'let in only those with a key of this file (default: this machine alone, without keys)',
+      'the file of keys; each request needs a key from this file (default: no keys, and only this machine can use the server)',
     )
-    .option('--new-key <name>', 'add a key to the file (default: DATA/keys), print it once, and end')
-    .option('--admin', 'with --new-key: the key sees the videos of all')
+    .option(
+      '--new-key <name>',
+      'add a new key to the file of --keys (default: DATA/keys), print the key, and exit',
+    )
+    .option('--admin', 'with --new-key: the new key gives access to the videos of all keys')
     .option('--no-login', 'serve other machines without keys')
     .optionsGroup('What is kept:')
     .option(
       '--data <folder>',
-      'the folder of the jobs and videos; it belongs to this server alone',
+      'the folder of the jobs and videos; no other server may use this folder',
       defaultData,
     )
-    .option('--keep-jobs <n>', 'ended jobs to keep, without --redis; the oldest go first', positive, 10_000)
-    .option('--keep-days <n>', 'days to keep an ended job (default: for ever, with --redis 30)', positive)
-    .option('--keep-bytes <n>', 'bytes of videos to keep, without --redis (default: any number)', positive)
+    .option(
+      '--keep-jobs <n>',
+      'number of ended jobs to keep, without --redis; the oldest are removed first',
+      positive,
+      10_000,
+    )
+    .option('--keep-days <n>', 'days to keep an ended job (default: for ever; with --redis, 30)', positive)
+    .option('--keep-bytes <n>', 'bytes of videos to keep, without --redis (default: no limit)', positive)
     .optionsGroup('Many machines:')
     .option(
       '--redis <url>',
-      'share the queue of this Redis; without --device, other machines make the videos',
+      'the address of the Redis with the shared queue; without --device, only workers make the videos',
     )
-    .option('--files <folder>', 'with --redis: keep the videos in a folder that all machines share')
+    .option('--files <folder>', 'with --redis: the folder for the videos, which all machines share')
     .option(
       '--s3 <url>',
-      'with --redis: keep the videos in a bucket, https://HOST/BUCKET; its keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
+      'with --redis: the bucket for the videos, https://HOST/BUCKET; the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must have its keys',
     )
-    .option('--s3-redirect', 'send clients to the bucket for the videos')
+    .option('--s3-redirect', 'redirect clients to the bucket when they ask for a video')
     .optionsGroup('Limits:')
-    .option('--max-waiting <n>', 'waiting videos', positive, defaultLimits.waiting)
-    .option('--max-unfinished <n>', 'unfinished videos of a key', positive, defaultLimits.unfinished)
+    .option('--max-waiting <n>', 'maximum number of waiting videos', positive, defaultLimits.waiting)
+    .option(
+      '--max-unfinished <n>',
+      'maximum number of unfinished videos of one key',
+      positive,
+      defaultLimits.unfinished,
+    )
     .option(
       '--per-minute <n>',
-      'videos that a key may ask for in a minute',
+      'maximum number of videos that one key may ask for in a minute',
       positive,
       defaultLimits.perMinute,
     )
-    .option('--max-pixels <n>', 'frames · width · height of a video', positive, defaultLimits.pixels)
-    .option('--max-steps <n>', 'denoising steps', positive, defaultLimits.steps)
-    .option('--max-upload <bytes>', 'bytes of an uploaded video', positive, defaultLimits.upload)
-    .option('--max-json <bytes>', 'bytes of JSON', positive, defaultLimits.json)
-    .option('--max-streams <n>', 'open streams of events', positive, defaultLimits.streams)
-    .option('--max-run <seconds>', 'seconds that a video may take', positive, defaultLimits.runMs / 1000)
+    .option(
+      '--max-pixels <n>',
+      'maximum of frames × width × height of a video',
+      positive,
+      defaultLimits.pixels,
+    )
+    .option('--max-steps <n>', 'maximum number of denoising steps', positive, defaultLimits.steps)
+    .option('--max-upload <bytes>', 'maximum size of an uploaded video', positive, defaultLimits.upload)
+    .option('--max-json <bytes>', 'maximum size of a JSON body', positive, defaultLimits.json)
+    .option('--max-streams <n>', 'maximum number of open streams of events', positive, defaultLimits.streams)
+    .option(
+      '--max-run <seconds>',
+      'maximum time of one video, from its start to its end',
+      positive,
+      defaultLimits.runMs / 1000,
+    )
     .option(
       '--max-request <seconds>',
-      'seconds that a request may take to arrive',
+      'maximum time in which a whole request must arrive',
       positive,
       defaultLimits.requestMs / 1000,
     )
     .option(
       '--cancel-grace <seconds>',
-      'seconds that a cancelled video has before its process is killed',
+      'time in which a model process must stop a cancelled video; after this time, the process is killed',
       positive,
       10,
     )
     .optionsGroup('The process:')
     .option(
       '--drain [seconds]',
-      'at the end, let the running video end, for at most so long; without a number, an hour (default: it is put back)',
+      'before the server ends, wait at most this long for the running video; without a number, an hour (default: do not wait; put the video back into the queue)',
       count,
     )
-    .option('--log-level <level>', 'trace, debug, info, warn or error', 'info')
+    .option(
+      '--log-level <level>',
+      'the least important messages to log: trace, debug, info, warn or error',
+      'info',
+    )
     .addHelpText('after', examples)
     .showSuggestionAfterError()
     .showHelpAfterError('torchreel-server --help lists the options')
     .exitOverride()
   command
     .command('worker')
-    .description('make the videos of the servers that share a queue, with the options above')
+    .description('make videos for the servers that share a queue; accepts options of torchreel-server, too')
     .option(
       '--lock <seconds>',
-      'seconds without a sign of life after which another worker takes a video over',
+      'if Redis hears nothing from a worker for this long, another worker starts the video of that worker again',
       positive,
       60,
     )
     .option(
       '--grace <seconds>',
-      'seconds that the running video has at the end before it is put back',
+      'seconds that the worker waits for the running video after SIGTERM, before it puts the video back into the queue',
       count,
       30,
     )
     .action((_: object, own: Command) => work(own.optsWithGlobals()))
   command
     .command('mcp')
-    .description('serve the tools of MCP over stdin and stdout, for an assistant on this machine')
+    .description('serve tools for an assistant on this machine (MCP over stdin and stdout)')
     .option(
       '--server <url>',
-      'use the server there (default: one in this process, with the options of torchreel-server)',
+      'the address of a running server to use (default: start a server in this process, with the options of torchreel-server)',
       httpUrl,
     )
     .option('--key <key>', 'the key for that server (default: TORCHREEL_KEY)')
