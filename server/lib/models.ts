@@ -62,7 +62,11 @@ export class Models {
         'model_not_found',
       )
     }
-    if (!found.served) throw unavailable(`no worker has loaded ${found.id} yet`, 'model_not_loaded')
-    return found.served
+    if (found.served) return found.served
+    const why = await this.#jobs.ready().then(
+      () => '',
+      (error: Error) => `: ${error.message}`,
+    )
+    throw unavailable(`no worker has loaded ${found.id} yet${why}`, 'model_not_loaded')
   }
 }

@@ -5,6 +5,7 @@ import path from 'node:path'
 import type { Hono } from 'hono'
 import { pino } from 'pino'
 import type { Files } from './files/files.js'
+import { makeFolder } from './files/folder.js'
 import { type AppEnv, createApp } from './http/app.js'
 import { descriptionRoutes, openApiRoutes } from './http/description_routes.js'
 import { Events } from './http/events.js'
@@ -17,6 +18,7 @@ import { pageRoutes } from './http/page.js'
 import { Open, Rates } from './http/rates.js'
 import { videoRoutes } from './http/video_routes.js'
 import { EmbeddedJobs } from './jobs/embedded.js'
+import { FolderLock } from './jobs/folder_lock.js'
 import type { Jobs, Worker } from './jobs/jobs.js'
 import { McpOverHttp } from './mcp/routes.js'
 import { Models, modelSources } from './models.js'
@@ -33,6 +35,8 @@ export interface Server {
   readonly data: string
   /** Listens; gives the address. */
   listen(): Promise<string>
+  /** Resolves when this server's own processes have loaded the models. Rejects with the reason if they cannot be loaded. */
+  ready(): Promise<void>
   /**
    * Ends everything. A running job may end within the grace; else it is put back, and made after the next start.
    *
@@ -68,8 +72,11 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     )
   const uploads = path.join(data, 'uploads')
   const work = path.join(data, 'work')
-  await mkdir(data, { recursive: true, mode: 0o700 })
   const sources = modelSources(options.models ?? ['shapes'])
+  const ids = options.queue && options.models === undefined ? [] : sources.map(({ id }) => id)
+  checkAliases(options, ids)
+  await makeFolder(data)
+  const lock = options.queue && (await FolderLock.take(data))
   const queue = options.queue ?? (await openEmbedded(options, data, limits, logger))
   const { jobs, files } = queue
   // What an earlier process was writing when it ended; the folder is this process's own now.
@@ -94,11 +101,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
 
   let isClosing = false
   const guard = guardOf(options, host, keys)
-  const models = new Models(
-    jobs,
-    options.queue && options.models === undefined ? [] : sources.map(({ id }) => id),
-    options.aliases ?? {},
-  )
+  const models = new Models(jobs, ids, options.aliases ?? {})
   const streams = new Open('streams of events', keys ? limits.streamsOfKey : Infinity, limits.streams)
   const events = new Events(jobs)
   const metrics = new Metrics(jobs, workers, () => streams.all)
@@ -152,6 +155,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
       listener = await Listener.open(app.fetch, host, port, limits.requestMs)
       return listener.address
     },
+    async ready() {
+      await Promise.all(keepers.map(({ loaded }) => loaded))
+    },
     close(grace = 0) {
       closing ??= (async () => {
         isClosing = true
@@ -162,10 +168,18 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
         await answered
         metrics.close()
         await jobs.close()
+        await lock?.release()
       })()
       return closing
     },
   }
+}
+
+/** Workers on other machines may have models that this server does not know. */
+function checkAliases({ aliases = {}, queue }: ServerOptions, ids: readonly string[]): void {
+  for (const [name, id] of Object.entries(aliases))
+    if (!queue && !ids.includes(id))
+      throw new Error(`the alias ${name} is for the model ${id}, but this server has ${ids.join(', ')}`)
 }
 
 async function openEmbedded(
@@ -187,9 +201,13 @@ async function openEmbedded(
 }
 
 function guardOf(options: ServerOptions, host: string, keys: Keys | undefined): GuardOptions {
-  const { hostNames = [], origins = [], publicUrl, trustProxy = false } = options
+  const { hostNames = [], origins = [], publicUrl, trustProxy = false, queue } = options
   const url = publicUrl === undefined ? undefined : new URL(publicUrl)
   const isAny = host === '0.0.0.0' || host === '::'
   const hosts = [...loopback, ...(isAny ? [] : [host]), ...hostNames, ...(url ? [url.hostname] : [])]
-  return { keys, hosts: hosts.map((name) => name.toLowerCase()), origins, publicUrl: url, trustProxy }
+  const bucket =
+    queue?.place.kind === 's3' && queue.linkSeconds !== undefined
+      ? new URL(queue.place.url).origin
+      : undefined
+  return { keys, hosts: hosts.map((name) => name.toLowerCase()), origins, publicUrl: url, trustProxy, bucket }
 }

@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import type { Logger } from 'pino'
+import { makeFolder } from './files/folder.js'
 import { type FilesPlace, openFiles } from './files/place.js'
 import { openBull } from './jobs/bull/bull.js'
 import type { ServerLimits, SharedQueue } from './options.js'
@@ -42,7 +42,7 @@ export async function openSharedQueue({
     )
   const place: FilesPlace =
     s3 === undefined ? { kind: 'folder', folder: path.resolve(folder as string) } : { kind: 's3', url: s3 }
-  if (place.kind === 'folder') await mkdir(place.folder, { recursive: true, mode: 0o700 })
+  if (place.kind === 'folder') await makeFolder(place.folder)
   const files = openFiles(place)
   await files.ready()
   const jobs = await openBull({

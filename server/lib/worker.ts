@@ -1,5 +1,6 @@
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import path from 'node:path'
+import { makeFolder } from './files/folder.js'
 import { FolderLock } from './jobs/folder_lock.js'
 import { modelSources } from './models.js'
 import { defaultLimits, type ServerOptions, type SharedQueue } from './options.js'
@@ -19,6 +20,8 @@ export interface WorkerOptions
 }
 
 export interface RunningWorker {
+  /** Resolves when the models are loaded. Rejects with the reason if they cannot be loaded. */
+  ready(): Promise<void>
   /** Takes no more jobs. A running one may end within the grace (ms); else it is put back for another worker. */
   close(grace: number): Promise<void>
 }
@@ -42,6 +45,9 @@ export async function createWorker(options: WorkerOptions): Promise<RunningWorke
   const working = await Promise.all(keepers.map((keeper) => queue.jobs.work(keeper)))
   logger.info({ models, devices }, 'worker')
   return {
+    async ready() {
+      await Promise.all(keepers.map(({ loaded }) => loaded))
+    },
     async close(grace) {
       await endKeepers(keepers, working, grace)
       await queue.jobs.close()
@@ -60,7 +66,7 @@ class OwnFolder {
   ) {}
 
   static async make(data: string): Promise<OwnFolder> {
-    await mkdir(data, { recursive: true, mode: 0o700 })
+    await makeFolder(data)
     for (const name of await readdir(data)) {
       if (!name.startsWith(prefix)) continue
       const left = path.join(data, name)

@@ -82,6 +82,13 @@ test('videos are made on another machine, lie in the bucket, and come through an
   const answer = await fetch(`${other}/${content}`, { redirect: 'manual' })
   assert.equal(answer.status, 302)
   assert.deepEqual(await bytesOf(fetch(answer.headers.get('location') ?? '')), whole)
+  const policy = async (url: string) => (await fetch(url)).headers.get('content-security-policy') ?? ''
+  const { origin } = new URL(bucket.url)
+  assert.ok(
+    (await policy(other)).includes(`media-src 'self' blob: ${origin};`),
+    'the page may show the bucket',
+  )
+  assert.ok(!(await policy(one)).includes(origin))
 
   const form = new FormData()
   form.set('prompt', 'a big blue circle moving left')

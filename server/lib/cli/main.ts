@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
-import { Command, CommanderError, InvalidArgumentError } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { type Logger, pino } from 'pino'
+import { makeFolder } from '../files/folder.js'
 import { addKey } from '../http/keys.js'
 import { defaultLimits, type ServerOptions, type SharedQueue } from '../options.js'
 import { createServer, defaultData, version } from '../server.js'
@@ -111,9 +111,9 @@ function commandLine(): Command {
     .option(
       '--origin <url>',
       'the address of another web page that may use this server; repeat the option for more addresses',
-      several,
+      (value: string, before: string[] = []) => [...before, new URL(httpUrl(value)).origin],
     )
-    .option('--public-url <url>', 'the address that clients use, if the server is behind a proxy')
+    .option('--public-url <url>', 'the address that clients use, if the server is behind a proxy', httpUrl)
     .option(
       '--trust-proxy',
       'take the address that clients use from the headers X-Forwarded-Host and X-Forwarded-Proto',
@@ -145,9 +145,11 @@ function commandLine(): Command {
     .option('--keep-days <n>', 'days to keep an ended job (default: for ever; with --redis, 30)', positive)
     .option('--keep-bytes <n>', 'bytes of videos to keep, without --redis (default: no limit)', positive)
     .optionsGroup('Many machines:')
-    .option(
-      '--redis <url>',
-      'the address of the Redis with the shared queue; without --device, only workers make the videos',
+    .addOption(
+      new Option(
+        '--redis <url>',
+        'the address of the Redis with the shared queue; without --device, only workers make the videos',
+      ).env('TORCHREEL_REDIS'),
     )
     .option('--files <folder>', 'with --redis: the folder for the videos, which all machines share')
     .option(
@@ -203,10 +205,10 @@ function commandLine(): Command {
       'before the server ends, wait at most this long for the running video; without a number, an hour (default: do not wait; put the video back into the queue)',
       count,
     )
-    .option(
-      '--log-level <level>',
-      'the least important messages to log: trace, debug, info, warn or error',
-      'info',
+    .addOption(
+      new Option('--log-level <level>', 'the least important messages to log')
+        .choices(['trace', 'debug', 'info', 'warn', 'error'])
+        .default('info'),
     )
     .addHelpText('after', examples)
     .showSuggestionAfterError()
@@ -238,14 +240,16 @@ function commandLine(): Command {
     )
     .option('--key <key>', 'the key for that server (default: TORCHREEL_KEY)')
     .action((_: object, own: Command) => mcp(own.optsWithGlobals()))
-  return command.action((options: CommandLine) =>
-    options.newKey === undefined ? serve(options) : newKey(options),
-  )
+  return command.action((options: CommandLine) => {
+    if (options.newKey !== undefined) return newKey(options)
+    if (options.admin) throw new InvalidArgumentError('--admin needs --new-key NAME')
+    return serve(options)
+  })
 }
 
 async function newKey({ data, keys, newKey: name = '', admin = false }: CommandLine): Promise<void> {
   const file = keys ?? path.join(data, 'keys')
-  await mkdir(path.dirname(file), { recursive: true, mode: 0o700 })
+  await makeFolder(path.dirname(path.resolve(file)))
   process.stdout.write(`${await addKey(file, name, admin)}\n`)
   process.stderr.write(
     `This is the key of ${name}. It is not kept; ${file} has its sha256.\nStart the server with --keys ${file}\n`,
@@ -263,9 +267,26 @@ async function serve(options: CommandLine): Promise<void> {
   })
   const address = await server.listen()
   process.stdout.write(`${address}\nVideos and jobs are in ${server.data}\n`)
-  await asked
   const { drain = 0 } = options
+  await endOrFailure(asked, server)
   await server.close(drain === true ? defaultLimits.runMs : drain === false ? 0 : drain * 1000)
+}
+
+/**
+ * Waits for the end that somebody asks for.
+ *
+ * @throws Error if the models cannot be loaded
+ */
+async function endOrFailure(
+  asked: Promise<void>,
+  running: { ready(): Promise<void>; close(grace: number): Promise<void> },
+): Promise<void> {
+  try {
+    await Promise.race([asked, running.ready().then(() => asked)])
+  } catch (error) {
+    await running.close(0)
+    throw error
+  }
 }
 
 async function work(options: CommandLine & { grace: number; lock: number }): Promise<void> {
@@ -278,7 +299,7 @@ async function work(options: CommandLine & { grace: number; lock: number }): Pro
     ...serverOptions(options),
     ...{ queue, data: path.resolve(data), pixels, logger },
   })
-  await asked
+  await endOrFailure(asked, worker)
   await worker.close(grace * 1000)
 }
 

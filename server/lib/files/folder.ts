@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { copyFile, type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import { copyFile, type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { idPattern } from '../jobs/job.js'
 import {
@@ -55,7 +55,8 @@ export class FolderFiles implements Files {
 
   async remove(id: string, names?: readonly FileName[]): Promise<void> {
     if (!names) return rm(this.#folderOf(id), { recursive: true, force: true })
-    for (const name of names) await rm(this.#pathOf(id, name), { force: true })
+    // From the end: without its result, a job is not taken for a finished one if the server ends here.
+    for (const name of [...names].reverse()) await rm(this.#pathOf(id, name), { force: true })
   }
 
   async ready(): Promise<void> {
@@ -136,6 +137,24 @@ async function writeSynced(file: string, content: Buffer | string): Promise<void
 async function sync(file: string): Promise<void> {
   const handle = await open(file, 'r')
   await handle.sync().finally(() => handle.close())
+}
+
+/**
+ * Makes a folder for this user alone, and those above it. (`recursive` of Node's mkdir never returns where the system makes no
+ * folders, as in /proc.)
+ */
+export async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { mode: 0o700 })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    const status = await stat(folder).catch(() => undefined)
+    if (status?.isDirectory()) return
+    const above = path.dirname(folder)
+    if (code !== 'ENOENT' || (await stat(above).catch(() => undefined))) throw error
+    await makeFolder(above)
+    await mkdir(folder, { mode: 0o700 })
+  }
 }
 
 /** Makes the names in a folder durable. */

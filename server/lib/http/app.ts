@@ -42,7 +42,7 @@ export function createApp({ guard, logger, metrics, open, guarded }: AppOptions)
     // The path without its query, which could hold what a client typed.
     logger.info({ requestId: c.get('requestId'), method, path: c.req.path, status, ms, owner }, 'request')
   })
-  app.use(headers)
+  app.use(headers(guard))
   app.use(checkHost(guard))
   app.use(allowOrigins(guard))
   app.use(checkOrigin(guard))

@@ -39,13 +39,14 @@ export function errorBody({ message, type, param, code }: ApiError): object {
   return { error: { message, type, param, code } }
 }
 
-/** Answers with an error, and logs it if it is the server's. */
+/** Answers with an error, and logs it if it is the server's: with the place in the code where nobody foresaw it. */
 export function answerError(error: unknown, c: Context, logger: Logger): Response {
   const shown = toApiError(error)
-  if (shown.status >= 500)
-    logger.error(
-      { requestId: c.get('requestId'), error: String((error as Error)?.stack ?? error) },
-      'request failed',
-    )
+  const requestId = c.get('requestId')
+  if (error instanceof ApiError) {
+    if (shown.status >= 500) logger.warn({ requestId, error: shown.message }, 'request refused')
+  } else if (shown.status >= 500) {
+    logger.error({ requestId, error: String((error as Error)?.stack ?? error) }, 'request failed')
+  }
   return c.json(errorBody(shown), shown.status, shown.headers)
 }

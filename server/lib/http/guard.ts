@@ -15,6 +15,8 @@ export interface GuardOptions {
   /** The address that clients use, if it is another one, as behind a proxy. */
   readonly publicUrl: URL | undefined
   readonly trustProxy: boolean
+  /** The origin of the bucket that clients are sent to for videos. */
+  readonly bucket: string | undefined
 }
 
 export const sessionCookie = 'torchreel_session'
@@ -38,25 +40,28 @@ const exposedHeaders = [
   'x-torchreel-id',
 ]
 
-/** Browsers may show and run only what this server itself serves. */
-export const headers = secureHeaders({
-  contentSecurityPolicy: {
-    defaultSrc: ["'none'"],
-    scriptSrc: ["'self'"],
-    styleSrc: ["'self'"],
-    imgSrc: ["'self'", 'blob:'],
-    mediaSrc: ["'self'", 'blob:'],
-    connectSrc: ["'self'"],
-    formAction: ["'self'"],
-    frameAncestors: ["'none'"],
-    baseUri: ["'none'"],
-  },
-  crossOriginResourcePolicy: 'same-origin',
-  referrerPolicy: 'no-referrer',
-  strictTransportSecurity: false, // the proxy's to say
-  xFrameOptions: 'DENY',
-  xXssProtection: false,
-})
+/** Browsers may run only what this server itself serves, and show that and what lies in its bucket. */
+export function headers({ bucket }: GuardOptions): MiddlewareHandler {
+  const shown = ["'self'", 'blob:', ...(bucket === undefined ? [] : [bucket])]
+  return secureHeaders({
+    contentSecurityPolicy: {
+      defaultSrc: ["'none'"],
+      scriptSrc: ["'self'"],
+      styleSrc: ["'self'"],
+      imgSrc: shown,
+      mediaSrc: shown,
+      connectSrc: ["'self'"],
+      formAction: ["'self'"],
+      frameAncestors: ["'none'"],
+      baseUri: ["'none'"],
+    },
+    crossOriginResourcePolicy: 'same-origin',
+    referrerPolicy: 'no-referrer',
+    strictTransportSecurity: false, // the proxy's to say
+    xFrameOptions: 'DENY',
+    xXssProtection: false,
+  })
+}
 
 /** Refuses a name that the server does not have: a page elsewhere may have pointed its own name here. */
 export function checkHost({ hosts }: GuardOptions): MiddlewareHandler<AppEnv> {

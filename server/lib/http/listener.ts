@@ -47,7 +47,13 @@ export class Listener {
       },
     }) as HttpServer
     await new Promise<void>((resolve, reject) => {
-      http.once('error', reject)
+      http.once('error', (error: NodeJS.ErrnoException) =>
+        reject(
+          error.code === 'EADDRINUSE'
+            ? new Error(`port ${port} of ${host} is in use; take another: --port N`)
+            : error,
+        ),
+      )
       http.listen(port, host.replace(/^\[|\]$/g, ''), resolve)
     })
     return new Listener(http, host)

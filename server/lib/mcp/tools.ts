@@ -216,13 +216,15 @@ function facts(video: VideoFacts, uriOf: ToolOptions['uriOf']): z.infer<typeof v
   }
 }
 
+const inSeconds = (value: number): string => `${value} ${value === 1 ? 'second' : 'seconds'}`
+
 /** How a video is, without a full stop. */
 function sentence({ status, size, seconds, error, torchreel }: VideoFacts): string {
   const { state, seed, stage, step, steps, eta_ms: eta, queue_position: position } = torchreel
-  if (status === 'completed') return `done, ${seconds} seconds of ${size}, seed ${seed}`
+  if (status === 'completed') return `done, ${inSeconds(Number(seconds))} of ${size}, seed ${seed}`
   if (state === 'cancelled') return 'cancelled'
   if (status === 'failed') return `failed, ${error?.code}: ${error?.message}`
   if (status === 'queued') return typeof position === 'number' ? `waiting, place ${position}` : 'waiting'
-  const left = typeof eta === 'number' ? `, about ${Math.ceil(eta / 1000)} seconds left` : ''
+  const left = typeof eta === 'number' ? `, about ${inSeconds(Math.ceil(eta / 1000))} left` : ''
   return `${stage ?? 'running'}${step && steps ? ` ${step} of ${steps}` : ''}${left}`
 }

@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs'
+import { TorchreelError } from 'torchreel'
 import { openFiles } from '../files/place.js'
 import { errorOf } from '../jobs/jobs.js'
 import { aliveEvery, type FromChild, type LoadOptions, type ToChild } from './messages.js'
@@ -30,7 +31,15 @@ process.on('message', (message: ToChild) => {
 
 async function load({ runner: module, place, ...options }: LoadOptions): Promise<void> {
   const { loadRunner }: { loadRunner(options: RunnerOptions): Promise<Runner> } = await import(module)
-  runner = await loadRunner({ ...options, files: openFiles(place) })
+  try {
+    runner = await loadRunner({ ...options, files: openFiles(place) })
+  } catch (error) {
+    if (!(error instanceof TorchreelError)) throw error
+    const { message } = error
+    process.stderr.write(`${message}\n`)
+    process.send?.({ type: 'unloadable', message } satisfies FromChild, () => process.exit(1))
+    return
+  }
   send({ type: 'loaded', models: runner.models })
 }
 

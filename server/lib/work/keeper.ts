@@ -31,6 +31,10 @@ const wordsKept = 2_000
 export class Keeper implements Worker {
   readonly device: string
   readonly models: readonly string[]
+  /** Resolves when the models are loaded for the first time. Rejects if they cannot be loaded: without libtorch, for example. */
+  readonly loaded: Promise<void>
+  #isLoadedOnce = () => {}
+  #isUnloadable: (why: Error) => void = () => {}
   readonly #options: KeeperOptions
   #child: ChildProcess | undefined
   #gone: Promise<void> | undefined
@@ -43,7 +47,8 @@ export class Keeper implements Worker {
   #trouble: string | undefined
   #closed = false
   #restart: NodeJS.Timeout | undefined
-  #alive = performance.now()
+  /** Looks in a row that found no sign of life. They are counted, because this process, too, may be stopped for a while. */
+  #silentLooks = 0
   #loadedAt = performance.now()
   /** Whether this process ended it on purpose. */
   #killed = false
@@ -54,6 +59,11 @@ export class Keeper implements Worker {
     this.#options = options
     this.device = options.load.device
     this.models = options.load.models.map(({ id }) => id)
+    this.loaded = new Promise((resolve, reject) => {
+      this.#isLoadedOnce = resolve
+      this.#isUnloadable = reject
+    })
+    this.loaded.catch(() => {}) // who does not ask learns it from `trouble`
     this.#watch = setInterval(() => this.#checkAlive(), aliveEvery)
     this.#watch.unref()
     this.#start()
@@ -130,19 +140,19 @@ export class Keeper implements Worker {
   #start(): void {
     const { load, logger } = this.#options
     this.#lastWords = ''
-    this.#alive = performance.now()
+    this.#silentLooks = 0
     const started = fork(child, [], {
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       execArgv: [],
     })
     this.#child = started
-    const { pid } = started
+    const { pid: childPid } = started
     started.stderr?.setEncoding('utf8').on('data', (words: string) => {
       this.#lastWords = (this.#lastWords + words).slice(-wordsKept)
     })
     started.on('message', (message: FromChild) => this.#hear(message))
-    started.once('error', (error) => logger.error({ pid, error: error.message }, 'worker'))
+    started.once('error', (error) => logger.error({ childPid, error: error.message }, 'worker'))
     this.#gone = new Promise((resolve) => {
       started.once('close', (code, signal) => {
         this.#ended(signal ?? `code ${code}`)
@@ -150,13 +160,14 @@ export class Keeper implements Worker {
       })
     })
     this.#send({ type: 'load', options: load })
-    logger.info({ pid, device: this.device, models: this.models }, 'worker started')
+    logger.info({ childPid, device: this.device, models: this.models }, 'worker started')
   }
 
   #hear(message: FromChild): void {
-    this.#alive = performance.now()
+    this.#silentLooks = 0
     const current = this.#current
     if (message.type === 'loaded') this.#isLoaded(message.models)
+    else if (message.type === 'unloadable') this.#isUnloadable(new Error(message.message))
     else if (message.type === 'alive' || current?.job.id !== message.id) return
     else if (message.type === 'progress') current.on.progress(message.progress)
     else if (message.type === 'preview') current.on.preview()
@@ -175,6 +186,7 @@ export class Keeper implements Worker {
     this.#loadedAt = performance.now()
     this.#trouble = undefined
     this.#options.logger.info({ device: this.device, models: this.models }, 'models loaded')
+    this.#isLoadedOnce()
     for (const loaded of [...this.#waiting]) loaded(models)
   }
 
@@ -190,7 +202,7 @@ export class Keeper implements Worker {
     const said = words ? `, with the last words: ${words}` : ''
     this.#trouble = `the worker on ${this.device} ended with ${how}${said}`
     const facts = { device: this.device, how, words, deaths: this.#deaths, delay }
-    if (this.#closed) logger.info(facts, 'worker ended')
+    if (this.#closed) logger.info({ device: this.device }, 'worker ended')
     else logger.error(facts, 'worker ended')
     this.#killed = false
     if (!this.#closed) this.#restart = setTimeout(() => this.#start(), delay)
@@ -199,7 +211,7 @@ export class Keeper implements Worker {
 
   #checkAlive(): void {
     const { silence = 60_000 } = this.#options
-    if (this.#child && performance.now() - this.#alive > silence)
+    if (this.#child && ++this.#silentLooks * aliveEvery > silence)
       this.#kill(`it has been silent for ${silence} ms`)
   }
 

@@ -19,6 +19,8 @@ export type ToChild =
 export type FromChild =
   | { readonly type: 'alive' }
   | { readonly type: 'loaded'; readonly models: readonly ServedModel[] }
+  /** The models cannot be loaded; the process ends. */
+  | { readonly type: 'unloadable'; readonly message: string }
   | { readonly type: 'progress'; readonly id: string; readonly progress: NonNullable<Job['progress']> }
   | { readonly type: 'preview'; readonly id: string }
   | { readonly type: 'made'; readonly id: string; readonly made: Made }

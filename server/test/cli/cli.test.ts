@@ -101,6 +101,10 @@ test('wrong words are refused with exit code 2, what cannot be done with 1', () 
     ['--port', 'x'],
     ['--max-steps', '0'],
     ['--alias', 'x'],
+    ['--log-level', 'loud'],
+    ['--public-url', 'foo'],
+    ['--origin', 'example.com'],
+    ['--admin'],
   ])
     assert.equal(run(...words, '--data', path.join(folder, 'wrong')).status, 2, words.join(' '))
   const open = run('--host', '0.0.0.0', '--data', path.join(folder, 'open'))
@@ -111,6 +115,32 @@ test('wrong words are refused with exit code 2, what cannot be done with 1', () 
   assert.match(twice.stderr, /two models are called a\/x/)
   const missing = run('--keys', path.join(folder, 'none'), '--data', path.join(folder, 'missing'))
   assert.equal(missing.status, 1)
+  const alias = run('--alias', 'sora-2=shap', '--data', path.join(folder, 'alias'))
+  assert.match(alias.stderr, /sora-2 is for the model shap, but this server has shapes/)
+  const nowhere = run('--data', '/proc/torchreel')
+  assert.deepEqual([nowhere.status, nowhere.signal], [1, null], 'no folder can be made there')
+  assert.match(nowhere.stderr, /\/proc\/torchreel/)
+})
+
+test('models that cannot be loaded end the server, with the reason as the last line', () => {
+  for (const [words, reason] of [
+    [['--model', 'nonsense'], /no model folder .*nonsense/],
+    [['--device', 'foo'], /device must be .* got "foo"/],
+  ] as const) {
+    const { status, stderr } = run(...words, '--port', '0', '--data', path.join(folder, 'unloadable'))
+    assert.equal(status, 1)
+    assert.match(stderr.trim().split('\n').at(-1) ?? '', reason)
+    assert.doesNotMatch(stderr, / {4}at /, 'no place in the code')
+  }
+})
+
+test('a port that is in use is named', async () => {
+  const { child, lines } = await startCommand([program, '--port', '0', '--data', path.join(folder, 'first')])
+  const { port } = new URL(lines[0] as string)
+  const second = run('--port', port, '--data', path.join(folder, 'second'))
+  child.kill('SIGKILL')
+  assert.equal(second.status, 1)
+  assert.match(second.stderr, new RegExp(`port ${port} of 127.0.0.1 is in use`))
 })
 
 test('--help names every option, with its default', () => {

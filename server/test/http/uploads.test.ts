@@ -97,6 +97,20 @@ test('[slow-clients] case 22: a byte now and then is no request', async () => {
   await hasty.close()
 })
 
+test('[slow-clients] headers that never end are no request; others are answered meanwhile', async () => {
+  const hasty = await start({ limits: { requestMs: 700 } })
+  const answer = await exchange(async (socket) => {
+    socket.write('GET /v1/videos HTTP/1.1\r\n')
+    for (let i = 0; i < 80 && !socket.destroyed; i++) {
+      socket.write(`x-${i}: 1\r\n`)
+      assert.equal((await fetch(`${hasty.url}/healthz`)).status, 200)
+      await wait(100)
+    }
+  }, hasty.url)
+  assert.match(answer, /^HTTP\/1.1 408 /)
+  await hasty.close()
+})
+
 test('[request-too-large] case 22: ten thousand fields, long fields and names, two files', async () => {
   const many = Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`field${i}`, '1']))
   assert.equal((await send({ prompt: 'a', ...many })).status, 413)
