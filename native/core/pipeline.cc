@@ -89,6 +89,8 @@ Network Pipeline::load_network(const torchreel_pipeline_options& options, std::s
           NetworkOptions{.max_header = static_cast<uint64_t>(options.max_header),
                          // Embeddings are kept, so the text encoder's weights move seldom.
                          .pinned = offload_ != Offload::none && role != "text_encoder",
+                         // A compiled denoiser takes weights as they are published.
+                         .packed = role != "denoiser" || !options.compiled_denoiser.library,
                          .names = family_.weight_names,
                          .warn = [&](const std::string& message) {
                            if (options.warning) options.warning(options.context, message.c_str());

@@ -1,6 +1,8 @@
 #include <ATen/ops/conv2d.h>
 
 #include "operators.h"
+#include "packed_convolution.h"
+#include "packed_weight.h"
 #include "winograd.h"
 
 namespace torchreel {
@@ -169,6 +171,14 @@ class Filter3x3 {
   int64_t height_, width_, source_height_, source_width_, channels_, outputs_;
 };
 
+at::Tensor plain_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  at::Tensor y = at::conv2d(x.permute({0, 3, 1, 2}), weight, bias, {1, 1}, {1, 1});
+  return y.permute({0, 2, 3, 1}).contiguous();
+}
+
+// libtorch's convolutions compute in bfloat16 with weights as they come.
+bool is_float32(const at::Tensor& x) { return x.scalar_type() == at::kFloat; }
+
 void check_3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kFloat, "a convolution takes float32 (N, H, W, C)");
   TORCH_CHECK(weight.dim() == 4 && weight.scalar_type() == at::kFloat && weight.size(1) == x.size(3) &&
@@ -188,21 +198,23 @@ at::Tensor filtered(const at::Tensor& given, const at::Tensor& weight, const at:
 }  // namespace
 
 at::Tensor convolve_3x3(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (is_packed(weight)) return convolve_3x3_packed(x, weight, bias, x.size(1), x.size(2), false);
+  if (!is_float32(x)) return plain_convolution(x, weight, bias);
   check_3x3(x, weight, bias);
   if (winograd_pays(Filter3x3::tiles(x.size(0), x.size(1), x.size(2)), weight)) {
     return filtered(x, weight, bias, x.size(1), x.size(2), false);
   }
-  at::Tensor y = at::conv2d(x.permute({0, 3, 1, 2}), weight, bias, {1, 1}, {1, 1});
-  return y.permute({0, 2, 3, 1}).contiguous();
+  return plain_convolution(x, weight, bias);
 }
 
 at::Tensor upsample_and_convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                  int64_t height, int64_t width) {
-  check_3x3(x, weight, bias);
   int64_t images = x.size(0), rows = x.size(1), columns = x.size(2), channels = x.size(3);
   TORCH_CHECK((height + 1) / 2 == rows && (width + 1) / 2 == columns,
               "upsampling doubles height and width, or one less");
-  if (winograd_pays(Filter3x3::tiles(images, height, width), weight)) {
+  if (is_packed(weight)) return convolve_3x3_packed(x, weight, bias, height, width, true);
+  if (is_float32(x)) check_3x3(x, weight, bias);
+  if (is_float32(x) && winograd_pays(Filter3x3::tiles(images, height, width), weight)) {
     return filtered(x, weight, bias, height, width, true);
   }
   at::Tensor doubled = x.reshape({images, rows, 1, columns, 1, channels})

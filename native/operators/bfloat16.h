@@ -1,0 +1,38 @@
+// Bfloat16 in memory, float32 in registers.
+#pragma once
+
+#include <c10/util/BFloat16.h>
+
+#include "vector_math.h"
+
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are returned by functions that are always inlined
+
+namespace torchreel {
+
+using c10::BFloat16;
+typedef uint16_t Bits __attribute__((vector_size(lanes * sizeof(uint16_t)), aligned(2), may_alias));
+typedef uint32_t Words __attribute__((vector_size(lanes * sizeof(uint32_t)), aligned(4), may_alias));
+
+TORCHREEL_INLINE Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+
+TORCHREEL_INLINE Floats load(const BFloat16* from) {
+  Words words = __builtin_convertvector(*reinterpret_cast<const Bits*>(from), Words) << 16;
+  Floats x;
+  std::memcpy(&x, &words, sizeof x);
+  return x;
+}
+
+TORCHREEL_INLINE void store(float* to, const Floats& x) { *reinterpret_cast<Floats*>(to) = x; }
+
+// The nearest bfloat16 of each lane, ties to even, in the upper half of the lane.
+TORCHREEL_INLINE Words rounded(const Floats& x) {
+  Words words;
+  std::memcpy(&words, &x, sizeof words);
+  return words + 0x7fffu + ((words >> 16) & 1u);
+}
+
+TORCHREEL_INLINE void store(BFloat16* to, const Floats& x) {
+  *reinterpret_cast<Bits*>(to) = __builtin_convertvector(rounded(x) >> 16, Bits);
+}
+
+}  // namespace torchreel
