@@ -16,8 +16,8 @@ namespace {
 using at::native::cpublas::brgemm;
 
 // Keys (S, d), `stride` numbers between them, as panels (d / 2, panel_width, 2); zeros up to the next 16.
-TORCHREEL_CLONED void transpose_pairs_of_keys(const BFloat16* keys, int64_t stride, int64_t count,
-                                              int64_t depth, BFloat16* panels) {
+TORCHREEL_BFLOAT16 void transpose_pairs_of_keys(const BFloat16* keys, int64_t stride, int64_t count,
+                                                int64_t depth, BFloat16* panels) {
   int64_t padded = padded_to_lanes(count);
   for (int64_t key = 0; key < padded; key += lanes) {
     int64_t panel = key / panel_width * panel_width, width = std::min(panel_width, padded - panel);
@@ -37,8 +37,8 @@ TORCHREEL_CLONED void transpose_pairs_of_keys(const BFloat16* keys, int64_t stri
 }
 
 // Values (S, d), `stride` numbers between them, as panels (S / 2, panel_width, 2); zeros up to the next 16.
-TORCHREEL_CLONED void pair_values(const BFloat16* values, int64_t stride, int64_t count, int64_t depth,
-                                  BFloat16* panels) {
+TORCHREEL_BFLOAT16 void pair_values(const BFloat16* values, int64_t stride, int64_t count, int64_t depth,
+                                    BFloat16* panels) {
   int64_t padded = padded_to_lanes(count);
   for (int64_t panel = 0; panel < depth; panel += panel_width) {
     int64_t width = std::min(panel_width, depth - panel);
@@ -75,8 +75,8 @@ TORCHREEL_INLINE void power_of_two(Floats& x) {
 
 // scores (rows, S to the next 16) become 2^(factor·(score - largest)), in bfloat16; 1 / their sum for each
 // row.
-TORCHREEL_CLONED void exponentiate(float* scores, int64_t rows, int64_t keys, float factor, BFloat16* weights,
-                                   float* shares) {
+TORCHREEL_BFLOAT16 void exponentiate(float* scores, int64_t rows, int64_t keys, float factor,
+                                     BFloat16* weights, float* shares) {
   int64_t padded = padded_to_lanes(keys);
   for (int64_t row = 0; row < rows; ++row, scores += padded, weights += padded) {
     for (int64_t i = keys; i < padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
@@ -91,18 +91,18 @@ TORCHREEL_CLONED void exponentiate(float* scores, int64_t rows, int64_t keys, fl
       Floats score = load(scores + i) * factor - largest;
       power_of_two(score);
       sum += score;
-      store(weights + i, score);
+      store_fast(weights + i, score);
     }
     shares[row] = 1 / sum_of(sum);
   }
 }
 
 // y = tile·share, `stride` numbers between the rows of y.
-TORCHREEL_CLONED void share_out(const float* tile, const float* shares, int64_t rows, int64_t width,
-                                BFloat16* y, int64_t stride) {
+TORCHREEL_BFLOAT16 void share_out(const float* tile, const float* shares, int64_t rows, int64_t width,
+                                  BFloat16* y, int64_t stride) {
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = 0; i < width; i += lanes)
-      store(y + row * stride + i, load(tile + row * width + i) * shares[row]);
+      store_fast(y + row * stride + i, load(tile + row * width + i) * shares[row]);
   }
 }
 

@@ -35,4 +35,23 @@ TORCHREEL_INLINE void store(BFloat16* to, const Floats& x) {
   *reinterpret_cast<Bits*>(to) = __builtin_convertvector(rounded(x) >> 16, Bits);
 }
 
+// A function that only runs where `multiplies_bfloat16` (packed_weight.h): every such processor has
+// AVX512-BF16.
+#if defined(__x86_64__)
+#define TORCHREEL_BFLOAT16 __attribute__((target("arch=x86-64-v4,avx512bf16")))
+#else
+#define TORCHREEL_BFLOAT16
+#endif
+
+// `store` by the processor's own conversion. Only in functions that are marked TORCHREEL_BFLOAT16.
+TORCHREEL_INLINE void store_fast(BFloat16* to, const Floats& x) {
+#if defined(__x86_64__)
+  Bits bits;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(bits) : "v"(x));
+  *reinterpret_cast<Bits*>(to) = bits;
+#else
+  store(to, x);
+#endif
+}
+
 }  // namespace torchreel

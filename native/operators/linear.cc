@@ -8,32 +8,34 @@
 namespace torchreel {
 namespace {
 
-// gelu(x) = x·Φ(x), with Φ by Abramowitz and Stegun 7.1.26, whose error is at most 1.5e-7.
+// gelu(x) = x·Φ(x), with Φ(x) = 1/2 + x·q(x²) up to |x| = 4.25, where it is nearly 0 or 1. q is the
+// polynomial for which the largest error of gelu, 1.6e-5, is smallest. bfloat16 needs no more.
 TORCHREEL_INLINE void gelu(Floats& x) {
-  Floats z = x * 0.70710678118f;
-  Floats size = z < 0.0f ? -z : z;
-  Floats t = 1.0f / (size * 0.3275911f + 1.0f);
-  Floats power = Floats{} + 1.061405429f;
-  power = power * t - 1.453152027f;
-  power = power * t + 1.421413741f;
-  power = power * t - 0.284496736f;
-  power = (power * t + 0.254829592f) * t;
-  Floats decay = -z * z;
-  exponential(decay);
-  Floats tail = power * decay * 0.5f;  // Φ(-|x|)
-  x *= z < 0.0f ? tail : 1.0f - tail;
+  constexpr float most = 4.25f;
+  Floats z = x < -most ? Floats{} - most : x;
+  z = z > most ? Floats{} + most : z;
+  Floats s = z * z * (2 / (most * most)) - 1.0f;
+  Floats q = Floats{} + 0.00201240834f;
+  q = q * s - 0.00602775859f;
+  q = q * s + 0.00922926329f;
+  q = q * s - 0.0146163097f;
+  q = q * s + 0.0253226943f;
+  q = q * s - 0.0391652808f;
+  q = q * s + 0.0557330586f;
+  q = q * s - 0.0807775483f;
+  q = q * s + 0.165934891f;
+  x *= z * q + 0.5f;
 }
 
 // y = (sums + bias)·gelu(gates + gate_bias), `stride` numbers between the rows of y.
-TORCHREEL_CLONED void finish_gated(const float* sums, const float* gates, int64_t rows, int64_t width,
-                                   const BFloat16* bias, const BFloat16* gate_bias, BFloat16* y,
-                                   int64_t stride) {
-  for (int64_t i = 0; i < width; i += lanes) {
-    Floats base = load(bias + i), gate_base = load(gate_bias + i);
-    for (int64_t row = 0; row < rows; ++row) {
-      Floats gate = load(gates + row * width + i) + gate_base;
+TORCHREEL_BFLOAT16 void finish_gated(const float* sums, const float* gates, int64_t rows, int64_t width,
+                                     const BFloat16* bias, const BFloat16* gate_bias, BFloat16* y,
+                                     int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row, sums += width, gates += width, y += stride) {
+    for (int64_t i = 0; i < width; i += lanes) {
+      Floats gate = load(gates + i) + load(gate_bias + i);
       gelu(gate);
-      store(y + row * stride + i, (load(sums + row * width + i) + base) * gate);
+      store_fast(y + i, (load(sums + i) + load(bias + i)) * gate);
     }
   }
 }

@@ -1,6 +1,7 @@
 #include "packed_convolution.h"
 
 #include "packed_product.h"
+#include "tiles_3x3.h"
 
 namespace torchreel {
 namespace {
@@ -44,12 +45,8 @@ void check(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias
               "a packed convolution takes a bfloat16 bias (O)");
 }
 
-}  // namespace
-
-at::Tensor convolve_3x3_packed(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias,
-                               int64_t height, int64_t width, bool doubled) {
-  check(given, weight, bias, 9);
-  at::Tensor x = given.contiguous();
+at::Tensor convolve_3x3_directly(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                 int64_t height, int64_t width, bool doubled) {
   int64_t images = x.size(0), source_height = x.size(1), source_width = x.size(2), channels = x.size(3);
   at::Tensor y = at::empty({images, height, width, bias.numel()}, x.options());
   const BFloat16* from = x.const_data_ptr<BFloat16>();
@@ -76,6 +73,17 @@ at::Tensor convolve_3x3_packed(const at::Tensor& given, const at::Tensor& weight
   };
   convolve_rows(images * height * width, weight, bias, y, gather);
   return y;
+}
+
+}  // namespace
+
+at::Tensor convolve_3x3_packed(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias,
+                               int64_t height, int64_t width, bool doubled) {
+  check(given, weight, bias, 9);
+  at::Tensor x = given.contiguous();
+  if (packed_winograd_pays(Tiles3x3<BFloat16>::tiles(x.size(0), height, width), x.size(3)))
+    return packed_winograd(x, weight, bias, height, width, doubled);
+  return convolve_3x3_directly(x, weight, bias, height, width, doubled);
 }
 
 at::Tensor convolve_frames_packed(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias) {

@@ -10,6 +10,11 @@ namespace torchreel {
 at::Tensor convolve_3x3_packed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                int64_t height, int64_t width, bool doubled);
 
+// The same by Winograd's filtering (winograd.h): fewer products, but their factors are rounded once more.
+at::Tensor packed_winograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                           int64_t height, int64_t width, bool doubled);
+bool packed_winograd_pays(int64_t tiles, int64_t channels);
+
 // x (B, F, P, C): (B, F, P, O).
 at::Tensor convolve_frames_packed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
