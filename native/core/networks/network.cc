@@ -102,6 +102,7 @@ class Network::Placement {
                          : weight.pinned.defined() ? weight.pinned
                                                    : weight.host;
       at::ScalarType type = weight.float32 ? at::kFloat : dtype;
+      if (network.rounded_ != at::kFloat && !weight.float32) value = value.to(network.rounded_);
       bool there = value.device() == network.device_ && value.scalar_type() == type;
       if (network.packs_ && weight.packed && type == at::kBFloat16) {
         placed.push_back(pack(value));
@@ -150,6 +151,7 @@ Network::Network(const torchreel_network_files& files, at::Device device, at::Sc
     : graph_(load_graph(files.graph)),
       device_(device),
       dtype_(dtype),
+      rounded_(options.rounded),
       pins_(options.pinned && !device.is_cpu()),
       packs_(options.packed && device.is_cpu() && multiplies_bfloat16()) {
   graph_.eval();

@@ -24,6 +24,8 @@ struct NetworkOptions {
   // Whether weights that are copied to a device also stay in page-locked memory of the host, in the form in
   // which the device computes with them. For weights that are copied again and again.
   bool pinned = false;
+  // The type that weights are rounded to before they are converted to the network's.
+  at::ScalarType rounded = at::kFloat;
   // Whether weights in bfloat16 on a CPU are packed where the graph allows it and the processor gains by it.
   bool packed = false;
   WeightNames names;
@@ -107,6 +109,7 @@ class Network {
   Adaptation adaptation_;
   at::Device device_;
   at::ScalarType dtype_;
+  at::ScalarType rounded_;
   bool pins_;
   bool packs_;
   int64_t mapped_ = 0;                                    // bytes
