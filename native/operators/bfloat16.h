@@ -25,14 +25,14 @@ TORCHREEL_INLINE Floats load(const BFloat16* from) {
 TORCHREEL_INLINE void store(float* to, const Floats& x) { *reinterpret_cast<Floats*>(to) = x; }
 
 // The nearest bfloat16 of each lane, ties to even, in the upper half of the lane.
-TORCHREEL_INLINE Words rounded(const Floats& x) {
+TORCHREEL_INLINE Words nearest(const Floats& x) {
   Words words;
   std::memcpy(&words, &x, sizeof words);
   return words + 0x7fffu + ((words >> 16) & 1u);
 }
 
 TORCHREEL_INLINE void store(BFloat16* to, const Floats& x) {
-  *reinterpret_cast<Bits*>(to) = __builtin_convertvector(rounded(x) >> 16, Bits);
+  *reinterpret_cast<Bits*>(to) = __builtin_convertvector(nearest(x) >> 16, Bits);
 }
 
 // A function that only runs where `multiplies_bfloat16` (packed_weight.h): every such processor has

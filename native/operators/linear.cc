@@ -46,7 +46,8 @@ at::Tensor output_of(const at::Tensor& x, int64_t outputs) {
   return at::empty(shape, x.options());
 }
 
-void check_packed(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
+void check_packed_linear(const at::Tensor& x, const at::Tensor& weight,
+                         const std::optional<at::Tensor>& bias) {
   TORCH_CHECK(x.scalar_type() == at::kBFloat16 && x.dim() > 0 && x.size(-1) == 2 * weight.size(1),
               "a packed linear layer takes bfloat16 (…, C)");
   TORCH_CHECK(!bias || (bias->is_contiguous() && bias->scalar_type() == at::kBFloat16 &&
@@ -58,7 +59,7 @@ void check_packed(const at::Tensor& x, const at::Tensor& weight, const std::opti
 
 at::Tensor linear(const at::Tensor& given, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   if (!is_packed(weight)) return at::linear(given, weight.flatten(1), bias);
-  check_packed(given, weight, bias);
+  check_packed_linear(given, weight, bias);
   at::Tensor x = given.contiguous(), y = output_of(x, weight.size(0) * weight.size(2));
   if (y.numel() == 0) return y;
   Panels panels(weight);
@@ -84,7 +85,7 @@ at::Tensor gated_linear(const at::Tensor& given, const at::Tensor& weight, const
     std::vector<at::Tensor> halves = torchreel::linear(given, weight, bias).chunk(2, -1);
     return halves[0] * at::gelu(halves[1]);
   }
-  check_packed(given, weight, bias);
+  check_packed_linear(given, weight, bias);
   at::Tensor x = given.contiguous(), y = output_of(x, outputs);
   if (y.numel() == 0) return y;
   Panels panels(weight);

@@ -29,15 +29,16 @@ void convolve_rows(int64_t rows, const at::Tensor& weight, const at::Tensor& bia
             });
 }
 
-void copy(const BFloat16* from, int64_t count, BFloat16* to) {
+void copy_numbers(const BFloat16* from, int64_t count, BFloat16* to) {
   std::memcpy(static_cast<void*>(to), from, static_cast<size_t>(count) * sizeof(BFloat16));
 }
 
-void clear(BFloat16* to, int64_t count) {
+void clear_numbers(BFloat16* to, int64_t count) {
   std::memset(static_cast<void*>(to), 0, static_cast<size_t>(count) * sizeof(BFloat16));
 }
 
-void check(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t taps) {
+void check_packed_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                              int64_t taps) {
   TORCH_CHECK(x.dim() == 4 && x.scalar_type() == at::kBFloat16 && 2 * weight.size(1) == taps * x.size(3),
               "a packed convolution takes bfloat16 with the weight's channels");
   TORCH_CHECK(bias.is_contiguous() && bias.scalar_type() == at::kBFloat16 &&
@@ -54,20 +55,20 @@ at::Tensor convolve_3x3_directly(const at::Tensor& x, const at::Tensor& weight, 
     int64_t image = row / (height * width), top = row / width % height - 1, left = row % width - 1;
     for (int64_t i = top; i < top + 3; ++i, to += 3 * channels) {
       if (i < 0 || i >= height) {
-        clear(to, 3 * channels);
+        clear_numbers(to, 3 * channels);
         continue;
       }
       const BFloat16* line = from + (image * source_height + (doubled ? i / 2 : i)) * source_width * channels;
       if (!doubled && left >= 0 && left + 3 <= width) {
-        copy(line + left * channels, 3 * channels, to);
+        copy_numbers(line + left * channels, 3 * channels, to);
         continue;
       }
       for (int64_t j = left; j < left + 3; ++j) {
         BFloat16* pixel = to + (j - left) * channels;
         if (j < 0 || j >= width)
-          clear(pixel, channels);
+          clear_numbers(pixel, channels);
         else
-          copy(line + (doubled ? j / 2 : j) * channels, channels, pixel);
+          copy_numbers(line + (doubled ? j / 2 : j) * channels, channels, pixel);
       }
     }
   };
@@ -79,7 +80,7 @@ at::Tensor convolve_3x3_directly(const at::Tensor& x, const at::Tensor& weight, 
 
 at::Tensor convolve_3x3_packed(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias,
                                int64_t height, int64_t width, bool doubled) {
-  check(given, weight, bias, 9);
+  check_packed_convolution(given, weight, bias, 9);
   at::Tensor x = given.contiguous();
   if (packed_winograd_pays(Tiles3x3<BFloat16>::tiles(x.size(0), height, width), x.size(3)))
     return packed_winograd(x, weight, bias, height, width, doubled);
@@ -87,7 +88,7 @@ at::Tensor convolve_3x3_packed(const at::Tensor& given, const at::Tensor& weight
 }
 
 at::Tensor convolve_frames_packed(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias) {
-  check(given, weight, bias, 3);
+  check_packed_convolution(given, weight, bias, 3);
   at::Tensor x = given.contiguous();
   int64_t videos = x.size(0), frames = x.size(1), pixels = x.size(2), channels = x.size(3);
   at::Tensor y = at::empty({videos, frames, pixels, bias.numel()}, x.options());
@@ -96,9 +97,9 @@ at::Tensor convolve_frames_packed(const at::Tensor& given, const at::Tensor& wei
     int64_t frame = row / pixels % frames;
     for (int64_t tap = -1; tap <= 1; ++tap, to += channels) {
       if (frame + tap < 0 || frame + tap >= frames)
-        clear(to, channels);
+        clear_numbers(to, channels);
       else
-        copy(from + (row + tap * pixels) * channels, channels, to);
+        copy_numbers(from + (row + tap * pixels) * channels, channels, to);
     }
   };
   convolve_rows(videos * frames * pixels, weight, bias, y, gather);

@@ -36,9 +36,9 @@ TORCHREEL_BFLOAT16 void transform_kernels(const BFloat16* panel, int64_t channel
         for (int64_t column = 0; column < 4; ++column) {
           Words& to = transformed[row * 4 + column];
           if (half)
-            to |= rounded(columns[column]) & 0xffff0000u;
+            to |= nearest(columns[column]) & 0xffff0000u;
           else
-            to = rounded(columns[column]) >> 16;
+            to = nearest(columns[column]) >> 16;
         }
       }
     }
