@@ -43,12 +43,12 @@ TORCHREEL_CLONED void normalize_rows(const BFloat16* x, BFloat16* y, int64_t row
 
 at::Tensor layer_norm(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias, double eps) {
   int64_t channels = given.size(-1);
-  for (const at::Tensor* tensor : {&given, &weight, &bias})
-    TORCH_CHECK(tensor->scalar_type() == at::kBFloat16, "layer_norm takes bfloat16");
-  TORCH_CHECK(weight.is_contiguous() && weight.numel() == channels && bias.is_contiguous() &&
-                  bias.numel() == channels,
-              "layer_norm takes a weight and bias (C)");
-  if (channels % lanes != 0) return at::layer_norm(given, {channels}, weight, bias, eps);
+  auto fits = [](const at::Tensor& tensor) { return tensor.scalar_type() == at::kBFloat16; };
+  auto fits_channels = [&](const at::Tensor& tensor) {
+    return fits(tensor) && tensor.is_contiguous() && tensor.numel() == channels;
+  };
+  if (!fits(given) || !fits_channels(weight) || !fits_channels(bias) || channels % lanes != 0)
+    return at::layer_norm(given, {channels}, weight, bias, eps);
   at::Tensor x = given.contiguous(), y = at::empty_like(x);
   if (x.numel() == 0) return y;
   const BFloat16 *from = x.const_data_ptr<BFloat16>(), *gain = weight.const_data_ptr<BFloat16>(),
