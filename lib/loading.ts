@@ -1,5 +1,5 @@
 import path from 'node:path'
-import { resolveDevice, slowPrecision } from './addon/device.js'
+import { resolveDevice } from './addon/device.js'
 import { loadNative } from './addon/load.js'
 import { NativePipeline } from './addon/native_pipeline.js'
 import { type Checkpoint, readCheckpoint } from './checkpoint/checkpoint.js'
@@ -78,7 +78,8 @@ export async function loadModel(
   const { family, latentChannels } = properties
   checkFamily(family)
   const tokenizer = await family.loadTokenizer(checkpoint.folder, properties)
-  const dtype = options.dtype ?? (device === 'cpu' ? 'float32' : family.gpuDtype)
+  const automatic = device === 'cpu' ? 'float32' : family.gpuDtype
+  const dtype = options.dtype === 'auto' ? automatic : options.dtype
   if (compiled) {
     const { denoiserGraph: graph } = checkpoint
     requireCompiledFor(compiled, { graph, vaeScale: properties.vaeScale, libtorch, device, dtype })
@@ -112,7 +113,7 @@ export async function loadModel(
     dtype,
     threads: device === 'cpu' ? threads : undefined,
     libtorch,
-    warnings: [...notices, ...slowPrecision(device, dtype), ...checkpoint.warnings, ...native.warnings],
+    warnings: [...notices, ...checkpoint.warnings, ...native.warnings],
   }
 }
 

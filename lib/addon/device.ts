@@ -20,12 +20,3 @@ export function resolveDevice(device: string): string {
     throw error
   }
 }
-
-/** What to tell a caller whose number type is slow on a device: no CPU kernel of libtorch is made for float16. */
-export function slowPrecision(device: string, dtype: string): string[] {
-  if (device !== 'cpu' || dtype !== 'float16') return []
-  return [
-    "dtype 'float16' is slow on a CPU: it took 4 to 8 times as long as 'float32' where this was measured. Use 'float32', " +
-      "or 'bfloat16' to halve the memory of the weights",
-  ]
-}

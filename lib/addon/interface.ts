@@ -142,6 +142,8 @@ export interface Addon {
   load(libraries: string[], core: string): string
   leaveAtExit(): void
   checkDevice(device: string): void
+  /** Floating-point operations a second of large products on the CPU. */
+  productRate(dtype: string): number
   createPipeline(): PipelineHandle
   openPipeline(
     pipeline: PipelineHandle,

@@ -15,7 +15,7 @@ import {
 } from '../machine/machine.js'
 import { chooseThreads } from '../machine/threads.js'
 import { version } from '../package.js'
-import { tryLibtorch } from '../setup/try_libtorch.js'
+import { measureProducts, tryLibtorch } from '../setup/try_libtorch.js'
 import { chooseVariant } from '../setup/variant.js'
 import { findFfmpeg } from '../video/ffmpeg.js'
 
@@ -63,6 +63,7 @@ async function examine(): Promise<Check[]> {
     threadsCheck(),
     addonCheck(),
     await libtorchCheck(),
+    await productsCheck(),
     await gpuCheck(nvidia),
     await ffmpegCheck(),
     await modelsCheck(),
@@ -136,6 +137,21 @@ async function libtorchCheck(): Promise<Check> {
     }
   } catch (error) {
     return failed(name, error)
+  }
+}
+
+/** How fast the CPU multiplies in each type, and which to take. */
+async function productsCheck(): Promise<Check> {
+  const name = 'products'
+  try {
+    const rates = await measureProducts(findLibtorch().folder)
+    const rounded = Object.entries(rates).map(([dtype, rate]) => `${(rate / 1e9).toFixed(0)} in ${dtype}`)
+    const gain = rates.bfloat16 / rates.float32
+    const hint = gain > 1.3 ? `: dtype 'bfloat16' saves time and memory on this CPU` : ''
+    return { name, ok: true, found: `GFLOP/s on the CPU: ${rounded.join(', ')}${hint}`, details: rates }
+  } catch (error) {
+    const found = `not measured: ${(error as Error).message.split('\n')[0]}`
+    return { name, ok: true, found, details: {} } // libtorch's own check says what to do
   }
 }
 

@@ -22,8 +22,13 @@ export interface PipelineOptions
   extends Pick<HubOptions, 'revision' | 'cacheDir' | 'token' | 'localFilesOnly'> {
   /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA if there is a GPU, else the CPU */
   device?: string | undefined
-  /** The number type of the computation. @defaultValue 'float32' on the CPU; on CUDA 'float16', with Wan 'bfloat16' */
-  dtype?: 'float16' | 'bfloat16' | 'float32' | undefined
+  /**
+   * The number type of the computation. 'auto' chooses 'float32' on the CPU and 'float16' on CUDA, with Wan 'bfloat16'. On a CPU
+   * with AVX512-BF16 or AMX, 'bfloat16' is faster than 'float32' and halves the memory of the weights. `torchreel doctor` says
+   * whether the CPU has one of them. If the CPU does not multiply a type fast, torchreel computes in float32 with rounded
+   * weights and gives a warning. @defaultValue 'auto'
+   */
+  dtype?: 'auto' | 'float16' | 'bfloat16' | 'float32' | undefined
   /**
    * Another model, a folder or owner/name, from which the text encoder is taken. So several models can share one text
    * encoder. It must have the same architecture as the model's own text encoder. The model's own text encoder is then not
@@ -167,10 +172,10 @@ export const pipelineOptions = withRefusals({
     flag: '--device <name>',
   },
   dtype: {
-    kind: choice(['float16', 'bfloat16', 'float32']),
-    otherwise: `\`'float32'\` on the CPU; on CUDA ${defaultByFamily(({ gpuDtype }) => `\`'${gpuDtype}'\``)}`,
+    kind: choice(['auto', 'float16', 'bfloat16', 'float32']),
+    default: 'auto',
     group: machine,
-    says: 'the number type of the computation: float16, bfloat16 or float32',
+    says: `the number type of the computation; auto is float32 on the CPU, and on CUDA ${defaultByFamily(({ gpuDtype }) => gpuDtype)}`,
     flag: '--dtype <name>',
   },
   offload: {

@@ -26,6 +26,21 @@ export async function tryLibtorch(
   await run(process.execPath, [trial, addon ?? '', core, device, ...librariesOf(libtorch)], () => {})
 }
 
+/**
+ * Measures how fast the CPU multiplies matrices with the libtorch in a folder, in a child process.
+ *
+ * @returns floating-point operations a second, by dtype
+ */
+export async function measureProducts(
+  folder: string,
+): Promise<Record<'float32' | 'bfloat16' | 'float16', number>> {
+  const libtorch = libtorchIn(folder)
+  if (!libtorch) throw new Error('it holds no lib/libtorch_cpu.so')
+  const addon = addonFile()
+  const files = [addon, coreFile(addon, libtorch.version), 'rates', ...librariesOf(libtorch)]
+  return JSON.parse(await run(process.execPath, [trial, ...files], () => {}))
+}
+
 /** A clone that is not built yet has none. */
 function addonIfAny(): string | undefined {
   try {

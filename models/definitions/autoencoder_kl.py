@@ -213,7 +213,7 @@ class AutoencoderKL(nn.Module):
         for batch in x.split(images_at_a_time(x)):
             y = self.encoder(batch)
             if self.quant_conv is not None:
-                y = linear(y, self.quant_conv.weight.flatten(1), self.quant_conv.bias)
+                y = linear(y, self.quant_conv.weight, self.quant_conv.bias)
             moments.append(y.permute(0, 3, 1, 2))
         mean, logvar = torch.cat(moments).contiguous().chunk(2, 1)
         return mean, logvar.clamp(-30.0, 20.0)
@@ -225,6 +225,6 @@ class AutoencoderKL(nn.Module):
         images: list[Tensor] = []
         for batch in x.split(images_at_a_time(x)):
             if self.post_quant_conv is not None:
-                batch = linear(batch, self.post_quant_conv.weight.flatten(1), self.post_quant_conv.bias)
+                batch = linear(batch, self.post_quant_conv.weight, self.post_quant_conv.bias)
             images.append(self.decoder(batch).permute(0, 3, 1, 2))
         return torch.cat(images).contiguous()

@@ -18,15 +18,19 @@ class Weights(nn.Module):
     """A published weight and bias under their names; the operation stands where they are used.
 
     One TorchScript type serves all shapes, which keeps the exported graphs small.
+
+    packable: whether the weight is only used by layers that also take it as the core packs it in bfloat16 on a CPU.
     """
 
     weight: Tensor
     bias: Tensor
+    packable: bool
 
-    def __init__(self, *shape: int) -> None:
+    def __init__(self, *shape: int, packable: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(shape[0]))
+        self.packable = packable
 
 
 class UnbiasedWeights(nn.Module):
@@ -34,25 +38,35 @@ class UnbiasedWeights(nn.Module):
 
     weight: Tensor
     bias: None
+    packable: bool
 
-    def __init__(self, *shape: int) -> None:
+    def __init__(self, *shape: int, packable: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = None
+        self.packable = packable
+
+
+def computes_in_bfloat16(x: Tensor) -> bool:
+    """Whether to call what is made for bfloat16 on a CPU by name: operators without a derivative."""
+    return not x.is_cuda and x.dtype == torch.bfloat16 and not torch.is_grad_enabled()
 
 
 def computes_on_cpu(x: Tensor) -> bool:
-    """Whether to call what is made for a CPU by name: operators in float32, without a derivative."""
-    return not x.is_cuda and x.dtype == torch.float32 and not torch.is_grad_enabled()
+    """Whether to call what is made for a CPU by name: operators in float32 and bfloat16, without a derivative."""
+    return not x.is_cuda and not torch.is_grad_enabled() and (x.dtype == torch.float32 or x.dtype == torch.bfloat16)
 
 
 def uses_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether to call oneDNN's linear layer by name: faster than F.linear where there is enough to do for its start."""
-    return computes_on_cpu(x) and x.numel() * weight.size(0) >= 1 << 22
+    return computes_on_cpu(x) and x.dtype == torch.float32 and x.numel() * weight.size(0) >= 1 << 22
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x·Wᵀ + b for x (…, C) and W (O, C)."""
+    """x·Wᵀ + b for x (…, C) and W (O, C) or (O, C, 1, 1), packed or not."""
+    if computes_in_bfloat16(x):
+        return torch.ops.torchreel.linear(x, weight, bias)
+    weight = weight.flatten(1)
     if uses_onednn(x, weight):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
@@ -68,7 +82,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
     """2-D convolution of (…, H, W, C) with a weight (O, C, k, k): (…, H', W', O)."""
     images = x.flatten(0, -4)
-    if computes_on_cpu(x) and stride == 1 and padding == 1 and weight.size(-1) == 3:
+    if computes_on_cpu(x) and stride == 1 and padding == 1:  # 3 × 3
         y = torch.ops.torchreel.convolve_3x3(images, weight, bias)
     else:
         y = F.conv2d(images.permute(0, 3, 1, 2), weight, bias, [stride, stride], [padding, padding])
@@ -93,6 +107,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    if computes_in_bfloat16(x):
+        return torch.ops.torchreel.layer_norm(x, weight, bias, eps)
     return F.layer_norm(x, [x.size(-1)], weight, bias, eps)
 
 
@@ -123,11 +139,12 @@ class ResnetBlock(nn.Module):
         self.eps = eps
         self.output_scale_factor = output_scale_factor
         self.norm1 = Weights(channels)
-        self.conv1 = Weights(out_channels, channels, 3, 3)
+        self.conv1 = Weights(out_channels, channels, 3, 3, packable=True)
         self.time_emb_proj = Weights(out_channels, time_channels) if time_channels else None
         self.norm2 = Weights(out_channels)
-        self.conv2 = Weights(out_channels, out_channels, 3, 3)
-        self.conv_shortcut = Weights(out_channels, channels, 1, 1) if channels != out_channels else None
+        self.conv2 = Weights(out_channels, out_channels, 3, 3, packable=True)
+        shortcut = channels != out_channels
+        self.conv_shortcut = Weights(out_channels, channels, 1, 1, packable=True) if shortcut else None
 
     def forward(self, x: Tensor, time: Tensor | None) -> Tensor:
         """x: (…, H, W, C), kept; time: SiLU of the time embedding (1, T), the same for all items."""
@@ -140,7 +157,7 @@ class ResnetBlock(nn.Module):
         y = group_norm(y, self.groups, self.norm2.weight, self.norm2.bias, self.eps, silu=True)
         y = convolve(y, self.conv2.weight, self.conv2.bias, 1, 1)
         if self.conv_shortcut is not None:
-            y.add_(linear(images, self.conv_shortcut.weight.flatten(1), self.conv_shortcut.bias))
+            y.add_(linear(images, self.conv_shortcut.weight, self.conv_shortcut.bias))
         else:
             y.add_(images)
         if self.output_scale_factor != 1.0:
@@ -173,7 +190,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = Weights(channels, channels, 3, 3)
+        self.conv = Weights(channels, channels, 3, 3, packable=True)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """x: (…, H, W, C), kept; height: 2·H or 2·H - 1; width: 2·W or 2·W - 1."""
@@ -197,10 +214,10 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         kind = Weights if bias else UnbiasedWeights
-        self.to_q = kind(channels, channels)
-        self.to_k = kind(channels, source_channels)
-        self.to_v = kind(channels, source_channels)
-        self.to_out = nn.ModuleDict({"0": Weights(channels, channels)})
+        self.to_q = kind(channels, channels, packable=True)
+        self.to_k = kind(channels, source_channels, packable=True)
+        self.to_v = kind(channels, source_channels, packable=True)
+        self.to_out = nn.ModuleDict({"0": Weights(channels, channels, packable=True)})
 
     def split_heads(self, x: Tensor) -> Tensor:
         """(N, T, heads·d) as (N, heads, T, d), a view."""

@@ -1,6 +1,6 @@
 """The operators of torchreel's core (native/operators/operators.h): declared, so that graphs can name them, and computed plainly.
 
-Graphs call them on a CPU in float32, where libtorch's own are slow or do more than they must.
+Graphs call them on a CPU in float32 and bfloat16, where libtorch's own are slow or do more than they must.
 """
 
 import torch
@@ -40,6 +40,22 @@ def convolve_frames(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.conv2d(x.permute(0, 3, 1, 2), weight.squeeze(4), bias, [1, 1], [1, 0]).permute(0, 2, 3, 1).contiguous()
 
 
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Layer norm of (…, C)."""
+    return F.layer_norm(x, [x.size(-1)], weight, bias, eps)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x·Wᵀ + b for x (…, C) and W (O, C) or (O, C, 1, 1). The core also takes W as it packs it."""
+    return F.linear(x, weight.flatten(1), bias)
+
+
+def gated_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(x·W₁ᵀ + b₁)·gelu(x·W₂ᵀ + b₂) for W (2·O, C), W₁ over W₂. The core also takes W as it packs it."""
+    hidden, gates = F.linear(x, weight, bias).chunk(2, -1)
+    return hidden * F.gelu(gates)
+
+
 library = torch.library.Library("torchreel", "FRAGMENT")
 for schema, function in {
     "group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps, bool silu) -> Tensor": group_norm,
@@ -47,6 +63,9 @@ for schema, function in {
     "convolve_3x3(Tensor x, Tensor weight, Tensor bias) -> Tensor": convolve_3x3,
     "upsample_and_convolve(Tensor x, Tensor weight, Tensor bias, int height, int width) -> Tensor": upsample_and_convolve,
     "convolve_frames(Tensor x, Tensor weight, Tensor bias) -> Tensor": convolve_frames,
+    "layer_norm(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor": layer_norm,
+    "linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor": linear,
+    "gated_linear(Tensor x, Tensor weight, Tensor bias) -> Tensor": gated_linear,
 }.items():
     if not hasattr(torch.ops.torchreel, function.__name__):  # else the core is in this process
         library.define(schema)

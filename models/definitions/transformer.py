@@ -5,13 +5,22 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from .layers import Attention, Weights, group_norm, layer_norm, linear, linear_gelu, tokens_per_chunk
+from .layers import (
+    Attention,
+    Weights,
+    computes_in_bfloat16,
+    group_norm,
+    layer_norm,
+    linear,
+    linear_gelu,
+    tokens_per_chunk,
+)
 
 
 class Gate(nn.Module):
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
-        self.proj = Weights(2 * out_channels, channels)
+        self.proj = Weights(2 * out_channels, channels, packable=True)
 
 
 class FeedForward(nn.Module):
@@ -22,14 +31,17 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.net = nn.ModuleDict({"0": Gate(channels, 4 * channels), "2": Weights(channels, 4 * channels)})
+        self.net = nn.ModuleDict({"0": Gate(channels, 4 * channels), "2": Weights(channels, 4 * channels, packable=True)})
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (…, C), kept."""
         weight, bias = self.net["0"].proj.weight, self.net["0"].proj.bias
-        inner = weight.size(0) // 2
-        hidden = linear(x, weight[:inner], bias[:inner])
-        hidden.mul_(linear_gelu(x, weight[inner:], bias[inner:]))
+        if computes_in_bfloat16(x):
+            hidden = torch.ops.torchreel.gated_linear(x, weight, bias)
+        else:
+            inner = weight.size(0) // 2
+            hidden = linear(x, weight[:inner], bias[:inner])
+            hidden.mul_(linear_gelu(x, weight[inner:], bias[inner:]))
         return linear(hidden, self.net["2"].weight, self.net["2"].bias)
 
 
@@ -78,9 +90,9 @@ class Transformer(nn.Module):
         self.groups = groups
         self.eps = 1e-6  # fixed, whatever norm_eps is
         self.norm = Weights(channels)
-        self.proj_in = Weights(inner, channels)
+        self.proj_in = Weights(inner, channels, packable=True)
         self.transformer_blocks = nn.ModuleList([TransformerBlock(inner, source_channels or inner, heads)])
-        self.proj_out = Weights(channels, inner)
+        self.proj_out = Weights(channels, inner, packable=True)
 
 
 class SpatialTransformer(Transformer):
@@ -127,7 +139,7 @@ class TemporalTransformer(Transformer):
         video = x.view(x.size(0), x.size(1), -1, x.size(-1))
         normed = group_norm(video, self.groups, self.norm.weight, self.norm.bias, self.eps)
         # 32768: attention on a GPU fails from 65536 sequences on.
-        step = min(32768, max(1, tokens_per_chunk(x, 4 * self.proj_in.weight.size(0)) // x.size(1)))
+        step = min(32768, max(1, tokens_per_chunk(x, 4 * self.proj_in.bias.size(0)) // x.size(1)))
         for item in range(video.size(0)):
             for start in range(0, video.size(2), step):
                 # (F, P, C) to (P, F, C): the positions are the batch.

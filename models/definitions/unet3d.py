@@ -82,10 +82,10 @@ class TemporalConvolution(nn.Module):
         super().__init__()
         self.groups = groups
         self.eps = 1e-5  # fixed, whatever norm_eps is
-        self.conv1 = nn.ModuleDict({"0": Weights(channels), "2": Weights(channels, channels, 3, 1, 1)})
-        self.conv2 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1)})
-        self.conv3 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1)})
-        self.conv4 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1)})
+        self.conv1 = nn.ModuleDict({"0": Weights(channels), "2": Weights(channels, channels, 3, 1, 1, packable=True)})
+        self.conv2 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1, packable=True)})
+        self.conv3 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1, packable=True)})
+        self.conv4 = nn.ModuleDict({"0": Weights(channels), "3": Weights(channels, channels, 3, 1, 1, packable=True)})
 
     def step(self, x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """x: (B, F, H·W, C), kept; weight: (C, C, 3, 1, 1)."""
@@ -363,7 +363,7 @@ class UNet3DConditionModel(nn.Module):
             groups=self.groups,
             eps=self.eps,
         )
-        self.conv_in = Weights(outs[0], configuration.in_channels, 3, 3)
+        self.conv_in = Weights(outs[0], configuration.in_channels, 3, 3, packable=True)
         self.time_embedding = TimeEmbedding(outs[0], widths.time)
         self.transformer_in = TemporalTransformer(outs[0], 0, 8, widths.head, self.groups)
 

@@ -34,6 +34,15 @@ void check_device(const Napi::CallbackInfo& info) {
   }
 }
 
+Napi::Value product_rate(const Napi::CallbackInfo& info) {
+  torchreel_error error{};
+  double rate = 0;
+  if (opened_core().product_rate(string_argument(info[0], "dtype").c_str(), &rate, &error)) {
+    throw core_error(info.Env(), error);
+  }
+  return Napi::Number::New(info.Env(), rate);
+}
+
 Napi::Value create_pipeline(const Napi::CallbackInfo& info) {
   return make_handle(info.Env(), std::make_unique<PipelineHandle>(info.Env()));
 }
@@ -92,6 +101,7 @@ Napi::Value randn(const Napi::CallbackInfo& info) {
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("load", Napi::Function::New(env, load, "load"));
   exports.Set("leaveAtExit", Napi::Function::New(env, leave_at_exit, "leaveAtExit"));
+  exports.Set("productRate", Napi::Function::New(env, product_rate, "productRate"));
   exports.Set("checkDevice", Napi::Function::New(env, check_device, "checkDevice"));
   exports.Set("createPipeline", Napi::Function::New(env, create_pipeline, "createPipeline"));
   exports.Set("openPipeline", Napi::Function::New(env, open_pipeline, "openPipeline"));

@@ -15,6 +15,7 @@
 #include "networks/compiled_denoiser.h"
 #include "networks/device_graph.h"
 #include "networks/recorded_denoiser.h"
+#include "packed_weight.h"
 #include "process/devices.h"
 #include "process/error.h"
 #include "process/faults.h"
@@ -27,6 +28,27 @@ namespace {
 LatentScale read_latent_scale(const torchreel_pipeline_options& options) {
   const double *scale = options.latent_scale, *mean = options.latent_mean;
   return {{scale, scale + options.latent_channels}, {mean, mean + options.latent_channels}};
+}
+
+// What a processor computes in where it was asked for a type that it does not multiply fast.
+at::ScalarType computed_dtype(const torchreel_pipeline_options& options, at::Device device,
+                              at::ScalarType chosen) {
+  bool fast = chosen == at::kFloat || (chosen == at::kBFloat16 && multiplies_bfloat16());
+  // A compiled denoiser is for one type.
+  if (!device.is_cpu() || fast || options.compiled_denoiser.library) return chosen;
+  std::string name = options.dtype;
+  if (options.warning) {
+    options.warning(
+        options.context,
+        ("dtype '" + name +
+         "' is slow on a CPU like this one, so the networks compute in float32, with weights that "
+         "are rounded to " +
+         name + ". Use 'float32'" +
+         (multiplies_bfloat16() ? ", or 'bfloat16', which is faster and halves the memory of the weights"
+                                : ""))
+            .c_str());
+  }
+  return at::kFloat;
 }
 
 bool is_guided(const torchreel_request& request) {
@@ -56,7 +78,8 @@ Pipeline::Offload Pipeline::read_offload(const torchreel_pipeline_options& optio
 Pipeline::Pipeline(const torchreel_pipeline_options& options)
     : family_(family_named(options.family)),
       device_(device_named(options.device)),
-      dtype_(dtype_named(options.dtype)),
+      chosen_dtype_(dtype_named(options.dtype)),
+      dtype_(computed_dtype(options, device_, chosen_dtype_)),
       offload_(read_offload(options, device_)),
       records_steps_(options.capture_graph),
       latent_channels_(options.latent_channels),
@@ -89,6 +112,9 @@ Network Pipeline::load_network(const torchreel_pipeline_options& options, std::s
           NetworkOptions{.max_header = static_cast<uint64_t>(options.max_header),
                          // Embeddings are kept, so the text encoder's weights move seldom.
                          .pinned = offload_ != Offload::none && role != "text_encoder",
+                         .rounded = chosen_dtype_ == dtype_ ? at::kFloat : chosen_dtype_,
+                         // A compiled denoiser takes weights as they are published.
+                         .packed = role != "denoiser" || !options.compiled_denoiser.library,
                          .names = family_.weight_names,
                          .warn = [&](const std::string& message) {
                            if (options.warning) options.warning(options.context, message.c_str());
@@ -136,7 +162,7 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
   take_threads(listener);
   hold_all_weights();  // `adapt` may have had no memory for it
   NoiseSource noise({request.seeds, request.seeds + request.seed_count}, request.videos,
-                    family_.noise(dtype_));
+                    family_.noise(chosen_dtype_));
   Job job{request, listener, dtype_, std::move(program), std::move(noise)};
 
   // With offload 'model', the weights of the network whose turn is next: they are copied while the device

@@ -72,6 +72,7 @@ class Pipeline {
 
   const Family& family_;
   at::Device device_;
+  at::ScalarType chosen_dtype_;
   at::ScalarType dtype_;  // of the denoiser
   Offload offload_;
   bool records_steps_;

@@ -21,6 +21,7 @@
 #include "process/fault_order.h"
 #include "process/faults.h"
 #include "process/lost_devices.h"
+#include "process/product_rate.h"
 #include "process/threads.h"
 
 struct torchreel_pipeline {
@@ -62,6 +63,10 @@ int pipeline_open(const torchreel_pipeline_options* options, torchreel_pipeline*
     set_threads(options->threads);
     *pipeline = std::make_unique<torchreel_pipeline>(*options).release();
   });
+}
+
+int product_rate(const char* dtype, double* rate, torchreel_error* error) {
+  return guarded(error, [&] { *rate = measure_product_rate(dtype_named(dtype)); });
 }
 
 // `work` gets the pipeline.
@@ -149,6 +154,7 @@ constexpr torchreel_core table{
     .libtorch = TORCHREEL_LIBTORCH_MINOR,
     .leave_at_exit = leave_at_exit,
     .device_check = device_check,
+    .product_rate = product_rate,
     .pipeline_open = pipeline_open,
     .pipeline_generate = pipeline_generate,
     .pipeline_encode = pipeline_encode,

@@ -172,6 +172,10 @@ typedef struct torchreel_core {
 
   int (*device_check)(const char* device, torchreel_error* error);
 
+  // Floating-point operations a second of large products of matrices on the CPU, by the type of their
+  // numbers.
+  int (*product_rate)(const char* dtype, double* rate, torchreel_error* error);
+
   int (*pipeline_open)(const torchreel_pipeline_options* options, torchreel_pipeline** pipeline,
                        torchreel_error* error);
   int (*pipeline_generate)(torchreel_pipeline* pipeline, const torchreel_request* request,

@@ -97,7 +97,7 @@ struct Room {
     return padded_to_lanes(keys) * (depth + rows) + keys * depth;
   }
 
-  void enter(const Head& head) const {
+  void enter(const Head<float>& head) const {
     transpose_keys(head.keys, head.key_stride, keys, depth, transposed_keys);
     copy_values(head.values, head.value_stride, keys, depth, copied_values);
   }
@@ -137,7 +137,7 @@ at::Tensor attention_by_products(const at::Tensor& queries, const at::Tensor& ke
     ProductsOfThread products;
     Room own(rooms.mutable_data_ptr<float>() + at::get_thread_num() * room, depth, sources);
     for (int64_t piece = begin; piece < end; ++piece) {
-      Head head = head_of(queries, keys, values, output, piece / blocks);
+      Head<float> head = head_of<float>(queries, keys, values, output, piece / blocks);
       if (piece == begin || piece % blocks == 0) own.enter(head);
       int64_t first = piece % blocks * rows;
       own.attend(head.queries + first * head.query_stride, head.query_stride, std::min(rows, tokens - first),
@@ -156,12 +156,13 @@ bool products_pay(int64_t sources, int64_t depth) {
 
 at::Tensor attention(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values) {
   for (const at::Tensor* tensor : {&queries, &keys, &values}) {
-    TORCH_CHECK(tensor->dim() == 4 && tensor->scalar_type() == at::kFloat && tensor->stride(3) == 1,
-                "attention takes float32 (N, heads, tokens, d), whose last stride is 1");
+    TORCH_CHECK(tensor->dim() == 4 && tensor->stride(3) == 1 &&
+                    (tensor->scalar_type() == at::kFloat || tensor->scalar_type() == at::kBFloat16),
+                "attention takes float32 or bfloat16 (N, heads, tokens, d), whose last stride is 1");
     TORCH_CHECK(tensor->stride(2) >= tensor->size(3) || tensor->size(2) <= 1,
                 "attention takes tokens that do not overlap");
-    TORCH_CHECK(tensor->size(0) == queries.size(0) && tensor->size(1) == queries.size(1) &&
-                    tensor->size(3) == queries.size(3) &&
+    TORCH_CHECK(tensor->scalar_type() == queries.scalar_type() && tensor->size(0) == queries.size(0) &&
+                    tensor->size(1) == queries.size(1) && tensor->size(3) == queries.size(3) &&
                     tensor->size(2) == (tensor == &queries ? *tensor : keys).size(2),
                 "attention takes queries, keys and values that fit each other");
   }
@@ -169,7 +170,12 @@ at::Tensor attention(const at::Tensor& queries, const at::Tensor& keys, const at
   TORCH_CHECK(sources > 0, "attention takes one key or more");
   if (queries.numel() == 0) return queries.transpose(1, 2).contiguous();
   if (sources <= most_short_keys) return short_attention(queries, keys, values);
-  if (products_pay(sources, queries.size(3))) return attention_by_products(queries, keys, values);
+  if (queries.scalar_type() == at::kBFloat16) {
+    if (products_of_bfloat16_pay(sources, queries.size(3)))
+      return attention_by_products_of_bfloat16(queries, keys, values);
+  } else if (products_pay(sources, queries.size(3))) {
+    return attention_by_products(queries, keys, values);
+  }
   return at::scaled_dot_product_attention(queries, keys, values).transpose(1, 2).contiguous();
 }
 

@@ -4,39 +4,49 @@
 #include <cmath>
 #include <vector>
 
+#include "bfloat16.h"
 #include "operators.h"
 #include "parallel.h"
-#include "vector_math.h"
 
 namespace torchreel {
 namespace {
 
 // Σ(x - shift) and Σ(x - shift)² over the rows of (rows, channels), for each channel.
-TORCHREEL_CLONED void moments(const float* x, int64_t rows, int64_t channels, const float* shift, float* sum,
-                              float* square) {
+template <typename Number>
+TORCHREEL_INLINE void sum_moments(const Number* x, int64_t rows, int64_t channels, const Number* shift,
+                                  float* sum, float* square) {
   int64_t first = 0;
   for (; first + lanes <= channels; first += lanes) {
-    Floats begin, total{}, squares{};
-    std::memcpy(&begin, shift + first, sizeof begin);
-    const float* value = x + first;
+    Floats begin = load(shift + first), total{}, squares{};
+    const Number* value = x + first;
     for (int64_t row = 0; row < rows; ++row, value += channels) {
-      Floats difference = *reinterpret_cast<const Floats*>(value) - begin;
+      Floats difference = load(value) - begin;
       total += difference;
       squares += difference * difference;
     }
-    std::memcpy(sum + first, &total, sizeof total);
-    std::memcpy(square + first, &squares, sizeof squares);
+    store(sum + first, total);
+    store(square + first, squares);
   }
   for (; first < channels; ++first) {
     float total = 0, squares = 0;
     for (int64_t row = 0; row < rows; ++row) {
-      float difference = x[row * channels + first] - shift[first];
+      float difference = static_cast<float>(x[row * channels + first]) - static_cast<float>(shift[first]);
       total += difference;
       squares += difference * difference;
     }
     sum[first] = total;
     square[first] = squares;
   }
+}
+
+TORCHREEL_CLONED void moments(const float* x, int64_t rows, int64_t channels, const float* shift, float* sum,
+                              float* square) {
+  sum_moments(x, rows, channels, shift, sum, square);
+}
+
+TORCHREEL_CLONED void moments(const BFloat16* x, int64_t rows, int64_t channels, const BFloat16* shift,
+                              float* sum, float* square) {
+  sum_moments(x, rows, channels, shift, sum, square);
 }
 
 TORCHREEL_INLINE void activate(Floats& x) {
@@ -46,54 +56,51 @@ TORCHREEL_INLINE void activate(Floats& x) {
 }
 
 // y = x·scale + offset for each row of (rows, channels), then SiLU.
-template <bool silu>
-TORCHREEL_INLINE void scaled(const float* x, float* y, int64_t rows, int64_t channels, const float* scale,
+template <bool silu, typename Number>
+TORCHREEL_INLINE void scaled(const Number* x, Number* y, int64_t rows, int64_t channels, const float* scale,
                              const float* offset) {
   for (int64_t row = 0; row < rows; ++row, x += channels, y += channels) {
     int64_t first = 0;
     for (; first + lanes <= channels; first += lanes) {
-      Floats value =
-          *reinterpret_cast<const Floats*>(x + first) * *reinterpret_cast<const Floats*>(scale + first) +
-          *reinterpret_cast<const Floats*>(offset + first);
+      Floats value = load(x + first) * load(scale + first) + load(offset + first);
       if (silu) activate(value);
-      *reinterpret_cast<Floats*>(y + first) = value;
+      store(y + first, value);
     }
     if (first == channels) continue;
     Floats value{};
-    for (int64_t i = first; i < channels; ++i) value[i - first] = x[i] * scale[i] + offset[i];
+    for (int64_t i = first; i < channels; ++i)
+      value[i - first] = static_cast<float>(x[i]) * scale[i] + offset[i];
     if (silu) activate(value);
-    for (int64_t i = first; i < channels; ++i) y[i] = value[i - first];
+    for (int64_t i = first; i < channels; ++i) y[i] = static_cast<Number>(value[i - first]);
   }
 }
 
 TORCHREEL_CLONED void normalize(const float* x, float* y, int64_t rows, int64_t channels, const float* scale,
-                                const float* offset) {
-  scaled<false>(x, y, rows, channels, scale, offset);
+                                const float* offset, bool silu) {
+  if (silu)
+    scaled<true>(x, y, rows, channels, scale, offset);
+  else
+    scaled<false>(x, y, rows, channels, scale, offset);
 }
 
-TORCHREEL_CLONED void normalize_and_activate(const float* x, float* y, int64_t rows, int64_t channels,
-                                             const float* scale, const float* offset) {
-  scaled<true>(x, y, rows, channels, scale, offset);
+TORCHREEL_CLONED void normalize(const BFloat16* x, BFloat16* y, int64_t rows, int64_t channels,
+                                const float* scale, const float* offset, bool silu) {
+  if (silu)
+    scaled<true>(x, y, rows, channels, scale, offset);
+  else
+    scaled<false>(x, y, rows, channels, scale, offset);
 }
 
-}  // namespace
-
-at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor& weight,
+template <typename Number>
+at::Tensor normalized(const at::Tensor& given, int64_t groups, const at::Tensor& weight,
                       const at::Tensor& bias, double eps, bool silu) {
-  TORCH_CHECK(
-      given.dim() >= 2 && given.scalar_type() == at::kFloat && groups > 0 && given.size(-1) % groups == 0,
-      "group_norm takes float32 (N, …, C) and a number of groups that divides C");
-  TORCH_CHECK(weight.is_contiguous() && weight.scalar_type() == at::kFloat &&
-                  weight.numel() == given.size(-1) && bias.is_contiguous() &&
-                  bias.scalar_type() == at::kFloat && bias.numel() == given.size(-1),
-              "group_norm takes a float32 weight and bias (C)");
   at::Tensor x = given.contiguous();
   if (x.numel() == 0) return x;
   int64_t items = x.size(0), channels = x.size(-1), rows = x.numel() / (items * channels);
   at::Tensor y = at::empty_like(x);
-  const float *from = x.const_data_ptr<float>(), *gain = weight.const_data_ptr<float>(),
-              *base = bias.const_data_ptr<float>();
-  float* to = y.mutable_data_ptr<float>();
+  const Number *from = x.const_data_ptr<Number>(), *gain = weight.const_data_ptr<Number>(),
+               *base = bias.const_data_ptr<Number>();
+  Number* to = y.mutable_data_ptr<Number>();
 
   // Rows that fit into a core's own cache are summed in float, and those sums in double.
   int64_t chunk = std::clamp<int64_t>((int64_t{1} << 15) / channels, 16, rows < 16 ? 16 : rows);
@@ -109,7 +116,7 @@ at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor&
     for (int64_t piece = begin; piece < end; ++piece) {
       auto [first, count] = rows_of(piece);
       float* sum = sums.data() + piece * 2 * channels;
-      const float* shift = from + piece / chunks * rows * channels;  // its first row: near the mean
+      const Number* shift = from + piece / chunks * rows * channels;  // its first row: near the mean
       moments(from + first * channels, count, channels, shift, sum, sum + channels);
     }
   });
@@ -117,10 +124,11 @@ at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor&
   std::vector<float> scales(static_cast<size_t>(items * 2 * channels));
   int64_t width = channels / groups;
   for (int64_t item = 0; item < items; ++item) {
-    const float *shift = from + item * rows * channels, *sum = sums.data() + item * chunks * 2 * channels;
+    const Number* shift = from + item * rows * channels;
+    const float* sum = sums.data() + item * chunks * 2 * channels;
     float *scale = scales.data() + item * 2 * channels, *offset = scale + channels;
     for (int64_t group = 0; group < groups; ++group) {
-      double total = 0, squares = 0, center = shift[group * width];
+      double total = 0, squares = 0, center = static_cast<float>(shift[group * width]);
       for (int64_t channel = group * width; channel < (group + 1) * width; ++channel) {
         double difference = 0, square = 0;
         for (int64_t part = 0; part < chunks; ++part) {
@@ -128,29 +136,45 @@ at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor&
           square += sum[(part * 2 + 1) * channels + channel];
         }
         // Σ(x - center)² = Σ(x - shift)² + 2·moved·Σ(x - shift) + n·moved²
-        double moved = shift[channel] - center;
+        double moved = static_cast<float>(shift[channel]) - center;
         total += difference + static_cast<double>(rows) * moved;
         squares += square + 2 * moved * difference + static_cast<double>(rows) * moved * moved;
       }
       double count = static_cast<double>(rows * width), mean = total / count;
       double deviation = std::sqrt(std::max(0.0, squares / count - mean * mean) + eps);
       for (int64_t channel = group * width; channel < (group + 1) * width; ++channel) {
-        double factor = gain[channel] / deviation;
+        double factor = static_cast<float>(gain[channel]) / deviation;
         scale[channel] = static_cast<float>(factor);
-        offset[channel] = static_cast<float>(base[channel] - (center + mean) * factor);
+        offset[channel] = static_cast<float>(static_cast<float>(base[channel]) - (center + mean) * factor);
       }
     }
   }
 
-  auto apply = silu ? normalize_and_activate : normalize;
   in_parallel(items * chunks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t piece = begin; piece < end; ++piece) {
       auto [first, count] = rows_of(piece);
       const float* scale = scales.data() + piece / chunks * 2 * channels;
-      apply(from + first * channels, to + first * channels, count, channels, scale, scale + channels);
+      normalize(from + first * channels, to + first * channels, count, channels, scale, scale + channels,
+                silu);
     }
   });
   return y;
+}
+
+}  // namespace
+
+at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor& weight,
+                      const at::Tensor& bias, double eps, bool silu) {
+  TORCH_CHECK(given.dim() >= 2 &&
+                  (given.scalar_type() == at::kFloat || given.scalar_type() == at::kBFloat16) && groups > 0 &&
+                  given.size(-1) % groups == 0,
+              "group_norm takes float32 or bfloat16 (N, …, C) and a number of groups that divides C");
+  TORCH_CHECK(weight.is_contiguous() && weight.scalar_type() == given.scalar_type() &&
+                  weight.numel() == given.size(-1) && bias.is_contiguous() &&
+                  bias.scalar_type() == given.scalar_type() && bias.numel() == given.size(-1),
+              "group_norm takes a weight and bias (C) of the same type");
+  auto compute = given.scalar_type() == at::kFloat ? normalized<float> : normalized<BFloat16>;
+  return compute(given, groups, weight, bias, eps, silu);
 }
 
 }  // namespace torchreel

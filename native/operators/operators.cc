@@ -3,6 +3,8 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
+#include "packed_weight.h"
+
 namespace torchreel {
 namespace {
 
@@ -22,6 +24,10 @@ torch::Library* register_operators() {
   add("upsample_and_convolve", "(Tensor x, Tensor weight, Tensor bias, int height, int width) -> Tensor",
       upsample_and_convolve);
   add("convolve_frames", "(Tensor x, Tensor weight, Tensor bias) -> Tensor", convolve_frames);
+  add("layer_norm", "(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor", layer_norm);
+  add("linear", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
+  add("gated_linear", "(Tensor x, Tensor weight, Tensor bias) -> Tensor", gated_linear);
+  add("pack", "(Tensor weight) -> Tensor", pack);
   return library;
 }
 

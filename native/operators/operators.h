@@ -27,4 +27,13 @@ at::Tensor upsample_and_convolve(const at::Tensor& x, const at::Tensor& weight, 
 // (B, F, P, O).
 at::Tensor convolve_frames(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
+// Layer norm of x (…, C), in bfloat16.
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
+
+// x·Wᵀ + b for x (…, C) and weight (O, C), which may be packed (packed_weight.h). In bfloat16.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+
+// (x·W₁ᵀ + b₁)·gelu(x·W₂ᵀ + b₂) for x (…, C) and weight (2·O, C), W₁ over W₂. In bfloat16.
+at::Tensor gated_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
 }  // namespace torchreel

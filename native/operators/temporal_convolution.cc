@@ -1,6 +1,8 @@
 #include <ATen/ops/conv2d.h>
 
 #include "operators.h"
+#include "packed_convolution.h"
+#include "packed_weight.h"
 #include "winograd.h"
 
 namespace torchreel {
@@ -124,9 +126,7 @@ class FilterOverFrames {
   int64_t frames_, pixels_, channels_, outputs_;
 };
 
-}  // namespace
-
-at::Tensor convolve_frames(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias) {
+void check_frames(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias) {
   TORCH_CHECK(given.dim() == 4 && given.scalar_type() == at::kFloat,
               "convolve_frames takes float32 (B, F, P, C)");
   TORCH_CHECK(weight.dim() == 5 && weight.scalar_type() == at::kFloat && weight.size(1) == given.size(3) &&
@@ -134,7 +134,15 @@ at::Tensor convolve_frames(const at::Tensor& given, const at::Tensor& weight, co
               "convolve_frames takes a float32 weight (O, C, 3, 1, 1)");
   TORCH_CHECK(bias.is_contiguous() && bias.scalar_type() == at::kFloat && bias.numel() == weight.size(0),
               "convolve_frames takes a float32 bias (O)");
-  if (!winograd_pays(FilterOverFrames::tiles(given), weight)) {
+}
+
+}  // namespace
+
+at::Tensor convolve_frames(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias) {
+  if (is_packed(weight)) return convolve_frames_packed(given, weight, bias);
+  bool float32 = given.scalar_type() == at::kFloat;
+  if (float32) check_frames(given, weight, bias);
+  if (!float32 || !winograd_pays(FilterOverFrames::tiles(given), weight)) {
     at::Tensor y = at::conv2d(given.permute({0, 3, 1, 2}), weight.squeeze(4), bias, {1, 1}, {1, 0});
     return y.permute({0, 2, 3, 1}).contiguous();
   }

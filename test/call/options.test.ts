@@ -295,6 +295,19 @@ describe('fromPretrained and generate(prompt, options)', () => {
     assert.deepEqual(one.data, (await pipeline.generate('a boat', options)).data)
   })
 
+  test('dtype "auto" is the default: float32 on the CPU', async () => {
+    await using automatic = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, {
+      dtype: 'auto',
+      device: 'cpu',
+    })
+    const options = { steps: 2, frames: 2, seed: 9 }
+    assert.equal(automatic.dtype, 'float32')
+    assert.deepEqual(
+      (await automatic.generate('a boat', options)).data,
+      (await pipeline.generate('a boat', options)).data,
+    )
+  })
+
   for (const dtype of ['bfloat16', 'float16'] as const) {
     test(`${dtype} on the CPU gives a video, the same each time`, async () => {
       await using half = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { dtype })

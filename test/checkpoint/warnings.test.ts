@@ -12,6 +12,31 @@ import { tinyCheckpoint } from '../support/fixtures.js'
 
 const small = { steps: 2, frames: 2, width: 32, height: 32, seed: 1 }
 
+test('on a CPU without products of bfloat16, it is computed in float32, which a warning says', () => {
+  const script = `
+    import { TextToVideoPipeline } from 'torchreel'
+    const make = async (dtype) => {
+      const pipeline = await TextToVideoPipeline.fromPretrained(process.argv[1], { dtype, device: 'cpu' })
+      const video = await pipeline.generate('a', { ...${JSON.stringify(small)}, latents: { data: new Float32Array(512).map((_, i) => Math.sin(i)), shape: [1, 4, 2, 8, 8] } })
+      return { warnings: video.warnings, dtype: video.dtype, data: Buffer.from(video.data).toString('base64') }
+    }
+    console.log(JSON.stringify([await make('bfloat16'), await make('float32')]))`
+  // oneDNN then refuses what this processor may have.
+  const env = { ...process.env, ONEDNN_MAX_CPU_ISA: 'AVX2' }
+  const parameters = ['--input-type=module', '-e', script, tinyCheckpoint]
+  const [rounded, exact] = JSON.parse(execFileSync(process.execPath, parameters, { env, encoding: 'utf8' }))
+  assert.equal(rounded.dtype, 'bfloat16')
+  assert.equal(rounded.warnings.filter((line: string) => /compute in float32/.test(line)).length, 1)
+  assert.equal(exact.warnings.length, 0)
+  const near = Buffer.from(rounded.data, 'base64').map((byte, i) =>
+    Math.abs(byte - (Buffer.from(exact.data, 'base64')[i] ?? 0)),
+  )
+  assert.ok(
+    near.some((difference) => difference > 0),
+    'the weights are rounded',
+  )
+})
+
 test('float16 on a CPU is said to be slow, in the pipeline’s warnings and the video’s; other types are not', async () => {
   for (const dtype of ['float32', 'bfloat16', 'float16'] as const) {
     await using pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { dtype, device: 'cpu' })

@@ -147,12 +147,12 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.eps = eps
-        self.to_q = Weights(channels, channels)
-        self.to_k = Weights(channels, channels)
-        self.to_v = Weights(channels, channels)
+        self.to_q = Weights(channels, channels, packable=True)
+        self.to_k = Weights(channels, channels, packable=True)
+        self.to_v = Weights(channels, channels, packable=True)
         self.norm_q = UnbiasedWeights(channels)
         self.norm_k = UnbiasedWeights(channels)
-        self.to_out = nn.ModuleDict({"0": Weights(channels, channels)})
+        self.to_out = nn.ModuleDict({"0": Weights(channels, channels, packable=True)})
 
     def split_heads(self, x: Tensor) -> Tensor:
         """(N, T, heads·d) as (N, heads, T, d), a view."""
@@ -205,7 +205,7 @@ class FeedForward(nn.Module):
     def __init__(self, channels: int, inner_channels: int) -> None:
         super().__init__()
         self.net = nn.ModuleDict(
-            {"0": Activation(channels, inner_channels), "2": Weights(channels, inner_channels)}
+            {"0": Activation(channels, inner_channels), "2": Weights(channels, inner_channels, packable=True)}
         )
 
     def forward(self, x: Tensor) -> Tensor:

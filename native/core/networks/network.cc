@@ -11,6 +11,7 @@
 #include <set>
 #include <sstream>
 
+#include "packed_weight.h"
 #include "process/devices.h"
 #include "process/error.h"
 #include "process/faults.h"
@@ -101,8 +102,13 @@ class Network::Placement {
                          : weight.pinned.defined() ? weight.pinned
                                                    : weight.host;
       at::ScalarType type = weight.float32 ? at::kFloat : dtype;
+      if (network.rounded_ != at::kFloat && !weight.float32) value = value.to(network.rounded_);
       bool there = value.device() == network.device_ && value.scalar_type() == type;
-      placed.push_back(there ? value : make_copy(value, network.device_, type));
+      if (network.packs_ && weight.packed && type == at::kBFloat16) {
+        placed.push_back(pack(value));
+      } else {
+        placed.push_back(there ? value : make_copy(value, network.device_, type));
+      }
       if (placed.back().is_same(weight.host)) {
         from_pages = true;
       } else {
@@ -145,7 +151,9 @@ Network::Network(const torchreel_network_files& files, at::Device device, at::Sc
     : graph_(load_graph(files.graph)),
       device_(device),
       dtype_(dtype),
-      pins_(options.pinned && !device.is_cpu()) {
+      rounded_(options.rounded),
+      pins_(options.pinned && !device.is_cpu()),
+      packs_(options.packed && device.is_cpu() && multiplies_bfloat16()) {
   graph_.eval();
   bind(files, options);
 }
@@ -159,7 +167,10 @@ void Network::bind(const torchreel_network_files& files, const NetworkOptions& o
   for (BoundWeight& weight : binding.weights) {
     mapped_ += static_cast<int64_t>(weight.host.nbytes());
     bool stays_float32 = float32.contains(weight.path);
-    stages_[find_stage(weight.path, prefixes)].weights.push_back({std::move(weight), {}, stays_float32});
+    bool packed =
+        weight.name == "weight" && weight.owner.hasattr("packable") && weight.owner.attr("packable").toBool();
+    stages_[find_stage(weight.path, prefixes)].weights.push_back(
+        {std::move(weight), {}, stays_float32, packed});
   }
 }
 

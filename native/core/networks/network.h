@@ -24,6 +24,10 @@ struct NetworkOptions {
   // Whether weights that are copied to a device also stay in page-locked memory of the host, in the form in
   // which the device computes with them. For weights that are copied again and again.
   bool pinned = false;
+  // The type that weights are rounded to before they are converted to the network's.
+  at::ScalarType rounded = at::kFloat;
+  // Whether weights in bfloat16 on a CPU are packed where the graph allows it and the processor gains by it.
+  bool packed = false;
   WeightNames names;
   // Gets what the files have that was not expected, and that is no reason to refuse them.
   std::function<void(const std::string&)> warn = [](const std::string&) {};
@@ -52,8 +56,9 @@ class Network {
   // The stages that the graph lists; 1 for a graph that computes in one piece.
   size_t stages() const { return stages_.size(); }
   // Places the weights of a stage, or of all stages, on the device and in the dtype that the network computes
-  // in. Copies are freed with the last hold; on the CPU in the file's own dtype there are none. The host's
-  // weights stay mapped, so nothing is copied back. A hold must not outlive the network.
+  // in. Copies are freed with the last hold; on the CPU in the file's own dtype there are none, unless
+  // weights are packed. The host's weights stay mapped, so nothing is copied back. A hold must not outlive
+  // the network.
   WeightHold place(size_t stage);
   WeightHold place();
   // All stages in another dtype, in place of those that are placed, until the hold ends.
@@ -88,6 +93,7 @@ class Network {
   struct Weight : BoundWeight {
     at::Tensor pinned;  // `host` in page-locked memory, or undefined
     bool float32;       // whether it stays so in every dtype
+    bool packed;        // whether it is packed in bfloat16
   };
   struct Stage {
     std::vector<Weight> weights;
@@ -103,7 +109,9 @@ class Network {
   Adaptation adaptation_;
   at::Device device_;
   at::ScalarType dtype_;
+  at::ScalarType rounded_;
   bool pins_;
+  bool packs_;
   int64_t mapped_ = 0;                                    // bytes
   std::atomic<int64_t> copied_{0}, peak_{0}, pinned_{0};  // bytes
   std::atomic<size_t> placed_{0};                         // stages

@@ -1,0 +1,57 @@
+// Bfloat16 in memory, float32 in registers.
+#pragma once
+
+#include <c10/util/BFloat16.h>
+
+#include "vector_math.h"
+
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are returned by functions that are always inlined
+
+namespace torchreel {
+
+using c10::BFloat16;
+typedef uint16_t Bits __attribute__((vector_size(lanes * sizeof(uint16_t)), aligned(2), may_alias));
+typedef uint32_t Words __attribute__((vector_size(lanes * sizeof(uint32_t)), aligned(4), may_alias));
+
+TORCHREEL_INLINE Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+
+TORCHREEL_INLINE Floats load(const BFloat16* from) {
+  Words words = __builtin_convertvector(*reinterpret_cast<const Bits*>(from), Words) << 16;
+  Floats x;
+  std::memcpy(&x, &words, sizeof x);
+  return x;
+}
+
+TORCHREEL_INLINE void store(float* to, const Floats& x) { *reinterpret_cast<Floats*>(to) = x; }
+
+// The nearest bfloat16 of each lane, ties to even, in the upper half of the lane.
+TORCHREEL_INLINE Words nearest(const Floats& x) {
+  Words words;
+  std::memcpy(&words, &x, sizeof words);
+  return words + 0x7fffu + ((words >> 16) & 1u);
+}
+
+TORCHREEL_INLINE void store(BFloat16* to, const Floats& x) {
+  *reinterpret_cast<Bits*>(to) = __builtin_convertvector(nearest(x) >> 16, Bits);
+}
+
+// A function that only runs where `multiplies_bfloat16` (packed_weight.h): every such processor has
+// AVX512-BF16.
+#if defined(__x86_64__)
+#define TORCHREEL_BFLOAT16 __attribute__((target("arch=x86-64-v4,avx512bf16")))
+#else
+#define TORCHREEL_BFLOAT16
+#endif
+
+// `store` by the processor's own conversion. Only in functions that are marked TORCHREEL_BFLOAT16.
+TORCHREEL_INLINE void store_fast(BFloat16* to, const Floats& x) {
+#if defined(__x86_64__)
+  Bits bits;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(bits) : "v"(x));
+  *reinterpret_cast<Bits*>(to) = bits;
+#else
+  store(to, x);
+#endif
+}
+
+}  // namespace torchreel

@@ -1,0 +1,83 @@
+// Products of rows in bfloat16 with a packed weight, summed in float32: what linear layers and convolutions
+// have in common.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/native/CPUBlas.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+
+#include "bfloat16.h"
+#include "packed_weight.h"
+#include "parallel.h"
+#include "products.h"
+
+namespace torchreel {
+
+struct Panels {
+  explicit Panels(const at::Tensor& packed)
+      : count(packed.size(0)),
+        width(packed.size(2)),
+        inputs(2 * packed.size(1)),
+        outputs(count * width),
+        data(packed.const_data_ptr<BFloat16>()) {}
+
+  const BFloat16* at(int64_t panel) const { return data + panel * inputs * width; }
+
+  int64_t count, width, inputs, outputs;
+  const BFloat16* data;
+};
+
+// sums (rows, width) = x (rows, inputs)·panel. x: `stride` numbers between rows.
+inline void multiply(const BFloat16* x, int64_t stride, int64_t rows, const Panels& weight, int64_t panel,
+                     float* sums) {
+  constexpr int64_t most = 1024;  // inputs at a time, so that their part of the panel stays in a core's cache
+  const BFloat16* factors = weight.at(panel);
+  for (int64_t first = 0; first < weight.inputs; first += most) {
+    at::native::cpublas::brgemm(rows, weight.width, std::min(most, weight.inputs - first), stride,
+                                weight.width, weight.width, /*add_C=*/first > 0, x + first,
+                                factors + first * weight.width, sums);
+  }
+}
+
+constexpr int64_t most_rows_of_block = 128;
+
+// A block of rows, and of panels, for a thread.
+struct Block {
+  int64_t row, rows, panel, panels;
+};
+
+// Calls work(block, room) for all rows and panels, in parallel. room: memory of `floats` numbers.
+inline void in_blocks(int64_t rows, int64_t panels, int64_t floats,
+                      c10::function_ref<void(const Block&, float*)> work) {
+  int64_t threads = at::get_num_threads();
+  int64_t blocks = (rows + most_rows_of_block - 1) / most_rows_of_block;
+  if (blocks > threads / 2) blocks = (blocks + threads - 1) / threads * threads;
+  int64_t height = (rows + blocks - 1) / blocks;
+  blocks = (rows + height - 1) / height;
+  int64_t parts = std::clamp<int64_t>(threads / blocks, 1, panels), share = (panels + parts - 1) / parts;
+  parts = (panels + share - 1) / share;
+  at::Tensor rooms = at::empty({std::min(threads, blocks * parts), floats}, at::kFloat);
+  in_parallel(blocks * parts, 1, [&](int64_t begin, int64_t end) {
+    ProductsOfThread products;
+    float* room = rooms.mutable_data_ptr<float>() + at::get_thread_num() * floats;
+    for (int64_t piece = begin; piece < end; ++piece) {
+      int64_t row = piece / parts * height, panel = piece % parts * share;
+      work({row, std::min(height, rows - row), panel, std::min(share, panels - panel)}, room);
+    }
+  });
+}
+
+// y = sums + bias, `stride` numbers between the rows of y.
+TORCHREEL_BFLOAT16 inline void finish(const float* sums, int64_t rows, int64_t width, const BFloat16* bias,
+                                      BFloat16* y, int64_t stride) {
+  for (int64_t i = 0; i < width; i += lanes) {
+    Floats base{};
+    if (bias) base = load(bias + i);
+    for (int64_t row = 0; row < rows; ++row)
+      store_fast(y + row * stride + i, load(sums + row * width + i) + base);
+  }
+}
+
+}  // namespace torchreel

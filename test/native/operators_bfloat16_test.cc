@@ -1,0 +1,173 @@
+// The operators in bfloat16 against the same in double precision, on the same rounded numbers, and against
+// themselves on another number of threads. A result that is rounded once is about 0.0017 off, in L2; what is
+// beyond that comes from inside.
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/group_norm.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/repeat_interleave.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/softmax.h>
+
+#include <cmath>
+#include <functional>
+
+#include "check.h"
+#include "operators.h"
+#include "packed_weight.h"
+
+namespace {
+
+using Operation = std::function<at::Tensor()>;
+
+at::Tensor random(at::IntArrayRef shape) { return at::randn(shape).to(at::kBFloat16); }
+
+at::Tensor random_weight(at::IntArrayRef shape) {
+  at::Tensor weight = at::randn(shape);
+  return (weight / std::sqrt(static_cast<double>(weight[0].numel()))).to(at::kBFloat16);
+}
+
+at::Tensor wide(const at::Tensor& x) { return x.to(at::kDouble); }
+
+void check_close(const std::string& name, const at::Tensor& expected, const Operation& operation,
+                 double bound = 0.0023, bool ours = true) {
+  at::Tensor y = operation();
+  check(y.is_contiguous() && y.sizes() == expected.sizes() && y.scalar_type() == at::kBFloat16,
+        name + " has the shape and type");
+  double error = ((wide(y) - expected).norm() / expected.norm()).item<double>();
+  check(error < bound, name + " is " + std::to_string(error) + " off");
+  if (!ours) return;
+  for (int threads : {1, 3, 40}) {
+    at::set_num_threads(threads);
+    check(operation().equal(y), name + " on " + std::to_string(threads) + " threads");
+  }
+  at::set_num_threads(2);
+}
+
+void test_linear(at::IntArrayRef shape, int64_t outputs, bool fits = true) {
+  at::Tensor x = random(shape), weight = random_weight({outputs, shape.back()}), bias = random({outputs});
+  std::string name = "linear layer of " + c10::str(shape) + " to " + std::to_string(outputs);
+  at::Tensor packed = torchreel::pack(weight), expected = at::linear(wide(x), wide(weight), wide(bias));
+  check(torchreel::is_packed(packed) == fits, name + ": what fits is packed");
+  for (const at::Tensor& each : {weight, packed}) {
+    bool ours = torchreel::is_packed(each);
+    check_close(
+        name, expected, [&] { return torchreel::linear(x, each, bias); }, 0.0023, ours);
+    check_close(
+        name + " without a bias", at::linear(wide(x), wide(weight)),
+        [&] { return torchreel::linear(x, each, std::nullopt); }, 0.0023, ours);
+    if (outputs % 2 != 0) continue;
+    bool fused = ours && outputs / 2 % each.size(2) == 0;  // else the halves are rounded, too
+    auto halves = expected.chunk(2, -1);
+    check_close(
+        "gated " + name, halves[0] * at::gelu(halves[1]),
+        [&] { return torchreel::gated_linear(x, each, bias); }, fused ? 0.0025 : 0.006, fused);
+  }
+}
+
+void test_convolutions(int64_t images, int64_t height, int64_t width, int64_t channels, int64_t outputs) {
+  at::Tensor x = random({images, height, width, channels}), bias = random({outputs});
+  at::Tensor weight = random_weight({outputs, channels, 3, 3}), packed = torchreel::pack(weight);
+  auto convolved = [&](const at::Tensor& image) {
+    at::Tensor y = at::conv2d(wide(image).permute({0, 3, 1, 2}), wide(weight), wide(bias), {1, 1}, {1, 1});
+    return y.permute({0, 2, 3, 1});
+  };
+  std::string name = "convolution of " + c10::str(x.sizes()) + " to " + std::to_string(outputs);
+  constexpr double winograd = 0.004;  // its factors are rounded, too
+  for (const at::Tensor& each : {weight, packed}) {
+    bool ours = torchreel::is_packed(each);
+    check_close(
+        name, convolved(x), [&] { return torchreel::convolve_3x3(x, each, bias); }, ours ? winograd : 0.0023,
+        ours);
+    for (int64_t cut : {0, 1}) {
+      at::Tensor doubled = x.repeat_interleave(2, 1).repeat_interleave(2, 2);
+      doubled = doubled.narrow(1, 0, 2 * height - cut).narrow(2, 0, 2 * width - cut);
+      check_close(
+          "upsampling before the " + name, convolved(doubled),
+          [&] { return torchreel::upsample_and_convolve(x, each, bias, 2 * height - cut, 2 * width - cut); },
+          ours ? winograd : 0.0023, ours);
+    }
+  }
+}
+
+void test_convolution_of_frames(int64_t videos, int64_t frames, int64_t pixels, int64_t channels) {
+  at::Tensor x = random({videos, frames, pixels, channels}), bias = random({channels});
+  at::Tensor weight = random_weight({channels, channels, 3, 1, 1}), packed = torchreel::pack(weight);
+  at::Tensor expected =
+      at::conv2d(wide(x).permute({0, 3, 1, 2}), wide(weight).squeeze(4), wide(bias), {1, 1}, {1, 0})
+          .permute({0, 2, 3, 1});
+  for (const at::Tensor& each : {weight, packed}) {
+    check_close(
+        "convolution over the frames of " + c10::str(x.sizes()), expected,
+        [&] { return torchreel::convolve_frames(x, each, bias); }, 0.0023, torchreel::is_packed(each));
+  }
+}
+
+void test_attention(int64_t items, int64_t heads, int64_t tokens, int64_t sources, int64_t width) {
+  auto split = [&](int64_t length) { return random({items, length, heads, width}).transpose(1, 2); };
+  at::Tensor queries = split(tokens) * 3, keys = split(sources);
+  at::Tensor values = random({items, heads, sources, width + 8}).narrow(3, 3, width);  // strides of their own
+  at::Tensor scores = at::matmul(wide(queries), wide(keys).transpose(2, 3));
+  at::Tensor weights = at::softmax(scores / std::sqrt(static_cast<double>(width)), 3);
+  std::string name = "attention of " + c10::str(at::IntArrayRef({items, heads, tokens, sources, width}));
+  bool ours = sources <= 32 || width % 32 == 0;
+  check_close(
+      name, at::matmul(weights, wide(values)).transpose(1, 2),
+      [&] { return torchreel::attention(queries, keys, values); }, sources <= 32 ? 0.0023 : 0.005, ours);
+}
+
+void test_norms(at::IntArrayRef shape, int64_t groups, double mean) {
+  int64_t channels = shape.back();
+  at::Tensor x = (random(shape) + mean).to(at::kBFloat16), weight = random({channels}),
+             bias = random({channels});
+  std::string name = "norm of " + c10::str(shape) + " around " + std::to_string(mean);
+  at::Tensor planes = wide(x).reshape({shape[0], -1, channels}).transpose(1, 2);
+  at::Tensor expected = at::group_norm(planes, groups, wide(weight), wide(bias), 1e-5).transpose(1, 2);
+  expected = expected.reshape(shape);
+  check_close("group " + name, expected,
+              [&] { return torchreel::group_norm(x, groups, weight, bias, 1e-5, false); });
+  check_close("group " + name + " with SiLU", at::silu(expected),
+              [&] { return torchreel::group_norm(x, groups, weight, bias, 1e-5, true); });
+  check_close("layer " + name, at::layer_norm(wide(x), {channels}, wide(weight), wide(bias), 1e-5),
+              [&] { return torchreel::layer_norm(x, weight, bias, 1e-5); });
+}
+
+}  // namespace
+
+int main() {
+  at::set_num_threads(2);
+  test_linear({1, 64}, 64);
+  test_linear({3, 77, 100}, 320);
+  test_linear({1000, 2600}, 96);  // inputs in parts, of the last one fewer
+  test_linear({2, 200, 320}, 1280);
+  test_linear({129, 30}, 80);
+  test_linear({65, 33}, 64, false);  // an odd number of inputs
+  test_linear({65, 32}, 20, false);
+  test_convolutions(2, 9, 16, 32, 64);
+  test_convolutions(1, 17, 5, 4, 96);
+  test_convolutions(1, 3, 4, 640, 32);
+  test_convolutions(1, 31, 33, 64, 160);    // by Winograd's filtering, with half tiles
+  test_convolutions(1, 16, 16, 1280, 320);  // more kernels than are transformed at a time
+  test_convolutions(1, 8, 8, 32, 4);        // not packed
+  for (int64_t frames : {1, 2, 16}) test_convolution_of_frames(2, frames, 65, 48);
+  for (int64_t width : {4, 20, 64}) {
+    for (int64_t sources : {1, 8, 16, 32, 33, 77, 600}) {
+      test_attention(1, 1, 1, sources, width);
+      test_attention(3, 2, 65, sources, width);
+      test_attention(20, 3, sources, sources, width);
+    }
+  }
+  test_attention(1, 2, 100, 1100, 160);
+  for (double mean : {0.0, -3.0}) {
+    test_norms({1, 4096, 64}, 32, mean);
+    test_norms({3, 5, 7, 40}, 8, mean);
+    test_norms({2, 500, 320}, 32, mean);
+    test_norms({2, 33, 16}, 1, mean);
+  }
+  return 0;
+}
