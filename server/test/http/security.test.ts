@@ -202,6 +202,28 @@ test('threat 6: the page exchanges its key for a cookie that scripts cannot read
   await secure.close()
 })
 
+test('threat 6: a session has the rights of its own key, also beside another key of the same name', async () => {
+  const folder = newFolder()
+  const file = path.join(folder, 'keys')
+  const admin = await addKey(file, 'ann', true)
+  const plain = await addKey(file, 'ann', false)
+  const running = await start({ keys: file })
+  try {
+    for (const [key, status] of [
+      [admin, 200],
+      [plain, 403],
+    ] as const) {
+      const [set = ''] = (await post(`${running.url}/session`, { key })).headers.getSetCookie()
+      const cookie = set.split(';')[0] as string
+      assert.equal((await fetch(`${running.url}/metrics`, { headers: bearer(key) })).status, status)
+      assert.equal((await fetch(`${running.url}/metrics`, { headers: { cookie } })).status, status)
+    }
+  } finally {
+    await running.close()
+    rmSync(folder, { recursive: true })
+  }
+})
+
 test('threat 7: the file of keys has sha256 only, and nothing but the whole key is one', async () => {
   const text = readFileSync(keyFile, 'utf8')
   for (const key of Object.values(keys)) assert.ok(!text.includes(key))
