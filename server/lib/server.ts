@@ -70,6 +70,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const work = path.join(data, 'work')
   await mkdir(data, { recursive: true, mode: 0o700 })
   const sources = modelSources(options.models ?? ['shapes'])
+  const keys =
+    options.keys === undefined ? undefined : await Keys.read(options.keys, path.join(data, 'session.secret'))
+  const guard = guardOf(options, host, keys)
   const queue = options.queue ?? (await openEmbedded(options, data, limits, logger))
   const { jobs, files } = queue
   // What an earlier process was writing when it ended; the folder is this process's own now.
@@ -77,9 +80,6 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     await rm(folder, { recursive: true, force: true })
     await mkdir(folder, { recursive: true, mode: 0o700 })
   }
-  const keys =
-    options.keys === undefined ? undefined : await Keys.read(options.keys, path.join(data, 'session.secret'))
-
   const devices = options.devices ?? (options.queue ? [] : ['auto'])
   const keepers = options.workers
     ? []
@@ -93,7 +93,6 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const working = await Promise.all(workers.map((worker) => jobs.work(worker)))
 
   let isClosing = false
-  const guard = guardOf(options, host, keys)
   const models = new Models(
     jobs,
     options.queue && options.models === undefined ? [] : sources.map(({ id }) => id),

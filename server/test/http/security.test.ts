@@ -242,6 +242,16 @@ test('threat 7: the file of keys has sha256 only, and nothing but the whole key 
   assert.equal((await list(keyed.url, { authorization: `Basic ${keys.ann}` })).status, 401)
 })
 
+test('a server that was refused for its keys or its address leaves its folder to the next one', async () => {
+  const data = newFolder()
+  const file = path.join(data, 'keys')
+  writeFileSync(file, 'no key\n')
+  await assert.rejects(createServer({ data, keys: file, workers: [], logger: silent }), /line 1 is not a key/)
+  await assert.rejects(createServer({ data, publicUrl: 'nowhere', workers: [], logger: silent }), /URL/)
+  await (await createServer({ data, workers: [], logger: silent })).close()
+  rmSync(data, { recursive: true })
+})
+
 test('[request-paths] threat 8: no id and no name leads out of the folder of the jobs', async () => {
   const { id } = await create(open.url, 'a')
   await untilState(open.url, id, 'completed')
@@ -493,6 +503,9 @@ test('[request-paths] threat 22: a request names LoRAs of the folder, nothing el
     '.hidden',
     'a:b',
     'a:1000',
+    'a:',
+    'a:1:2',
+    [{ name: 'a', scale: '' }],
     'name.safetensors/../x',
     [{ path: '/x' }],
   ])
