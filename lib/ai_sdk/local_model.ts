@@ -147,7 +147,9 @@ export class LocalModel implements VideoModel, AsyncDisposable {
     const operation: Operation = {}
     this.operations.set(id, operation)
     const forgetOldest = () => {
-      const ended = Array.from(this.operations).filter(([, { result, error }]) => result ?? error)
+      const ended = Array.from(this.operations).filter(
+        ([, { result, error }]) => result || error !== undefined,
+      )
       for (const [oldest] of ended.slice(0, -keptOperations)) this.operations.delete(oldest)
     }
     result.then(

@@ -78,7 +78,7 @@ export class ServerClient {
   async send<T>(path: string, request: Request, read: (response: Response) => Promise<T>): Promise<T> {
     const { signal } = request
     let lost = false
-    for (const pause of [...pauses, undefined]) {
+    for (let tries = 0; ; tries++) {
       signal?.throwIfAborted()
       try {
         return await this.#sendOnce(path, request, read)
@@ -87,11 +87,11 @@ export class ServerClient {
         if (!(error instanceof ServerCallError)) throw error
         lost ||= error.statusCode === undefined
         if (!lost || !isPassing(error)) throw error
+        const pause = pauses[tries]
         if (pause === undefined) throw notRetryable(error)
         await unlessAborted(wait(pause), signal)
       }
     }
-    throw new Error('unreachable')
   }
 
   json<T>(path: string, request: Request = {}): Promise<{ value: T; headers: Record<string, string> }> {

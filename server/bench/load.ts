@@ -1,26 +1,12 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { create, ended, remove } from './client.js'
 import type { Told } from './measured_server.js'
-
-const program = fileURLToPath(new URL('./measured_server.js', import.meta.url))
-
-/** Starts a server in a process of its own. */
-export async function startServer(data: string, kind: string): Promise<{ child: ChildProcess; url: string }> {
-  const child = fork(program, [data, kind], { execArgv: ['--expose-gc'] })
-  const [url] = (await once(child, 'message')) as [string]
-  for (;;) {
-    const response = await fetch(`${url}/readyz`)
-    await response.body?.cancel()
-    if (response.ok) return { child, url }
-    await wait(50)
-  }
-}
+import { startServer } from './server_process.js'
 
 /** How the server is, without what the last requests have left for a moment. */
 async function ask(child: ChildProcess): Promise<Told> {

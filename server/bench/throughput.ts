@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { TextToVideoPipeline } from 'torchreel'
 import { create, ended } from './client.js'
-import { startServer } from './load.js'
+import { startServer } from './server_process.js'
 
 const videos = 40
 const rounds = 3

@@ -259,9 +259,9 @@ function readLoras(value: unknown): readonly NamedLora[] {
   return [given].flat().map((one) => {
     const [name, scale] =
       typeof one === 'string'
-        ? one.split(':')
+        ? (/^([^:]*)(?::(.+))?$/.exec(one) ?? []).slice(1)
         : [(one as NamedLora | null)?.name, (one as NamedLora | null)?.scale]
-    const number = Number(scale ?? 1)
+    const number = typeof scale === 'string' && scale.trim() === '' ? Number.NaN : Number(scale ?? 1)
     if (typeof name !== 'string' || !loraName.test(name))
       throw new InvalidRequest(
         "lora must name LoRAs of the server's own folder: a name, or { name, scale }",

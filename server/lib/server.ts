@@ -76,6 +76,9 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const ids = options.queue && options.models === undefined ? [] : sources.map(({ id }) => id)
   checkAliases(options, ids)
   await makeFolder(data)
+  const keys =
+    options.keys === undefined ? undefined : await Keys.read(options.keys, path.join(data, 'session.secret'))
+  const guard = guardOf(options, host, keys)
   const lock = options.queue && (await FolderLock.take(data))
   const queue = options.queue ?? (await openEmbedded(options, data, limits, logger))
   const { jobs, files } = queue
@@ -84,9 +87,6 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     await rm(folder, { recursive: true, force: true })
     await mkdir(folder, { recursive: true, mode: 0o700 })
   }
-  const keys =
-    options.keys === undefined ? undefined : await Keys.read(options.keys, path.join(data, 'session.secret'))
-
   const devices = options.devices ?? (options.queue ? [] : ['auto'])
   const keepers = options.workers
     ? []
@@ -100,7 +100,6 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const working = await Promise.all(workers.map((worker) => jobs.work(worker)))
 
   let isClosing = false
-  const guard = guardOf(options, host, keys)
   const models = new Models(jobs, ids, options.aliases ?? {})
   const streams = new Open('streams of events', keys ? limits.streamsOfKey : Infinity, limits.streams)
   const events = new Events(jobs)

@@ -16,12 +16,13 @@ export class Refusal extends Error {
 
 export async function request<T>(path: string, init: RequestInit = {}): Promise<T> {
   let answer: Response
+  let text: string
   try {
     answer = await fetch(path, init)
+    text = await answer.text()
   } catch {
     throw new Refusal('The server does not answer.', 0, undefined, undefined)
   }
-  const text = await answer.text()
   const body = parse(text)
   if (answer.ok) return body as T
   const error = (body as { error?: { message?: string; code?: string; param?: string } } | undefined)?.error

@@ -2,7 +2,7 @@
 import { signal } from '@preact/signals'
 import { Refusal, request } from './api.ts'
 import type { Video } from './protocol.ts'
-import { drop, hidden } from './videos.ts'
+import { drop, hidden, notice } from './videos.ts'
 
 const undoSeconds = 6
 
@@ -34,6 +34,7 @@ export function carryOut(): void {
     .then(() => drop(id))
     .catch((error) => {
       if (error instanceof Refusal && error.status === 404) drop(id)
+      else notice(error)
     })
     .finally(() => show(id))
 }

@@ -127,6 +127,7 @@ export async function connect(): Promise<void> {
     return
   }
   keyWanted.value = false
+  source?.close() // another call may have opened it meanwhile
   source = new EventSource('/v1/events')
   source.onopen = async () => {
     try {

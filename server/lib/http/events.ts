@@ -32,6 +32,11 @@ interface Opening {
 
 /** Streams that are written before other work has its turn. */
 const clientsInTurn = 16
+export const eventHeaders = {
+  'content-type': 'text/event-stream',
+  'cache-control': 'no-store',
+  'x-accel-buffering': 'no',
+}
 const encoder = new TextEncoder()
 const ownerOf = (change: Change) => (change.type === 'job' ? change.job.owner : change.owner)
 const wants = ({ owner, only }: Client, change: Change) =>
@@ -76,13 +81,16 @@ export class Events {
         start: async (controller) => {
           const joined: Client = {
             ...{ owner, only },
+            // One that has left may still stand in the round of `#tellAll`.
             send: (bytes) => {
+              if (client !== joined) return
               if ((controller.desiredSize ?? 0) > 0) return controller.enqueue(bytes)
               leave()
               if (cutOff) cutOff()
               else controller.error(new Error('the reader is too slow'))
             },
             close: () => {
+              if (client !== joined) return
               leave()
               controller.close()
             },
@@ -92,7 +100,6 @@ export class Events {
           // Joined first: a change between is told twice rather than never.
           this.#clients.add(joined)
           for (const job of await jobs.catch(() => [])) {
-            if (client !== joined) return
             joined.send(encoder.encode(this.#format({ type: 'job', job })))
             if (only !== undefined && isEnded(job)) joined.close()
           }
@@ -101,13 +108,7 @@ export class Events {
       },
       new ByteLengthQueuingStrategy({ highWaterMark: backlog }),
     )
-    return new Response(body, {
-      headers: {
-        'content-type': 'text/event-stream',
-        'cache-control': 'no-store',
-        'x-accel-buffering': 'no',
-      },
-    })
+    return new Response(body, { headers: eventHeaders })
   }
 
   /** Ends all streams. Their readers come back by themselves, to this server or to the next one. */

@@ -9,6 +9,7 @@ export interface Owner {
 }
 
 interface Key extends Owner {
+  /** sha256. */
   readonly hash: Buffer
 }
 
@@ -43,35 +44,37 @@ export class Keys {
     return new Keys(keys, await readSecret(secretFile))
   }
 
-  /** The owner of a key; undefined: it is none. Takes as long for a wrong key as for a right one. */
-  find(key: string): Owner | undefined {
+  /** The key as it is kept; undefined: it is none. Takes as long for a wrong key as for a right one. */
+  find(key: string): Key | undefined {
     const hash = sha256(key)
-    let found: Owner | undefined
+    let found: Key | undefined
     for (const one of this.#keys) if (timingSafeEqual(one.hash, hash)) found = one
     return found
   }
 
   /** The value of a cookie that stands for a key. */
-  startSession({ name }: Owner): string {
-    const body = `${Buffer.from(name).toString('base64url')}.${Math.floor(Date.now() / 1000) + sessionLasts}`
-    return `${body}.${this.#sign(body, name)}`
+  startSession(key: Key): string {
+    const name64 = Buffer.from(key.name).toString('base64url')
+    const body = `${name64}.${Math.floor(Date.now() / 1000) + sessionLasts}`
+    return `${body}.${this.#sign(body, key)}`
   }
 
   findSession(cookie: string): Owner | undefined {
     const [name64 = '', expires = '', signature = ''] = cookie.split('.')
+    if (!(Number(expires) * 1000 > Date.now())) return undefined
     const name = Buffer.from(name64, 'base64url').toString()
-    const owner = this.#keys.find((key) => key.name === name)
-    if (!owner || !(Number(expires) * 1000 > Date.now())) return undefined
-    const expected = Buffer.from(this.#sign(`${name64}.${expires}`, name))
     const given = Buffer.from(signature)
-    return given.length === expected.length && timingSafeEqual(given, expected) ? owner : undefined
+    return this.#keys.find((key) => {
+      if (key.name !== name) return false
+      const expected = Buffer.from(this.#sign(`${name64}.${expires}`, key))
+      return given.length === expected.length && timingSafeEqual(given, expected)
+    })
   }
 
-  /** A key that was replaced ends the sessions that began with it. */
-  #sign(body: string, name: string): string {
-    const hashes = this.#keys.filter((key) => key.name === name).map(({ hash }) => hash.toString('hex'))
+  /** By the key itself: one that is taken out of the file ends the sessions that began with it, and no others. */
+  #sign(body: string, { hash }: Key): string {
     return createHmac('sha256', this.#secret)
-      .update([body, ...hashes].join('\n'))
+      .update(`${body}\n${hash.toString('hex')}`)
       .digest('base64url')
   }
 }

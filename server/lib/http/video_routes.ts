@@ -11,7 +11,7 @@ import { type Arrival, type Asked, type Requests, wordsForRemix } from '../reque
 import { toVideo, type Video } from '../videos.js'
 import type { AppEnv, Routes } from './app.js'
 import { answerContent } from './content.js'
-import type { Events } from './events.js'
+import { type Events, eventHeaders } from './events.js'
 import type { Open, Rates } from './rates.js'
 
 export interface VideoRoutesOptions {
@@ -140,21 +140,15 @@ export function videoRoutes(options: VideoRoutesOptions): Routes {
       })
     })
 
-    app.get('/v1/events', (c) => {
-      const leave = streams.enter(c.get('owner').name)
-      const owner = ownerSeen(c)
-      return events.open({ owner, jobs: jobs.unfinished(owner), left: leave, cutOff: cutOff(c) })
-    })
+    app.get('/v1/events', (c) => follow(c, () => jobs.unfinished(ownerSeen(c))))
 
     app.get('/v1/videos/:id', async (c) => answer(c, await find(c)))
     app.get('/v1/videos/:id/content', async (c) =>
       answerContent(c, files, await find(c), options.linkSeconds),
     )
     app.get('/v1/videos/:id/events', async (c) => {
-      const job = await find(c)
-      const leave = streams.enter(c.get('owner').name)
-      const now = jobs.get(job.id).then((found) => (found ? [found] : []))
-      return events.open({ owner: ownerSeen(c), jobs: now, left: leave, only: job.id, cutOff: cutOff(c) })
+      const { id } = await find(c)
+      return follow(c, async () => [(await jobs.get(id)) ?? []].flat(), id)
     })
 
     app.post('/v1/videos/:id/cancel', async (c) => {
@@ -168,6 +162,16 @@ export function videoRoutes(options: VideoRoutesOptions): Routes {
       const { id } = await find(c)
       await jobs.remove(id)
       return c.json({ id, object: 'video.deleted' as const, deleted: true as const })
+    })
+  }
+
+  /** A stream of events, which begins with these jobs. A HEAD has none: nobody would read it, and its place would stay taken. */
+  function follow(c: C, read: () => Promise<readonly Job[]>, only?: string): Response {
+    if (c.req.raw.method === 'HEAD') return new Response(null, { headers: eventHeaders })
+    const left = streams.enter(c.get('owner').name)
+    return events.open({
+      ...{ owner: ownerSeen(c), jobs: read(), left, cutOff: cutOff(c) },
+      ...(only !== undefined && { only }),
     })
   }
 

@@ -391,8 +391,12 @@ export class EmbeddedJobs implements Jobs {
     })
   }
 
+  /** What cannot be removed now is tried again at the next time. */
   async #expire(): Promise<void> {
-    for (const id of beyond(this.#store, this.#options.kept)) await this.remove(id)
+    for (const id of beyond(this.#store, this.#options.kept))
+      await this.remove(id).catch((error: Error) => {
+        this.#options.logger.error({ job: id, error: error.message }, 'an old job could not be removed')
+      })
   }
 
   /** The places of those that wait have changed. */

@@ -33,7 +33,10 @@ export class Sessions {
       return new Response(null, { status: 405, headers: { allow: 'POST, DELETE' } })
     this.#endIdle()
     const id = request.headers.get('mcp-session-id')
-    if (id === null) return this.#start(request)
+    if (id === null) {
+      this.#makeRoom()
+      return this.#start(request)
+    }
     const session = this.#sessions.get(id)
     if (session?.caller !== callerOf(request)) return unknownSession()
     session.usedAt = performance.now()
@@ -63,10 +66,14 @@ export class Sessions {
   }
 
   #endIdle(): void {
+    const earliest = performance.now() - idleTime
+    for (const [id, { usedAt }] of this.#sessions) if (usedAt < earliest) void this.#end(id)
+  }
+
+  /** For one more session. */
+  #makeRoom(): void {
     const byUse = Array.from(this.#sessions).sort(([, one], [, other]) => one.usedAt - other.usedAt)
-    const tooMany = byUse.length - mostSessions + 1
-    for (const [index, [id, { usedAt }]] of byUse.entries())
-      if (index < tooMany || performance.now() - usedAt > idleTime) void this.#end(id)
+    for (const [id] of byUse.slice(0, Math.max(0, byUse.length - mostSessions + 1))) void this.#end(id)
   }
 
   async #end(id: string): Promise<void> {

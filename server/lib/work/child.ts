@@ -29,6 +29,7 @@ process.on('message', (message: ToChild) => {
   else cancels.get(message.id)?.abort(new Error('cancelled'))
 })
 
+/** A failure ends the process: what Node writes of it is its last words. */
 async function load({ runner: module, place, ...options }: LoadOptions): Promise<void> {
   const { loadRunner }: { loadRunner(options: RunnerOptions): Promise<Runner> } = await import(module)
   try {

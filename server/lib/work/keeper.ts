@@ -152,7 +152,7 @@ export class Keeper implements Worker {
       this.#lastWords = (this.#lastWords + words).slice(-wordsKept)
     })
     started.on('message', (message: FromChild) => this.#hear(message))
-    started.once('error', (error) => logger.error({ childPid, error: error.message }, 'worker'))
+    started.on('error', (error) => logger.error({ childPid, error: error.message }, 'worker'))
     this.#gone = new Promise((resolve) => {
       started.once('close', (code, signal) => {
         this.#ended(signal ?? `code ${code}`)

@@ -112,7 +112,7 @@ async function runJob(
     await loaded.useLoras(loras)
     const output = path.join(folder, 'video.mp4')
     const previews = new Previews((picture) => files.put(id, 'preview.png', picture), on)
-    const video = await loaded.pipeline.generate(prompt, {
+    const making = loaded.pipeline.generate(prompt, {
       ...onlyKnown(options),
       ...(hasInput && { video: input }),
       ...(ffmpeg !== undefined && { ffmpeg }),
@@ -122,7 +122,8 @@ async function runJob(
       onPreview: (preview) => previews.show(preview),
       previewEvery: loaded.stepsToPreview(request.fitted.steps),
     })
-    await previews.done()
+    // Also after a failure: the job's files are removed then, and a late preview would stay.
+    const video = await making.finally(() => previews.done())
     on.signal.throwIfAborted()
     loaded.noteStep((video.timings?.denoise ?? 0) / request.fitted.steps)
     const made = describe(video, (await stat(output)).size)

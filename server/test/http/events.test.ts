@@ -174,3 +174,43 @@ test('[server-sigterm] at the end of the server its streams end with the time to
   await server.close()
   assert.match(await text, /^retry: 1000\n\n/)
 })
+
+test('a HEAD takes no place among the streams', async () => {
+  const small = await start({ limits: { streams: 2 } })
+  try {
+    const { id } = await create(small.url, 'a')
+    for (const path of ['/v1/events', `/v1/videos/${id}/events`, '/v1/events']) {
+      const answer = await fetch(small.url + path, { method: 'HEAD' })
+      assert.equal(answer.status, 200)
+      assert.equal(answer.headers.get('content-type'), 'text/event-stream')
+    }
+    const answer = await small.server.fetch(new Request(`${small.url}/v1/events`))
+    assert.equal(answer.status, 200)
+    await answer.body?.cancel()
+  } finally {
+    await small.close()
+  }
+})
+
+test('a reader who leaves while an end is told troubles nobody', async () => {
+  const { id } = await create(running.url, 'steps 1 ms 300')
+  const open = async () => {
+    const request = new Request(`${running.url}/v1/videos/${id}/events`)
+    return (await running.server.fetch(request)).body?.getReader() as ReadableStreamDefaultReader<Uint8Array>
+  }
+  const first = await open()
+  // More than are told in one turn.
+  const others = await Promise.all(Array.from({ length: 40 }, open))
+  const seen = async (reader: typeof first) => {
+    let text = ''
+    for (let part = await reader.read(); part.value; part = await reader.read())
+      text += Buffer.from(part.value).toString()
+    return text
+  }
+  const [stays = first, ...leaving] = others
+  const end = seen(stays)
+  assert.match(await seen(first), /"state":"completed"/)
+  for (const reader of leaving) await reader.cancel()
+  assert.match(await end, /"state":"completed"/)
+  await wait(100)
+})

@@ -202,6 +202,28 @@ test('threat 6: the page exchanges its key for a cookie that scripts cannot read
   await secure.close()
 })
 
+test('threat 6: a session has the rights of its own key, also beside another key of the same name', async () => {
+  const folder = newFolder()
+  const file = path.join(folder, 'keys')
+  const admin = await addKey(file, 'ann', true)
+  const plain = await addKey(file, 'ann', false)
+  const running = await start({ keys: file })
+  try {
+    for (const [key, status] of [
+      [admin, 200],
+      [plain, 403],
+    ] as const) {
+      const [set = ''] = (await post(`${running.url}/session`, { key })).headers.getSetCookie()
+      const cookie = set.split(';')[0] as string
+      assert.equal((await fetch(`${running.url}/metrics`, { headers: bearer(key) })).status, status)
+      assert.equal((await fetch(`${running.url}/metrics`, { headers: { cookie } })).status, status)
+    }
+  } finally {
+    await running.close()
+    rmSync(folder, { recursive: true })
+  }
+})
+
 test('threat 7: the file of keys has sha256 only, and nothing but the whole key is one', async () => {
   const text = readFileSync(keyFile, 'utf8')
   for (const key of Object.values(keys)) assert.ok(!text.includes(key))
@@ -218,6 +240,16 @@ test('threat 7: the file of keys has sha256 only, and nothing but the whole key 
   ])
     assert.equal((await list(keyed.url, bearer(wrong))).status, 401, wrong)
   assert.equal((await list(keyed.url, { authorization: `Basic ${keys.ann}` })).status, 401)
+})
+
+test('a server that was refused for its keys or its address leaves its folder to the next one', async () => {
+  const data = newFolder()
+  const file = path.join(data, 'keys')
+  writeFileSync(file, 'no key\n')
+  await assert.rejects(createServer({ data, keys: file, workers: [], logger: silent }), /line 1 is not a key/)
+  await assert.rejects(createServer({ data, publicUrl: 'nowhere', workers: [], logger: silent }), /URL/)
+  await (await createServer({ data, workers: [], logger: silent })).close()
+  rmSync(data, { recursive: true })
 })
 
 test('[request-paths] threat 8: no id and no name leads out of the folder of the jobs', async () => {
@@ -471,6 +503,9 @@ test('[request-paths] threat 22: a request names LoRAs of the folder, nothing el
     '.hidden',
     'a:b',
     'a:1000',
+    'a:',
+    'a:1:2',
+    [{ name: 'a', scale: '' }],
     'name.safetensors/../x',
     [{ path: '/x' }],
   ])

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { after, test } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 import { Video } from 'torchreel'
 import { FolderFiles } from '#server/files/folder.js'
 import type { Job, RequestOptions } from '#server/jobs/job.js'
@@ -14,17 +15,18 @@ import { newJob } from './contract.js'
 const folder = newFolder()
 const files = new FolderFiles(path.join(folder, 'jobs'))
 const workFolder = path.join(folder, 'work')
-const runner = await loadRunner({
+const options = {
   models: [{ id: 'shapes', model: 'shapes' }],
   device: 'cpu',
   pipeline: { limits: { pixels: 200_000 } },
   ...{ files, workFolder },
-})
+}
+const runner = await loadRunner(options)
 after(() => rmSync(folder, { recursive: true }))
 
-function jobOf(options: object, more: Partial<Job['request']> = {}): Job {
+function jobOf(set: object, more: Partial<Job['request']> = {}): Job {
   const { request, ...rest } = newJob('a big red circle moving left')
-  const given = { seed: 7, steps: 2, frames: 4, ...options } as RequestOptions
+  const given = { seed: 7, steps: 2, frames: 4, ...set } as RequestOptions
   return {
     ...rest,
     request: { ...request, options: given, ...more },
@@ -78,6 +80,24 @@ test('an aborted job leaves no file', async () => {
   await assert.rejects(running, /enough/)
   assert.deepEqual(readdirSync(workFolder), [])
   assert.equal(await files.facts(job.id, 'video.mp4'), undefined)
+})
+
+test('after a failure nothing more is written', async () => {
+  const abort = new AbortController()
+  let writing = 0
+  const slow = new (class extends FolderFiles {
+    override async put(...what: Parameters<FolderFiles['put']>): Promise<void> {
+      writing++
+      abort.abort(new Error('enough'))
+      await wait(300)
+      await super.put(...what)
+      writing--
+    }
+  })(path.join(folder, 'jobs'))
+  const other = await loadRunner({ ...options, files: slow })
+  await assert.rejects(other.run(jobOf({ steps: 200 }), listen(abort.signal).on), /enough/)
+  assert.ok(abort.signal.aborted)
+  assert.equal(writing, 0)
 })
 
 test('a video to start from is read from the files of the job', async () => {

@@ -159,3 +159,26 @@ test('without a key, with a wrong one, or from a page elsewhere: refused', async
   assert.equal((await ask({ authorization, origin: 'https://elsewhere.example' })).status, 403)
   await assert.rejects(connect('wrong'))
 })
+
+test('of as many sessions as there may be, each goes on', async () => {
+  const first = await connect(ann, 'legacy')
+  const params = {
+    protocolVersion: '2025-06-18',
+    capabilities: {},
+    clientInfo: { name: 'test', version: '1' },
+  }
+  for (let count = 1; count < 256; count++) {
+    const answer = await fetch(`${server.url}/mcp`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${ann}`,
+        'content-type': 'application/json',
+        accept: 'application/json, text/event-stream',
+      },
+      body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'initialize', params }),
+    })
+    assert.equal(answer.status, 200)
+    await answer.body?.cancel()
+  }
+  assert.ok((await first.listTools()).tools.length > 0)
+})

@@ -61,7 +61,9 @@ export class BullWork implements Working {
         ...{ lockDuration: options.lockFor, stalledInterval: options.lockFor / 2, maxStalledCount: 1 },
       })
       queue.on('error', (error) => options.logger.warn({ err: error.message }, 'worker'))
-      queue.on('stalled', (id) => void this.#publish(id))
+      queue.on('stalled', (id) => {
+        this.#publish(id).catch((error: Error) => options.logger.warn({ err: error.message }, 'worker'))
+      })
       return queue
     })
     this.#done = this.#work()
