@@ -1,6 +1,7 @@
 // The operators in bfloat16 against the same in double precision, on the same rounded numbers, and against
-// themselves on another number of threads. A result that is rounded once is about 0.0017 off, in L2; what is
-// beyond that comes from inside.
+// themselves on another number of threads. A result that is rounded once is about 0.0017 off, in L2, and a
+// few numbers may be 2⁻⁸ off; what is beyond that comes from inside.
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/conv2d.h>
@@ -14,6 +15,7 @@
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 
@@ -40,6 +42,8 @@ void check_close(const std::string& name, const at::Tensor& expected, const Oper
   check(y.is_contiguous() && y.sizes() == expected.sizes() && y.scalar_type() == at::kBFloat16,
         name + " has the shape and type");
   double error = ((wide(y) - expected).norm() / expected.norm()).item<double>();
+  constexpr int64_t few = 1000;
+  if (expected.numel() < few) bound = std::max(bound, 1.0 / 256);
   check(error < bound, name + " is " + std::to_string(error) + " off");
   if (!ours) return;
   for (int threads : {1, 3, 40}) {
@@ -140,6 +144,7 @@ void test_norms(at::IntArrayRef shape, int64_t groups, double mean) {
 }  // namespace
 
 int main() {
+  at::manual_seed(0);
   at::set_num_threads(2);
   test_linear({1, 64}, 64);
   test_linear({3, 77, 100}, 320);
