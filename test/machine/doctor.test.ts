@@ -39,6 +39,7 @@ test('what is there: every part by name, and what was found', async () => {
     'threads',
     'addon',
     'libtorch',
+    'products',
     'gpu',
     'ffmpeg',
     'models',

@@ -207,7 +207,8 @@ torchreel_network_files network_files(const std::string& family, size_t network)
 }
 
 Pipeline::Pipeline(const Options& given) : model_(model(given.family)) {
-  const std::vector<double> latent_scale(model_.channels, 0.18215), latent_mean(model_.channels, 0);
+  const std::vector<double> latent_scale(model_.channels, given.latent_scale),
+      latent_mean(model_.channels, 0);
   const torchreel_network_files networks[] = {network_files(given.family, 0), network_files(given.family, 1),
                                               network_files(given.family, 2)};
   torchreel_pipeline_options options{};

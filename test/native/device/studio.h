@@ -41,6 +41,7 @@ struct Options {
   std::string family = "modelscope", device = "cpu", dtype = "float32", offload = "none";
   bool records = false;   // captureGraph
   bool compiled = false;  // with a compiled denoiser, for plain jobs
+  double latent_scale = 0.18215;
 };
 
 struct Job {
