@@ -27,10 +27,10 @@ describe('screenshots', { skip: withoutChromium }, () => {
   test('first visit, options, waiting, denoising, cancelled', async (t) => {
     const page = await openPage(t, server.address)
     await page.getByText('No videos yet').waitFor()
-    await page.getByText('random seed').waitFor()
+    await page.getByRole('button', { name: /random seed/ }).waitFor()
     await picture(page, 'first-visit')
     await promptBox(page).fill(redCircle)
-    await page.getByText('random seed').waitFor()
+    await page.getByRole('button', { name: /random seed/ }).waitFor()
     await optionsButton(page).click()
     await picture(page, 'options')
     await optionsButton(page).click()
