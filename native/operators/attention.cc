@@ -1,5 +1,3 @@
-#include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <cmath>
@@ -7,8 +5,6 @@
 
 #include "attention.h"
 #include "operators.h"
-#include "parallel.h"
-#include "products.h"
 
 namespace torchreel {
 namespace {
@@ -78,14 +74,12 @@ TORCHREEL_CLONED void share_out(const float* tile, const float* shares, int64_t 
   }
 }
 
-constexpr int64_t most_rows = 64;
-
 // The memory of one thread: a head's keys and values in panels, and the scores of a block of its queries.
 struct Room {
   int64_t depth, keys, padded;
   float *transposed_keys, *copied_values, *scores;
 
-  Room(float* begin, int64_t depth, int64_t keys)
+  Room(float* begin, int64_t depth, int64_t keys, int64_t /*rows*/)
       : depth(depth),
         keys(keys),
         padded(padded_to_lanes(keys)),
@@ -110,7 +104,7 @@ struct Room {
       brgemm(rows, width, depth, query_stride, width, padded, /*add_C=*/false, queries,
              transposed_keys + panel * depth, scores + panel);
     }
-    float shares[most_rows], tile[most_rows * panel_width];
+    float shares[most_queries], tile[most_queries * panel_width];
     exponentiate(scores, rows, keys, 1.0f / std::sqrt(static_cast<float>(depth)), shares);
     for (int64_t panel = 0; panel < depth; panel += panel_width) {
       int64_t width = std::min(panel_width, depth - panel);
@@ -123,33 +117,12 @@ struct Room {
 
 at::Tensor attention_by_products(const at::Tensor& queries, const at::Tensor& keys,
                                  const at::Tensor& values) {
-  int64_t heads = queries.size(1), tokens = queries.size(2), depth = queries.size(3), sources = keys.size(2);
-  at::Tensor output = at::empty({queries.size(0), tokens, heads, depth}, queries.options());
-  // Blocks of about equal size, whose scores fit into a core's own cache.
-  int64_t rows = std::clamp<int64_t>((int64_t{1} << 16) / sources, lanes, most_rows);
-  int64_t blocks = (tokens + rows - 1) / rows;
-  rows = (tokens + blocks - 1) / blocks;
-  int64_t pieces = queries.size(0) * heads * blocks;
-  int64_t grain = std::max<int64_t>(1, (int64_t{1} << 17) / (rows * sources * depth));
-  int64_t room = Room::floats(depth, sources, rows);
-  at::Tensor rooms = at::empty({std::min<int64_t>(at::get_num_threads(), pieces), room}, queries.options());
-  in_parallel(pieces, grain, [&](int64_t begin, int64_t end) {
-    ProductsOfThread products;
-    Room own(rooms.mutable_data_ptr<float>() + at::get_thread_num() * room, depth, sources);
-    for (int64_t piece = begin; piece < end; ++piece) {
-      Head<float> head = head_of<float>(queries, keys, values, output, piece / blocks);
-      if (piece == begin || piece % blocks == 0) own.enter(head);
-      int64_t first = piece % blocks * rows;
-      own.attend(head.queries + first * head.query_stride, head.query_stride, std::min(rows, tokens - first),
-                 head.output + first * head.output_stride, head.output_stride);
-    }
-  });
-  return output;
+  return attend_in_blocks<Room, float>(queries, keys, values, int64_t{1} << 17);
 }
 
 // Each thread copies the keys and values of a head to its own memory.
 bool products_pay(int64_t sources, int64_t depth) {
-  return depth % lanes == 0 && sources * depth <= int64_t{1} << 19 && has_products();
+  return depth % lanes == 0 && sources * depth <= int64_t{1} << 19 && has_products<float>();
 }
 
 }  // namespace

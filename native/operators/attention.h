@@ -1,9 +1,14 @@
 // Shared by the kernels of attention.
 #pragma once
 
-#include <ATen/core/Tensor.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
 
 #include "bfloat16.h"
+#include "parallel.h"
+#include "products.h"
 
 namespace torchreel {
 
@@ -42,6 +47,40 @@ Head<Number> head_of(const at::Tensor& queries, const at::Tensor& keys, const at
           .key_stride = keys.stride(2),
           .value_stride = values.stride(2),
           .output_stride = output.stride(1)};
+}
+
+constexpr int64_t most_queries = 64;  // of a block
+
+// `attention` in blocks of queries. work: the multiplications that are worth another thread. A Room is the
+// memory of one thread, and has
+//     Room(begin, d, S, rows)    in floats(d, S, rows) numbers: for S keys and blocks of at most `rows`
+//     queries enter(head)                takes in the keys and values attend(queries, query_stride, rows,
+//     output, output_stride)    the block's results
+template <typename Room, typename Number>
+at::Tensor attend_in_blocks(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+                            int64_t work) {
+  int64_t heads = queries.size(1), tokens = queries.size(2), depth = queries.size(3), sources = keys.size(2);
+  at::Tensor output = at::empty({queries.size(0), tokens, heads, depth}, queries.options());
+  // Blocks of about equal size, whose scores fit into a core's own cache.
+  int64_t rows = std::clamp<int64_t>((int64_t{1} << 16) / sources, lanes, most_queries);
+  int64_t blocks = (tokens + rows - 1) / rows;
+  rows = (tokens + blocks - 1) / blocks;
+  int64_t pieces = queries.size(0) * heads * blocks;
+  int64_t grain = std::max<int64_t>(1, work / (rows * sources * depth));
+  int64_t room = Room::floats(depth, sources, rows);
+  at::Tensor rooms = at::empty({std::min<int64_t>(at::get_num_threads(), pieces), room}, at::kFloat);
+  in_parallel(pieces, grain, [&](int64_t begin, int64_t end) {
+    ProductsOfThread products;
+    Room own(rooms.mutable_data_ptr<float>() + at::get_thread_num() * room, depth, sources, rows);
+    for (int64_t piece = begin; piece < end; ++piece) {
+      auto head = head_of<Number>(queries, keys, values, output, piece / blocks);
+      if (piece == begin || piece % blocks == 0) own.enter(head);
+      int64_t first = piece % blocks * rows;
+      own.attend(head.queries + first * head.query_stride, head.query_stride, std::min(rows, tokens - first),
+                 head.output + first * head.output_stride, head.output_stride);
+    }
+  });
+  return output;
 }
 
 }  // namespace torchreel

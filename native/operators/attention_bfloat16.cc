@@ -1,14 +1,10 @@
-#include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
-#include <ATen/ops/empty.h>
 
 #include <cmath>
 #include <limits>
 
 #include "attention.h"
 #include "packed_weight.h"
-#include "parallel.h"
-#include "products.h"
 
 namespace torchreel {
 namespace {
@@ -106,8 +102,6 @@ TORCHREEL_BFLOAT16 void share_out(const float* tile, const float* shares, int64_
   }
 }
 
-constexpr int64_t most_queries = 64;
-
 // The memory of one thread: a head's keys and values in panels, and the scores of a block of its queries in
 // float32 and as weights in bfloat16.
 struct BFloat16Room {
@@ -160,28 +154,7 @@ bool products_of_bfloat16_pay(int64_t sources, int64_t depth) {
 
 at::Tensor attention_by_products_of_bfloat16(const at::Tensor& queries, const at::Tensor& keys,
                                              const at::Tensor& values) {
-  int64_t heads = queries.size(1), tokens = queries.size(2), depth = queries.size(3), sources = keys.size(2);
-  at::Tensor output = at::empty({queries.size(0), tokens, heads, depth}, queries.options());
-  // Blocks of about equal size, whose scores fit into a core's own cache.
-  int64_t rows = std::clamp<int64_t>((int64_t{1} << 16) / sources, lanes, most_queries);
-  int64_t blocks = (tokens + rows - 1) / rows;
-  rows = (tokens + blocks - 1) / blocks;
-  int64_t pieces = queries.size(0) * heads * blocks;
-  int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / (rows * sources * depth));
-  int64_t room = BFloat16Room::floats(depth, sources, rows);
-  at::Tensor rooms = at::empty({std::min<int64_t>(at::get_num_threads(), pieces), room}, at::kFloat);
-  in_parallel(pieces, grain, [&](int64_t begin, int64_t end) {
-    ProductsOfThread products;
-    BFloat16Room own(rooms.mutable_data_ptr<float>() + at::get_thread_num() * room, depth, sources, rows);
-    for (int64_t piece = begin; piece < end; ++piece) {
-      auto head = head_of<BFloat16>(queries, keys, values, output, piece / blocks);
-      if (piece == begin || piece % blocks == 0) own.enter(head);
-      int64_t first = piece % blocks * rows;
-      own.attend(head.queries + first * head.query_stride, head.query_stride, std::min(rows, tokens - first),
-                 head.output + first * head.output_stride, head.output_stride);
-    }
-  });
-  return output;
+  return attend_in_blocks<BFloat16Room, BFloat16>(queries, keys, values, int64_t{1} << 18);
 }
 
 }  // namespace torchreel

@@ -13,32 +13,15 @@ namespace {
 TORCHREEL_CLONED void transform_3x3(const float* g, const int64_t* strides, int64_t channels, float* u,
                                     int64_t step, int64_t outputs) {
   for (int64_t channel = 0; channel < channels; ++channel) {
-    float taps[9][lanes];
+    Floats taps[9], transformed[4][4];
     for (int64_t lane = 0; lane < lanes; ++lane) {
       const float* kernel = g + lane * strides[0] + channel * strides[1];
       for (int64_t tap = 0; tap < 9; ++tap) {
         taps[tap][lane] = kernel[tap / 3 * strides[2] + tap % 3 * strides[3]];
       }
     }
-    Floats rows[4][3];
-    for (int64_t column = 0; column < 3; ++column) {
-      Floats above, middle, below;
-      std::memcpy(&above, taps[column], sizeof above);
-      std::memcpy(&middle, taps[3 + column], sizeof middle);
-      std::memcpy(&below, taps[6 + column], sizeof below);
-      rows[0][column] = above;
-      rows[1][column] = (above + middle + below) * 0.5f;
-      rows[2][column] = (above - middle + below) * 0.5f;
-      rows[3][column] = below;
-    }
-    for (int64_t row = 0; row < 4; ++row) {
-      const auto& [left, middle, right] = rows[row];
-      float* to = u + row * 4 * step + channel * outputs;
-      *reinterpret_cast<Floats*>(to) = left;
-      *reinterpret_cast<Floats*>(to + step) = (left + middle + right) * 0.5f;
-      *reinterpret_cast<Floats*>(to + 2 * step) = (left - middle + right) * 0.5f;
-      *reinterpret_cast<Floats*>(to + 3 * step) = right;
-    }
+    transform_taps(taps, transformed);
+    for (int64_t p = 0; p < 16; ++p) store(u + p * step + channel * outputs, transformed[p / 4][p % 4]);
   }
 }
 

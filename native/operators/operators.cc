@@ -3,8 +3,6 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
-#include "packed_weight.h"
-
 namespace torchreel {
 namespace {
 
@@ -27,7 +25,6 @@ torch::Library* register_operators() {
   add("layer_norm", "(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor", layer_norm);
   add("linear", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
   add("gated_linear", "(Tensor x, Tensor weight, Tensor bias) -> Tensor", gated_linear);
-  add("pack", "(Tensor weight) -> Tensor", pack);
   return library;
 }
 

@@ -1,5 +1,6 @@
-// Operators that the graphs call on a CPU in float32, where libtorch's own are slow or do more work than
-// necessary. models/definitions/operators.py defines the same in plain PyTorch.
+// Operators that the graphs call on a CPU in float32 and bfloat16, where libtorch's own are slow or do more
+// work than necessary. Weights in bfloat16 may be packed (packed_weight.h). models/definitions/operators.py
+// defines the same in plain PyTorch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -30,7 +31,7 @@ at::Tensor convolve_frames(const at::Tensor& x, const at::Tensor& weight, const 
 // Layer norm of x (…, C), in bfloat16.
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
 
-// x·Wᵀ + b for x (…, C) and weight (O, C), which may be packed (packed_weight.h). In bfloat16.
+// x·Wᵀ + b for x (…, C) and weight (O, C). In bfloat16.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
 // (x·W₁ᵀ + b₁)·gelu(x·W₂ᵀ + b₂) for x (…, C) and weight (2·O, C), W₁ over W₂. In bfloat16.

@@ -1,26 +1,14 @@
 #include "packed_weight.h"
 
 #include <ATen/cpu/Utils.h>
-#include <ATen/native/CPUBlas.h>
 #include <ATen/ops/empty.h>
 
 #include "bfloat16.h"
 #include "parallel.h"
+#include "products.h"
 
 namespace torchreel {
 namespace {
-
-bool has_products_of_bfloat16() {
-  alignas(64) BFloat16 one[16 * 16] = {};
-  alignas(64) float product[16 * 16];
-  try {
-    at::native::cpublas::brgemm(16, 16, 16, 16, 16, 16, false, one, one, product);
-    at::native::cpublas::brgemm_release();
-    return true;
-  } catch (const c10::Error&) {
-    return false;
-  }
-}
 
 // Of the widths that oneDNN's products take at full speed, the largest that divides.
 int64_t panel_width_of(int64_t outputs) {
@@ -47,7 +35,7 @@ bool multiplies_bfloat16() {
       auto found = capabilities.find(name);
       return found != capabilities.end() && found->second.toBool();
     };
-    return (has("avx512_bf16") || has("amx_bf16")) && has_products_of_bfloat16();
+    return (has("avx512_bf16") || has("amx_bf16")) && has_products<BFloat16>();
   }();
   return can;
 }

@@ -18,28 +18,18 @@ TORCHREEL_BFLOAT16 void transform_kernels(const BFloat16* panel, int64_t channel
     for (int64_t tap = 0; tap < 9; ++tap)
       pair[tap] = *reinterpret_cast<const Words*>(panel + tap * channels * width + 2 * i);
     for (int64_t half = 0; half < 2; ++half) {
-      Floats taps[9], rows[4][3];
+      Floats taps[9], results[4][4];
       for (int64_t tap = 0; tap < 9; ++tap) {
         Words bits = half ? pair[tap] & 0xffff0000u : pair[tap] << 16;
         std::memcpy(&taps[tap], &bits, sizeof bits);
       }
-      for (int64_t column = 0; column < 3; ++column) {
-        const Floats &above = taps[column], &middle = taps[3 + column], &below = taps[6 + column];
-        rows[0][column] = above;
-        rows[1][column] = (above + middle + below) * 0.5f;
-        rows[2][column] = (above - middle + below) * 0.5f;
-        rows[3][column] = below;
-      }
-      for (int64_t row = 0; row < 4; ++row) {
-        const auto& [left, middle, right] = rows[row];
-        Floats columns[4] = {left, (left + middle + right) * 0.5f, (left - middle + right) * 0.5f, right};
-        for (int64_t column = 0; column < 4; ++column) {
-          Words& to = transformed[row * 4 + column];
-          if (half)
-            to |= nearest(columns[column]) & 0xffff0000u;
-          else
-            to = nearest(columns[column]) >> 16;
-        }
+      transform_taps(taps, results);
+      for (int64_t p = 0; p < 16; ++p) {
+        Words bits = nearest(results[p / 4][p % 4]);
+        if (half)
+          transformed[p] |= bits & 0xffff0000u;
+        else
+          transformed[p] = bits >> 16;
       }
     }
     for (int64_t p = 0; p < 16; ++p)

@@ -1,4 +1,4 @@
-// Products of small matrices by oneDNN, of which operators build larger ones: float32, row-major.
+// Products of small matrices by oneDNN, of which operators build larger ones: row-major, summed in float32.
 #pragma once
 
 #include <ATen/native/CPUBlas.h>
@@ -13,11 +13,13 @@ namespace torchreel {
 // piece, rows whose distance is a power of two would compete for the same lines of a core's cache.
 constexpr int64_t panel_width = 64;
 
-// Whether this libtorch has such products. On a processor without AVX2 it computes them with general ones,
-// which are slower.
-inline bool has_products() {
+// Whether this libtorch has such products of float or BFloat16. On a processor without AVX2 it computes those
+// of float with general ones, which are slower.
+template <typename Number>
+bool has_products() {
   static const bool there = [] {
-    float one[lanes * lanes] = {}, product[lanes * lanes];
+    alignas(64) Number one[lanes * lanes] = {};
+    alignas(64) float product[lanes * lanes];
     try {
       at::native::cpublas::brgemm(lanes, lanes, lanes, lanes, lanes, lanes, false, one, one, product);
       at::native::cpublas::brgemm_release();

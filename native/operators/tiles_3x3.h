@@ -18,6 +18,25 @@ struct Stored {
   }
 };
 
+// u = G·g·Gᵀ of the 9 taps g.
+TORCHREEL_INLINE void transform_taps(const Floats* taps, Floats (&u)[4][4]) {
+  Floats rows[4][3];
+  for (int64_t column = 0; column < 3; ++column) {
+    const Floats &above = taps[column], &middle = taps[3 + column], &below = taps[6 + column];
+    rows[0][column] = above;
+    rows[1][column] = (above + middle + below) * 0.5f;
+    rows[2][column] = (above - middle + below) * 0.5f;
+    rows[3][column] = below;
+  }
+  for (int64_t row = 0; row < 4; ++row) {
+    const auto& [left, middle, right] = rows[row];
+    u[row][0] = left;
+    u[row][1] = (left + middle + right) * 0.5f;
+    u[row][2] = (left - middle + right) * 0.5f;
+    u[row][3] = right;
+  }
+}
+
 // v = Bᵀ·d·B: each of the 16 positions `step` numbers after the last.
 template <typename Store, typename Number>
 TORCHREEL_INLINE void transform_tile(const Number* const* pixels, int64_t channels, Number* v, int64_t step) {

@@ -23,7 +23,7 @@ namespace torchreel {
 inline bool winograd_pays(int64_t tiles, const at::Tensor& weight) {
   int64_t outputs = weight.size(0), channels = weight.size(1);
   return channels % lanes == 0 && outputs % lanes == 0 && std::min(channels, outputs) >= 2 * lanes &&
-         tiles >= 32 && has_products();
+         tiles >= 32 && has_products<float>();
 }
 
 // How many columns of the second factor to use at a time, in whole panels or all: as many as fit into the
