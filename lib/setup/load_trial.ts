@@ -1,5 +1,5 @@
 // Run in a child process by try_libtorch: opens libtorch. Parameters: addon, core, device (each may be empty), libraries.
-// With 'rates' as the device, prints the rates of products of matrices by type, as JSON. With an addon, opens libtorch and the core as a pipeline does; without, the libraries alone.
+// With an addon, opens libtorch and the core as a pipeline does; without, the libraries alone.
 import { createRequire } from 'node:module'
 import type { Addon } from '../addon/interface.js'
 
@@ -8,10 +8,7 @@ try {
   if (addonFile) {
     const addon = createRequire(import.meta.url)(addonFile) as Addon
     addon.load(libraries, core)
-    if (device === 'rates') {
-      const rate = (dtype: string) => [dtype, addon.productRate(dtype)]
-      console.log(JSON.stringify(Object.fromEntries(['float32', 'bfloat16', 'float16'].map(rate))))
-    } else if (device) addon.checkDevice(device)
+    if (device) addon.checkDevice(device)
   } else libraries.forEach(openLibrary)
 } catch (error) {
   console.error((error as Error).message)

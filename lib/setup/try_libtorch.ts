@@ -4,8 +4,9 @@ import { librariesOf, libtorchIn } from '../machine/libtorch.js'
 import { packageFolder } from '../package.js'
 import { run } from './run.js'
 
-/** A file, as Deno and Bun do not run `-e` as Node does. */
+/** Files, as Deno and Bun do not run `-e` as Node does. */
 const trial = path.join(packageFolder, 'dist', 'setup', 'load_trial.js')
+const rates = path.join(packageFolder, 'dist', 'setup', 'product_rates.js')
 
 /**
  * Opens the libtorch in a folder in a child process, so that a crash ends the child only.
@@ -18,8 +19,7 @@ export async function tryLibtorch(
   folder: string,
   { core: withCore = true, device = '' } = {},
 ): Promise<void> {
-  const libtorch = libtorchIn(folder)
-  if (!libtorch) throw new Error('it holds no lib/libtorch_cpu.so')
+  const libtorch = requireLibtorch(folder)
   const addon = withCore ? addonIfAny() : undefined
   const core = addon === undefined ? '' : coreFile(addon, libtorch.version)
   librariesOf(libtorch).forEach(requireWhole)
@@ -34,11 +34,16 @@ export async function tryLibtorch(
 export async function measureProducts(
   folder: string,
 ): Promise<Record<'float32' | 'bfloat16' | 'float16', number>> {
+  const libtorch = requireLibtorch(folder)
+  const addon = addonFile()
+  const files = [addon, coreFile(addon, libtorch.version), ...librariesOf(libtorch)]
+  return JSON.parse(await run(process.execPath, [rates, ...files], () => {}))
+}
+
+function requireLibtorch(folder: string) {
   const libtorch = libtorchIn(folder)
   if (!libtorch) throw new Error('it holds no lib/libtorch_cpu.so')
-  const addon = addonFile()
-  const files = [addon, coreFile(addon, libtorch.version), 'rates', ...librariesOf(libtorch)]
-  return JSON.parse(await run(process.execPath, [trial, ...files], () => {}))
+  return libtorch
 }
 
 /** A clone that is not built yet has none. */

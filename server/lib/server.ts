@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { mkdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import path from 'node:path'
 import type { Hono } from 'hono'
@@ -24,7 +24,7 @@ import { McpOverHttp } from './mcp/routes.js'
 import { Models, modelSources } from './models.js'
 import { defaultLimits, type ServerOptions } from './options.js'
 import { Requests } from './requests.js'
-import { endKeepers, startKeepers } from './work/keepers.js'
+import { endKeepers, keepersLoaded, startKeepers } from './work/keepers.js'
 
 export interface Server {
   /** Answers a request, for a caller with a server of his own. */
@@ -85,7 +85,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   // What an earlier process was writing when it ended; the folder is this process's own now.
   for (const folder of [uploads, work]) {
     await rm(folder, { recursive: true, force: true })
-    await mkdir(folder, { recursive: true, mode: 0o700 })
+    await makeFolder(folder)
   }
   const devices = options.devices ?? (options.queue ? [] : ['auto'])
   const keepers = options.workers
@@ -154,9 +154,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
       listener = await Listener.open(app.fetch, host, port, limits.requestMs)
       return listener.address
     },
-    async ready() {
-      await Promise.all(keepers.map(({ loaded }) => loaded))
-    },
+    ready: () => keepersLoaded(keepers),
     close(grace = 0) {
       closing ??= (async () => {
         isClosing = true

@@ -4,7 +4,7 @@ import { makeFolder } from './files/folder.js'
 import { FolderLock } from './jobs/folder_lock.js'
 import { modelSources } from './models.js'
 import { defaultLimits, type ServerOptions, type SharedQueue } from './options.js'
-import { endKeepers, startKeepers } from './work/keepers.js'
+import { endKeepers, keepersLoaded, startKeepers } from './work/keepers.js'
 
 export interface WorkerOptions
   extends Pick<
@@ -45,9 +45,7 @@ export async function createWorker(options: WorkerOptions): Promise<RunningWorke
   const working = await Promise.all(keepers.map((keeper) => queue.jobs.work(keeper)))
   logger.info({ models, devices }, 'worker')
   return {
-    async ready() {
-      await Promise.all(keepers.map(({ loaded }) => loaded))
-    },
+    ready: () => keepersLoaded(keepers),
     async close(grace) {
       await endKeepers(keepers, working, grace)
       await queue.jobs.close()

@@ -43,10 +43,9 @@ export function errorBody({ message, type, param, code }: ApiError): object {
 export function answerError(error: unknown, c: Context, logger: Logger): Response {
   const shown = toApiError(error)
   const requestId = c.get('requestId')
-  if (error instanceof ApiError) {
-    if (shown.status >= 500) logger.warn({ requestId, error: shown.message }, 'request refused')
-  } else if (shown.status >= 500) {
-    logger.error({ requestId, error: String((error as Error)?.stack ?? error) }, 'request failed')
+  if (shown.status >= 500) {
+    if (error instanceof ApiError) logger.warn({ requestId, error: shown.message }, 'request refused')
+    else logger.error({ requestId, error: String((error as Error)?.stack ?? error) }, 'request failed')
   }
   return c.json(errorBody(shown), shown.status, shown.headers)
 }

@@ -151,21 +151,19 @@ export class Events {
     const changes = this.#changes.map((change) => ({ change, text: this.#format(change) }))
     this.#changes = []
     this.#telling = undefined
-    const made = new Map<string, Uint8Array>()
+    const made = new Map<string, { readonly bytes: Uint8Array; readonly ends: boolean }>()
     let told = 0
     for (const client of [...this.#clients]) {
-      const wanted = JSON.stringify([client.owner ?? null, client.only ?? null])
-      const wish = () => changes.filter(({ change }) => wants(client, change))
-      const bytes =
-        made.get(wanted) ??
-        encoder.encode(
-          wish()
-            .map(({ text }) => text)
-            .join(''),
-        )
-      made.set(wanted, bytes)
-      if (bytes.length > 0) client.send(bytes)
-      if (client.only !== undefined && wish().some(({ change }) => isEnd(change))) client.close()
+      const wish = JSON.stringify([client.owner ?? null, client.only ?? null])
+      let news = made.get(wish)
+      if (!news) {
+        const wanted = changes.filter(({ change }) => wants(client, change))
+        const bytes = encoder.encode(wanted.map(({ text }) => text).join(''))
+        news = { bytes, ends: client.only !== undefined && wanted.some(({ change }) => isEnd(change)) }
+        made.set(wish, news)
+      }
+      if (news.bytes.length > 0) client.send(news.bytes)
+      if (news.ends) client.close()
       if (++told % clientsInTurn === 0) await nextTurn()
     }
   }

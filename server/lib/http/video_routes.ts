@@ -148,7 +148,11 @@ export function videoRoutes(options: VideoRoutesOptions): Routes {
     )
     app.get('/v1/videos/:id/events', async (c) => {
       const { id } = await find(c)
-      return follow(c, async () => [(await jobs.get(id)) ?? []].flat(), id)
+      const now = async () => {
+        const job = await jobs.get(id)
+        return job ? [job] : []
+      }
+      return follow(c, now, id)
     })
 
     app.post('/v1/videos/:id/cancel', async (c) => {

@@ -39,6 +39,11 @@ export function startKeepers(options: KeepersOptions): Keeper[] {
   )
 }
 
+/** Resolves when all have loaded their models. Rejects with the reason if one cannot load them. */
+export async function keepersLoaded(keepers: readonly Keeper[]): Promise<void> {
+  await Promise.all(keepers.map(({ loaded }) => loaded))
+}
+
 /** Ends the taking of jobs, and then the processes: those that hold a job after the grace (ms), too. */
 export async function endKeepers(
   keepers: readonly Keeper[],
