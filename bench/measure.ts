@@ -9,8 +9,8 @@
  *     npm run bench -- pool --model MODEL                          gain of the memory pool
  *     npm run bench -- parts                                       layers compared with plain PyTorch
  *
- * MODEL is a checkpoint's folder, or one with random weights: random-64, random-128 or random-320 (the first width of a UNet),
- * wan-100m or wan-1.3b (the parameters of a transformer), made in build/bench/models with `python3`. PYTHON must have diffusers
+ * MODEL is a checkpoint's folder, or one with random weights: random-32, random-64, random-128 or random-320 (the first width of a
+ * UNet), wan-100m or wan-1.3b (the parameters of a transformer), made in build/bench/models with `python3`. PYTHON must have diffusers
  * and torch. Further options are below. Results are printed, and written to --output as result.json, result.md and chart.svg.
  */
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -138,7 +138,9 @@ async function layers() {
 
 function model() {
   if (!values.model)
-    throw new Error('--model is required: a folder, random-64, random-128, random-320, wan-100m or wan-1.3b')
+    throw new Error(
+      '--model is required: a folder, random-32, random-64, random-128, random-320, wan-100m or wan-1.3b',
+    )
   return benchModel(values.model)
 }
 

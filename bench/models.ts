@@ -23,7 +23,14 @@ import {
 
 /** The sizes of a checkpoint with random weights. */
 type Architecture =
-  | { readonly unet: number[]; readonly vae: number[]; readonly text: number; readonly layers: number }
+  | {
+      readonly unet: number[]
+      readonly vae: number[]
+      readonly text: number
+      readonly layers: number
+      /** The width of a head of attention. */
+      readonly head: number
+    }
   | {
       readonly heads: number
       readonly hidden: number
@@ -33,9 +40,10 @@ type Architecture =
 
 /** The published models, and narrower ones. */
 const architectures: Readonly<Record<string, Architecture>> = {
-  'random-64': { unet: [64, 128, 256, 256], vae: [32, 64, 128, 128], text: 256, layers: 12 },
-  'random-128': { unet: [128, 256, 512, 512], vae: [64, 128, 256, 256], text: 512, layers: 12 },
-  'random-320': { unet: [320, 640, 1280, 1280], vae: [128, 256, 512, 512], text: 1024, layers: 23 },
+  'random-32': { unet: [32, 64, 96, 96], vae: [32, 64, 96, 96], text: 128, layers: 6, head: 32 },
+  'random-64': { unet: [64, 128, 256, 256], vae: [32, 64, 128, 128], text: 256, layers: 12, head: 64 },
+  'random-128': { unet: [128, 256, 512, 512], vae: [64, 128, 256, 256], text: 512, layers: 12, head: 64 },
+  'random-320': { unet: [320, 640, 1280, 1280], vae: [128, 256, 512, 512], text: 1024, layers: 23, head: 64 },
   'wan-100m': {
     ...{ heads: 6, hidden: 4096, layers: 9 },
     text: { d_model: 512, d_kv: 64, d_ff: 1024, num_heads: 8, num_layers: 4, vocab_size: 8192 },
@@ -61,7 +69,7 @@ export interface BenchModel {
 }
 
 /**
- * Finds a checkpoint by its folder, or by the name of a random one: `random-64`, `random-128`, `random-320`, `wan-100m`,
+ * Finds a checkpoint by its folder, or by the name of a random one: `random-32`, `random-64`, `random-128`, `random-320`, `wan-100m`,
  * `wan-1.3b`. Makes a random one in build/bench/models on first use.
  */
 export async function benchModel(name: string): Promise<BenchModel> {
@@ -160,13 +168,18 @@ async function writeConfigs(name: string, folder: string): Promise<void> {
   }
 }
 
-function modelScopeConfigs({ unet, vae, text, layers }: Extract<Architecture, { unet: number[] }>) {
+function modelScopeConfigs({ unet, vae, text, layers, head }: Extract<Architecture, { unet: number[] }>) {
   return {
     unet: {
       ...{ _class_name: 'UNet3DConditionModel', sample_size: 32, in_channels: 4, out_channels: 4 },
       down_block_types: [...Array(3).fill('CrossAttnDownBlock3D'), 'DownBlock3D'],
       up_block_types: ['UpBlock3D', ...Array(3).fill('CrossAttnUpBlock3D')],
-      ...{ block_out_channels: unet, layers_per_block: 2, cross_attention_dim: text, attention_head_dim: 64 },
+      ...{
+        block_out_channels: unet,
+        layers_per_block: 2,
+        cross_attention_dim: text,
+        attention_head_dim: head,
+      },
     },
     vae: {
       ...{ _class_name: 'AutoencoderKL', sample_size: 512, in_channels: 3, out_channels: 3 },

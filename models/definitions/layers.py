@@ -57,26 +57,20 @@ def computes_on_cpu(x: Tensor) -> bool:
     return not x.is_cuda and not torch.is_grad_enabled() and (x.dtype == torch.float32 or x.dtype == torch.bfloat16)
 
 
-def uses_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether to call oneDNN's linear layer by name: faster than F.linear where there is enough to do for its start."""
-    return computes_on_cpu(x) and x.dtype == torch.float32 and x.numel() * weight.size(0) >= 1 << 22
-
-
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x·Wᵀ + b for x (…, C) and W (O, C) or (O, C, 1, 1), packed or not."""
-    if computes_in_bfloat16(x):
+    if computes_on_cpu(x):
         return torch.ops.torchreel.linear(x, weight, bias)
-    weight = weight.flatten(1)
-    if uses_onednn(x, weight):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return F.linear(x, weight, bias)
+    return F.linear(x, weight.flatten(1), bias)
 
 
-def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """gelu(x·Wᵀ + b), the exact gelu."""
-    if uses_onednn(x, weight):
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
-    return torch.ops.aten.gelu_(F.linear(x, weight, bias))
+def gated_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(x·W₁ᵀ + b₁)·gelu(x·W₂ᵀ + b₂) for x (…, C) and W (2·O, C), W₁ over W₂, packed or not."""
+    if computes_on_cpu(x):
+        return torch.ops.torchreel.gated_linear(x, weight, bias)
+    inner = weight.size(0) // 2
+    hidden = F.linear(x, weight[:inner], bias[:inner])
+    return hidden.mul_(torch.ops.aten.gelu_(F.linear(x, weight[inner:], bias[inner:])))
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:

@@ -45,9 +45,19 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return F.layer_norm(x, [x.size(-1)], weight, bias, eps)
 
 
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / √(mean(x²) + eps)·weight over the last axis of (…, C)."""
+    return torch.rms_norm(x, [x.size(-1)], weight, eps)
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x·Wᵀ + b for x (…, C) and W (O, C) or (O, C, 1, 1). The core also takes W as it packs it."""
     return F.linear(x, weight.flatten(1), bias)
+
+
+def linear_gelu_tanh(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """gelu(x·Wᵀ + b), the gelu that is made with a hyperbolic tangent. The core also takes W as it packs it."""
+    return F.gelu(F.linear(x, weight, bias), approximate="tanh")
 
 
 def gated_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -64,7 +74,9 @@ for schema, function in {
     "upsample_and_convolve(Tensor x, Tensor weight, Tensor bias, int height, int width) -> Tensor": upsample_and_convolve,
     "convolve_frames(Tensor x, Tensor weight, Tensor bias) -> Tensor": convolve_frames,
     "layer_norm(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor": layer_norm,
+    "rms_norm(Tensor x, Tensor weight, float eps) -> Tensor": rms_norm,
     "linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor": linear,
+    "linear_gelu_tanh(Tensor x, Tensor weight, Tensor? bias) -> Tensor": linear_gelu_tanh,
     "gated_linear(Tensor x, Tensor weight, Tensor bias) -> Tensor": gated_linear,
 }.items():
     if not hasattr(torch.ops.torchreel, function.__name__):  # else the core is in this process

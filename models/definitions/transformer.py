@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from .layers import (
     Attention,
     Weights,
-    computes_in_bfloat16,
+    gated_linear,
     group_norm,
     layer_norm,
     linear,
-    linear_gelu,
     tokens_per_chunk,
 )
 
@@ -35,13 +34,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (…, C), kept."""
-        weight, bias = self.net["0"].proj.weight, self.net["0"].proj.bias
-        if computes_in_bfloat16(x):
-            hidden = torch.ops.torchreel.gated_linear(x, weight, bias)
-        else:
-            inner = weight.size(0) // 2
-            hidden = linear(x, weight[:inner], bias[:inner])
-            hidden.mul_(linear_gelu(x, weight[inner:], bias[inner:]))
+        hidden = gated_linear(x, self.net["0"].proj.weight, self.net["0"].proj.bias)
         return linear(hidden, self.net["2"].weight, self.net["2"].bias)
 
 

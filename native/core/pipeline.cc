@@ -190,6 +190,7 @@ void Pipeline::generate(const torchreel_request& request, const torchreel_listen
     Guidance guidance(*denoiser_, texts, {request.guidance, request.guidance_length});
     latents = denoise(*denoiser_, guidance, latents, job, [&] { prefetch(*autoencoder_); });
   }
+  denoiser_network_.drop_pages();
   decode(job, latents);
   vae_network_.drop_pages();
 }

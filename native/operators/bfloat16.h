@@ -54,4 +54,6 @@ TORCHREEL_INLINE void store_fast(BFloat16* to, const Floats& x) {
 #endif
 }
 
+TORCHREEL_INLINE void store_fast(float* to, const Floats& x) { store(to, x); }
+
 }  // namespace torchreel

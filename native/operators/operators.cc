@@ -23,7 +23,9 @@ torch::Library* register_operators() {
       upsample_and_convolve);
   add("convolve_frames", "(Tensor x, Tensor weight, Tensor bias) -> Tensor", convolve_frames);
   add("layer_norm", "(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor", layer_norm);
+  add("rms_norm", "(Tensor x, Tensor weight, float eps) -> Tensor", rms_norm);
   add("linear", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
+  add("linear_gelu_tanh", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear_gelu_tanh);
   add("gated_linear", "(Tensor x, Tensor weight, Tensor bias) -> Tensor", gated_linear);
   return library;
 }

@@ -31,10 +31,17 @@ at::Tensor convolve_frames(const at::Tensor& x, const at::Tensor& weight, const 
 // Layer norm of x (…, C), in bfloat16.
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
 
-// x·Wᵀ + b for x (…, C) and weight (O, C). In bfloat16.
+// x / √(mean(x²) + eps)·weight over the last axis of (…, C).
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+// x·Wᵀ + b for x (…, C) and weight (O, C).
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
-// (x·W₁ᵀ + b₁)·gelu(x·W₂ᵀ + b₂) for x (…, C) and weight (2·O, C), W₁ over W₂. In bfloat16.
+// gelu(x·Wᵀ + b), the gelu that is made with a hyperbolic tangent.
+at::Tensor linear_gelu_tanh(const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias);
+
+// (x·W₁ᵀ + b₁)·gelu(x·W₂ᵀ + b₂) for x (…, C) and weight (2·O, C), W₁ over W₂, with the exact gelu.
 at::Tensor gated_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 }  // namespace torchreel

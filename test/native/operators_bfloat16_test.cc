@@ -12,6 +12,7 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/repeat_interleave.h>
+#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 
@@ -65,6 +66,9 @@ void test_linear(at::IntArrayRef shape, int64_t outputs, bool fits = true) {
     check_close(
         name + " without a bias", at::linear(wide(x), wide(weight)),
         [&] { return torchreel::linear(x, each, std::nullopt); }, 0.0023, ours);
+    check_close(
+        "with gelu, " + name, at::gelu(expected, "tanh"),
+        [&] { return torchreel::linear_gelu_tanh(x, each, bias); }, ours ? 0.0025 : 0.004, ours);
     if (outputs % 2 != 0) continue;
     bool fused = ours && outputs / 2 % each.size(2) == 0;  // else the halves are rounded, too
     auto halves = expected.chunk(2, -1);
@@ -139,6 +143,10 @@ void test_norms(at::IntArrayRef shape, int64_t groups, double mean) {
               [&] { return torchreel::group_norm(x, groups, weight, bias, 1e-5, true); });
   check_close("layer " + name, at::layer_norm(wide(x), {channels}, wide(weight), wide(bias), 1e-5),
               [&] { return torchreel::layer_norm(x, weight, bias, 1e-5); });
+  if (mean == 0) {
+    check_close("RMS " + name, at::rms_norm(wide(x), {channels}, wide(weight), 1e-5),
+                [&] { return torchreel::rms_norm(x, weight, 1e-5); });
+  }
 }
 
 }  // namespace

@@ -4,10 +4,13 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/conv2d.h>
+#include <ATen/ops/gelu.h>
 #include <ATen/ops/group_norm.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/repeat_interleave.h>
+#include <ATen/ops/rms_norm.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softmax.h>
 
@@ -114,6 +117,41 @@ void test_convolution_of_frames(int64_t videos, int64_t frames, int64_t pixels, 
         y, [&] { return torchreel::convolve_frames(x, weight, bias); }, name);
 }
 
+void test_linear(at::IntArrayRef shape, int64_t outputs, bool ours = true) {
+  int64_t inputs = shape.back();
+  at::Tensor x = at::randn(shape), bias = at::randn({outputs});
+  at::Tensor weight = at::randn({outputs, inputs}) / std::sqrt(static_cast<double>(inputs));
+  at::Tensor expected = at::linear(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble));
+  std::string name = "linear layer of " + c10::str(shape) + " to " + std::to_string(outputs);
+  auto check_layer = [&](const std::string& kind, const at::Tensor& expected,
+                         const std::function<at::Tensor()>& operation) {
+    at::Tensor y = operation();
+    check(y.is_contiguous() && y.sizes() == expected.sizes(), kind + name + " has a shape of its own");
+    check(largest_difference(y, expected) < 3e-5, kind + name);
+    if (ours) check_threads(y, operation, kind + name);
+  };
+  check_layer("", expected, [&] { return torchreel::linear(x, weight, bias); });
+  check_layer("unbiased ", expected - bias, [&] { return torchreel::linear(x, weight, std::nullopt); });
+  check_layer("with gelu, ", at::gelu(expected, "tanh"),
+              [&] { return torchreel::linear_gelu_tanh(x, weight, bias); });
+  if (outputs % 2 != 0) return;
+  auto halves = expected.chunk(2, -1);
+  check_layer("gated ", halves[0] * at::gelu(halves[1]),
+              [&] { return torchreel::gated_linear(x, weight, bias); });
+}
+
+void test_rms_norm(at::IntArrayRef shape, double size) {
+  int64_t channels = shape.back();
+  at::Tensor x = at::randn(shape) * size, weight = at::randn({channels});
+  at::Tensor expected = at::rms_norm(x.to(at::kDouble), {channels}, weight.to(at::kDouble), 1e-6);
+  at::Tensor y = torchreel::rms_norm(x, weight, 1e-6);
+  std::string name = "RMS norm of " + c10::str(shape) + " of size " + std::to_string(size);
+  check(y.sizes() == shape, name + " keeps the shape");
+  check(largest_difference(y, expected) < 1e-5, name);
+  check_threads(
+      y, [&] { return torchreel::rms_norm(x, weight, 1e-6); }, name);
+}
+
 }  // namespace
 
 int main() {
@@ -157,6 +195,19 @@ int main() {
   test_convolution_of_frames(1, 6, 20, 1024, 656);
   test_convolution_of_frames(1, 5, 7, 32, 32, false);  // libtorch's own
   test_convolution_of_frames(1, 4, 400, 20, 20, false);
+  test_linear({4, 64, 96}, 96);
+  test_linear({64, 16}, 32);        // as few rows as pay
+  test_linear({3000, 48}, 80);      // several blocks of rows; a narrow last panel
+  test_linear({1100, 1040}, 1312);  // inputs in three parts
+  test_linear({2, 40, 32}, 128);
+  test_linear({63, 64}, 64, false);   // libtorch's own: too few rows …
+  test_linear({100, 20}, 36, false);  // … or widths that do not fit
+  test_linear({100, 32}, 7, false);
+  for (double size : {1e-4, 1.0, 1000.0}) {
+    test_rms_norm({2, 300, 96}, size);
+    test_rms_norm({7, 1536}, size);
+    test_rms_norm({5, 20}, size);  // libtorch's own
+  }
   at::Tensor one = at::randn({1, 1, 2, 4});
   bool refused = false;
   try {

@@ -198,7 +198,7 @@ class Attention(nn.Module):
 class Activation(nn.Module):
     def __init__(self, channels: int, inner_channels: int) -> None:
         super().__init__()
-        self.proj = Weights(inner_channels, channels)
+        self.proj = Weights(inner_channels, channels, packable=True)
 
 
 class FeedForward(nn.Module):

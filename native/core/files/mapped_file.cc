@@ -134,8 +134,13 @@ void MappedFile::read_all() {
 }
 
 // Mapped pages were never written, so nothing is lost. Zeros in place of lost pages stay zeros.
-void MappedFile::drop_pages() const {
-  if (not_mapped_.empty()) ::madvise(const_cast<char*>(data_), size(), MADV_DONTNEED);
+void MappedFile::drop_pages() const { drop_pages(data_, size()); }
+
+void MappedFile::drop_pages(const void* bytes, size_t count) const {
+  auto address = static_cast<const char*>(bytes);
+  if (!not_mapped_.empty() || address < data_ || address + count > data_ + size()) return;
+  size_t from_page = reinterpret_cast<uintptr_t>(address) & (page_size - 1);
+  ::madvise(const_cast<char*>(address - from_page), count + from_page, MADV_DONTNEED);
 }
 
 bool MappedFile::read(void* bytes, size_t count) const {

@@ -50,6 +50,9 @@ class SafetensorsFile {
 
   // Takes the pages out of memory until they are read again.
   void drop_pages() const { file_->drop_pages(); }
+  void drop_pages(const at::Tensor& tensor) const {
+    file_->drop_pages(tensor.const_data_ptr(), tensor.nbytes());
+  }
 
  private:
   SafetensorsFile(std::unique_ptr<MappedFile> file, uint64_t max_header);

@@ -93,7 +93,6 @@ class Network::Placement {
   Placement(Network& network, const Stage& stage, at::ScalarType dtype) : network_(network), stage_(stage) {
     faults::point();
     std::vector<at::Tensor> placed;
-    bool from_pages = false;
     CopyStream stream(network.device_);
     for (const Weight& weight : stage.weights) {
       auto change = network.adaptation_.find(weight.path);
@@ -109,14 +108,12 @@ class Network::Placement {
       } else {
         placed.push_back(there ? value : make_copy(value, network.device_, type));
       }
-      if (placed.back().is_same(weight.host)) {
-        from_pages = true;
-      } else {
+      if (!placed.back().is_same(weight.host)) {
         copied_ += static_cast<int64_t>(placed.back().nbytes());
+        network.drop_pages(weight.host);
       }
     }
     stream.wait();
-    if (!from_pages) network.drop_pages();
     for (const Weight& weight : stage.weights) before_.push_back(weight.owner.attr(weight.name).toTensor());
     for (size_t i = 0; i < placed.size(); ++i) put(stage.weights[i], placed[i]);
     network.peak_ = std::max(network.peak_.load(), network.copied_ += copied_);
@@ -277,6 +274,10 @@ at::Tensor Network::gather_rows(const std::string& table, const at::Tensor& rows
 
 void Network::drop_pages() const {
   for (const auto& file : files_) file->drop_pages();
+}
+
+void Network::drop_pages(const at::Tensor& weight) const {
+  for (const auto& file : files_) file->drop_pages(weight);
 }
 
 torchreel_network_memory Network::memory() const {

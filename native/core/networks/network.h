@@ -84,6 +84,7 @@ class Network {
 
   // Takes the pages of the mapped weights out of memory. The next call reads them again.
   void drop_pages() const;
+  void drop_pages(const at::Tensor& weight) const;
 
   // May be called on any thread.
   torchreel_network_memory memory() const;

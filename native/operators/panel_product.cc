@@ -1,0 +1,79 @@
+#include "panel_product.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+
+#include "parallel.h"
+
+namespace torchreel {
+namespace {
+
+// A panel of weights, and the sums of a piece's rows, stay in a core's own cache.
+constexpr int64_t most_inputs = 512, most_sums = 1024;
+constexpr int64_t rows_at_once = 128;
+
+// Rows (width, inputs), `stride` numbers between them, become a panel (inputs, width).
+TORCHREEL_CLONED void transpose_rows(const float* rows, int64_t stride, int64_t inputs, int64_t width,
+                                     float* panel) {
+  for (int64_t row = 0; row < width; row += lanes) {
+    for (int64_t input = 0; input < inputs; input += lanes) {
+      Floats block[lanes];
+      for (int64_t i = 0; i < lanes; ++i)
+        block[i] = *reinterpret_cast<const Floats*>(rows + (row + i) * stride + input);
+      transpose(block);
+      for (int64_t i = 0; i < lanes; ++i)
+        *reinterpret_cast<Floats*>(panel + (input + i) * width + row) = block[i];
+    }
+  }
+}
+
+// sums (rows, width) = x (rows, inputs)·weightᵀ of weight (width, inputs).
+void multiply_panel(const float* x, int64_t rows, const float* weight, int64_t width, int64_t inputs,
+                    float* panel, float* sums) {
+  for (int64_t first = 0; first < inputs; first += most_inputs) {
+    int64_t part = std::min(most_inputs, inputs - first);
+    transpose_rows(weight + first, inputs, part, width, panel);
+    for (int64_t row = 0; row < rows; row += rows_at_once) {
+      at::native::cpublas::brgemm(std::min(rows_at_once, rows - row), width, part, inputs, width, width,
+                                  /*add_C=*/first > 0, x + row * inputs + first, panel, sums + row * width);
+    }
+  }
+}
+
+}  // namespace
+
+bool panels_pay(int64_t rows, int64_t inputs, int64_t outputs) {
+  return rows >= 64 && inputs > 0 && outputs > 0 && inputs % lanes == 0 && outputs % lanes == 0 &&
+         has_products<float>();
+}
+
+void multiply_in_panels(const float* x, int64_t rows, const float* weight, int64_t inputs, int64_t outputs,
+                        bool gated, c10::function_ref<void(const Product&)> finish) {
+  int64_t factors = gated ? 2 : 1, threads = at::get_num_threads();
+  int64_t panels = (outputs + panel_width - 1) / panel_width;
+  int64_t blocks = (rows * factors + most_sums - 1) / most_sums;
+  // With few panels, the threads share the rows.
+  if (panels < 4 * threads && panels * blocks % threads != 0)
+    blocks = (blocks + threads - 1) / threads * threads;
+  int64_t height = (rows + blocks - 1) / blocks;
+  blocks = (rows + height - 1) / height;
+  int64_t panel = std::min(inputs, most_inputs) * panel_width, tile = height * panel_width;
+  at::Tensor rooms = at::empty({std::min(threads, panels * blocks), panel + factors * tile}, at::kFloat);
+  in_parallel(panels * blocks, 1, [&](int64_t begin, int64_t end) {
+    ProductsOfThread products;
+    float* room = rooms.mutable_data_ptr<float>() + at::get_thread_num() * rooms.size(1);
+    float *sums = room + panel, *gates = sums + tile;
+    for (int64_t index = begin; index < end; ++index) {
+      int64_t row = index / panels * height, output = index % panels * panel_width;
+      int64_t count = std::min(height, rows - row), width = std::min(panel_width, outputs - output);
+      const float *from = x + row * inputs, *factor = weight + output * inputs;
+      multiply_panel(from, count, factor, width, inputs, room, sums);
+      if (gated) multiply_panel(from, count, factor + outputs * inputs, width, inputs, room, gates);
+      finish({row, count, output, width, sums, gates});
+    }
+  });
+}
+
+}  // namespace torchreel
