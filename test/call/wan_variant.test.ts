@@ -1,10 +1,11 @@
 // Wan with other dimensions, whose graphs a user exports, and at other sizes: the reference's embeddings and videos.
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, describe, test } from 'node:test'
 import { TextToVideoPipeline } from 'torchreel'
+import { python } from '../support/compiled_model.js'
 import { relativeError } from '../support/fixtures.js'
 import { float32, uint8 } from '../support/safetensors_file.js'
 import { assertSameAsReference, optionsOf } from '../support/wan_runs.js'
@@ -36,6 +37,28 @@ test('no graph of the package fits, and each is exported', async () => {
     code: 'ERR_MODEL_INCOMPATIBLE',
     message: /no graph for the architecture.*export\.py/s,
   })
+})
+
+test('what the networks cannot do is not exported, and named', () => {
+  const changes: [folder: string, key: string, value: unknown][] = [
+    ['vae', 'temperal_downsample', [false, false, true]], // the networks halve time twice
+    ['vae', 'is_residual', true],
+    ['transformer', 'qk_norm', 'rms_norm'],
+  ]
+  for (const [folder, key, value] of changes) {
+    const changed = path.join(scratch, `${folder}-${key}`)
+    cpSync(`${wanVariant}checkpoint`, changed, {
+      recursive: true,
+      filter: (name) => !name.endsWith('.safetensors'),
+    })
+    const file = path.join(changed, folder, 'config.json')
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), [key]: value }))
+    assert.throws(
+      () => python('models/export.py', changed),
+      new RegExp(`${folder}/config.json: ${key} must be`),
+    )
+    assert.ok(!existsSync(path.join(changed, 'graphs')))
+  }
 })
 
 describe('prompts', () => {

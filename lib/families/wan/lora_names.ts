@@ -38,7 +38,7 @@ export function ignoredLoraTensors(tensors: readonly string[]): string[] {
   return tensors.filter(
     (name) =>
       (/\.diff(_b)?$/.test(name) && name.includes('norm')) ||
-      /\.blocks\.\d+\.diff_m$/.test(`.${name}`) ||
+      name.endsWith('.diff_m') ||
       (isTimeProjection(name) && !projects),
   )
 }
