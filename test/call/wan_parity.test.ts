@@ -4,30 +4,16 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
-import {
-  DPMSolverMultistepScheduler,
-  type GenerateOptions,
-  schedulerFrom,
-  TextToVideoPipeline,
-  type Video,
-} from 'torchreel'
+import { DPMSolverMultistepScheduler, TextToVideoPipeline } from 'torchreel'
 import { relativeError, repository } from '../support/fixtures.js'
 import { float32, readSafetensors, uint8 } from '../support/safetensors_file.js'
-
-interface WanRun {
-  name: string
-  scheduler: string
-  config: Record<string, unknown>
-  seed: number
-  prompt: string | string[]
-  negative_prompt?: string | string[]
-  height: number
-  width: number
-  num_frames?: number
-  num_inference_steps: number
-  guidance_scale: number
-  strength?: number
-}
+import {
+  assertEqualFrames,
+  assertSameAsReference,
+  optionsOf,
+  sourceFramesOf,
+  type WanRun,
+} from '../support/wan_runs.js'
 
 const folder = `${repository}test/fixtures/wan/`
 interface Expected {
@@ -40,42 +26,10 @@ const tensors = new Map(
   ['expected', 'more'].flatMap((name) => [...readSafetensors(`${folder}${name}.safetensors`)]),
 )
 
-/** The nine frames that `v2v` starts from. */
-const sourceFrames = Array.from({ length: 9 }, (_, index) => ({
-  data: uint8(tensors, 'source.video').subarray(index * 32 * 48 * 3, (index + 1) * 32 * 48 * 3),
-  width: 48,
-  height: 32,
-}))
+const sourceFrames = sourceFramesOf(tensors)
 
 const pipeline = await TextToVideoPipeline.fromPretrained(`${folder}checkpoint`)
 after(() => pipeline.dispose())
-
-function optionsOf(run: WanRun): GenerateOptions {
-  return {
-    scheduler: schedulerFrom(run.scheduler, { ...pipeline.scheduler.config, ...run.config }),
-    seed: run.seed,
-    steps: run.num_inference_steps,
-    height: run.height,
-    width: run.width,
-    guidanceScale: run.guidance_scale,
-    returnLatents: true,
-    ...(run.num_frames !== undefined && { frames: run.num_frames }),
-    ...(run.negative_prompt !== undefined && { negativePrompt: run.negative_prompt }),
-    ...(run.strength !== undefined && { strength: run.strength, video: sourceFrames }),
-  }
-}
-
-function assertEqualFrames(videos: readonly Video[], wanted: Uint8Array): void {
-  const frames = Buffer.concat(videos.map((video) => video.data))
-  assert.equal(frames.length, wanted.length)
-  const apart = frames.map((value, index) => Math.abs(value - (wanted[index] as number)))
-  assert.ok(
-    apart.every((value) => value <= 1),
-    'a frame has a value more than 1 apart',
-  )
-  const different = apart.filter((value) => value > 0).length / wanted.length
-  assert.ok(different <= 0.005, `${different * 100}% of the values differ`)
-}
 
 describe('prompts', () => {
   for (const index of [0, 1, 7]) {
@@ -101,15 +55,8 @@ describe('prompts', () => {
 })
 
 for (const run of [...pipelines, ...more.pipelines]) {
-  test(`${run.name}: latents within 1e-3 relative, frames at most 1 apart and 99.5% equal`, async () => {
-    const prompts = [run.prompt].flat()
-    const videos = await pipeline.generate(prompts, optionsOf(run))
-    assert.equal(videos.length, prompts.length)
-    const latents = videos.flatMap((video) => Array.from(video.latents?.data ?? []))
-    const error = relativeError(latents, float32(tensors, `pipeline.${run.name}.latents`))
-    assert.ok(error < 1e-3, `latents are ${error} off`)
-    assertEqualFrames(videos, uint8(tensors, `pipeline.${run.name}.frames`))
-  })
+  test(`${run.name}: latents within 1e-3 relative, frames at most 1 apart and 99.5% equal`, () =>
+    assertSameAsReference(pipeline, run, tensors))
 }
 
 describe('what a call is made of', () => {
@@ -150,7 +97,7 @@ describe('what a call is made of', () => {
     const promptEmbeds = await pipeline.encodePrompt(run.prompt)
     const negativePromptEmbeds = await pipeline.encodePrompt('')
     const given = await pipeline.generate(undefined, {
-      ...optionsOf(run),
+      ...optionsOf(pipeline, run, tensors),
       promptEmbeds,
       negativePromptEmbeds,
     })

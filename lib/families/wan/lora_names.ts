@@ -29,13 +29,16 @@ export function transformerLoraNames(layer: string): string[] {
 }
 
 /**
- * Changes that the reference ignores: those of norms, which files hold as zeros; and those of the time projection's bias
- * where its weight is not changed.
+ * Changes that the reference ignores: those of norms, which files hold as zeros; those of the modulation (`diff_m`); and
+ * those of the time projection's bias where its weight is not changed.
  */
 export function ignoredLoraTensors(tensors: readonly string[]): string[] {
   const isTimeProjection = (name: string) => /(^|\.|_)time_projection[._]/.test(name)
   const projects = tensors.some((name) => isTimeProjection(name) && name.endsWith('.weight'))
   return tensors.filter(
-    (name) => (/\.diff(_b)?$/.test(name) && name.includes('norm')) || (isTimeProjection(name) && !projects),
+    (name) =>
+      (/\.diff(_b)?$/.test(name) && name.includes('norm')) ||
+      name.endsWith('.diff_m') ||
+      (isTimeProjection(name) && !projects),
   )
 }

@@ -47,9 +47,13 @@ class AutoencoderKLWanConfiguration:
                 f"a list of {len(configuration.dim_mult) - 1}",
                 configuration.temperal_downsample,
             )
-        # Between two blocks the decoder halves its channels, whatever the next block's width is.
-        if configuration.base_dim % 2:
-            raise UnsupportedConfiguration("vae", "base_dim", "an even number", configuration.base_dim)
+        if sum(configuration.temperal_downsample) != 2:
+            raise UnsupportedConfiguration(
+                "vae", "temperal_downsample", "a list with true twice", list(configuration.temperal_downsample)
+            )
+        # Between two blocks the decoder halves its channels, rounded down, whatever the next block's width is.
+        if configuration.base_dim < 2:
+            raise UnsupportedConfiguration("vae", "base_dim", "a number from 2 on", configuration.base_dim)
         return configuration
 
 
