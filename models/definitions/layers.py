@@ -47,11 +47,6 @@ class UnbiasedWeights(nn.Module):
         self.packable = packable
 
 
-def computes_in_bfloat16(x: Tensor) -> bool:
-    """Whether to call what is made for bfloat16 on a CPU by name: operators without a derivative."""
-    return not x.is_cuda and x.dtype == torch.bfloat16 and not torch.is_grad_enabled()
-
-
 def computes_on_cpu(x: Tensor) -> bool:
     """Whether to call what is made for a CPU by name: operators in float32 and bfloat16, without a derivative."""
     return not x.is_cuda and not torch.is_grad_enabled() and (x.dtype == torch.float32 or x.dtype == torch.bfloat16)
@@ -101,7 +96,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
-    if computes_in_bfloat16(x):
+    if computes_on_cpu(x):
         return torch.ops.torchreel.layer_norm(x, weight, bias, eps)
     return F.layer_norm(x, [x.size(-1)], weight, bias, eps)
 

@@ -28,7 +28,7 @@ at::Tensor upsample_and_convolve(const at::Tensor& x, const at::Tensor& weight, 
 // (B, F, P, O).
 at::Tensor convolve_frames(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-// Layer norm of x (…, C), in bfloat16.
+// Layer norm of x (…, C).
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
 
 // x / √(mean(x²) + eps)·weight over the last axis of (…, C).

@@ -10,7 +10,7 @@
 namespace torchreel {
 namespace {
 
-// A panel of weights, and the sums of a piece's rows, stay in a core's own cache.
+// Panels of this many inputs, and the sums of a piece's rows, stay in a core's own cache.
 constexpr int64_t most_inputs = 512, most_sums = 1024;
 constexpr int64_t rows_at_once = 128;
 
@@ -25,19 +25,6 @@ TORCHREEL_CLONED void transpose_rows(const float* rows, int64_t stride, int64_t 
       transpose(block);
       for (int64_t i = 0; i < lanes; ++i)
         *reinterpret_cast<Floats*>(panel + (input + i) * width + row) = block[i];
-    }
-  }
-}
-
-// sums (rows, width) = x (rows, inputs)·weightᵀ of weight (width, inputs).
-void multiply_panel(const float* x, int64_t rows, const float* weight, int64_t width, int64_t inputs,
-                    float* panel, float* sums) {
-  for (int64_t first = 0; first < inputs; first += most_inputs) {
-    int64_t part = std::min(most_inputs, inputs - first);
-    transpose_rows(weight + first, inputs, part, width, panel);
-    for (int64_t row = 0; row < rows; row += rows_at_once) {
-      at::native::cpublas::brgemm(std::min(rows_at_once, rows - row), width, part, inputs, width, width,
-                                  /*add_C=*/first > 0, x + row * inputs + first, panel, sums + row * width);
     }
   }
 }
@@ -59,19 +46,34 @@ void multiply_in_panels(const float* x, int64_t rows, const float* weight, int64
     blocks = (blocks + threads - 1) / threads * threads;
   int64_t height = (rows + blocks - 1) / blocks;
   blocks = (rows + height - 1) / height;
-  int64_t panel = std::min(inputs, most_inputs) * panel_width, tile = height * panel_width;
-  at::Tensor rooms = at::empty({std::min(threads, panels * blocks), panel + factors * tile}, at::kFloat);
+  int64_t panel = std::min(inputs, most_inputs) * panel_width;
+  // With one part of inputs, the sums of a few rows at a time are finished.
+  int64_t tile = (inputs > most_inputs ? height : std::min(height, rows_at_once)) * panel_width;
+  at::Tensor rooms = at::empty({std::min(threads, panels * blocks), factors * (panel + tile)}, at::kFloat);
   in_parallel(panels * blocks, 1, [&](int64_t begin, int64_t end) {
     ProductsOfThread products;
-    float* room = rooms.mutable_data_ptr<float>() + at::get_thread_num() * rooms.size(1);
-    float *sums = room + panel, *gates = sums + tile;
-    for (int64_t index = begin; index < end; ++index) {
-      int64_t row = index / panels * height, output = index % panels * panel_width;
-      int64_t count = std::min(height, rows - row), width = std::min(panel_width, outputs - output);
-      const float *from = x + row * inputs, *factor = weight + output * inputs;
-      multiply_panel(from, count, factor, width, inputs, room, sums);
-      if (gated) multiply_panel(from, count, factor + outputs * inputs, width, inputs, room, gates);
-      finish({row, count, output, width, sums, gates});
+    float* own_panels = rooms.mutable_data_ptr<float>() + at::get_thread_num() * rooms.size(1);
+    float* tiles = own_panels + factors * panel;
+    for (int64_t piece = begin; piece < end; ++piece) {
+      int64_t start = piece / panels * height, stop = std::min(rows, start + height);
+      int64_t output = piece % panels * panel_width, width = std::min(panel_width, outputs - output);
+      for (int64_t first = 0; first < inputs; first += most_inputs) {
+        int64_t part = std::min(most_inputs, inputs - first);
+        for (int64_t factor = 0; factor < factors; ++factor) {
+          transpose_rows(weight + (factor * outputs + output) * inputs + first, inputs, part, width,
+                         own_panels + factor * panel);
+        }
+        for (int64_t row = start; row < stop; row += rows_at_once) {
+          int64_t count = std::min(rows_at_once, stop - row);
+          float* sums = tiles + (inputs > most_inputs ? (row - start) * factors * width : 0);
+          for (int64_t factor = 0; factor < factors; ++factor) {
+            at::native::cpublas::brgemm(count, width, part, inputs, width, width, /*add_C=*/first > 0,
+                                        x + row * inputs + first, own_panels + factor * panel,
+                                        sums + factor * count * width);
+          }
+          if (first + part == inputs) finish({row, count, output, width, sums, sums + count * width});
+        }
+      }
     }
   });
 }

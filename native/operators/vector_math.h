@@ -23,22 +23,21 @@ typedef int32_t Integers __attribute__((vector_size(lanes * sizeof(int32_t))));
 // The next multiple of `lanes`.
 constexpr int64_t padded_to_lanes(int64_t count) { return (count + lanes - 1) / lanes * lanes; }
 
-TORCHREEL_INLINE float largest_of(const Floats& x) {
-  float half[lanes];
-  std::memcpy(half, &x, sizeof half);
-  for (int64_t width = lanes / 2; width > 0; width /= 2) {
-    for (int64_t i = 0; i < width; ++i) half[i] = std::max(half[i], half[i + width]);
+TORCHREEL_INLINE float largest_of(Floats x) {
+  Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#pragma GCC unroll 4
+  for (int32_t distance = lanes / 2; distance > 0; distance /= 2) {
+    Floats other = __builtin_shuffle(x, lane ^ distance);
+    x = x > other ? x : other;
   }
-  return half[0];
+  return x[0];
 }
 
-TORCHREEL_INLINE float sum_of(const Floats& x) {
-  float half[lanes];
-  std::memcpy(half, &x, sizeof half);
-  for (int64_t width = lanes / 2; width > 0; width /= 2) {
-    for (int64_t i = 0; i < width; ++i) half[i] += half[i + width];
-  }
-  return half[0];
+TORCHREEL_INLINE float sum_of(Floats x) {
+  Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#pragma GCC unroll 4
+  for (int32_t distance = lanes / 2; distance > 0; distance /= 2) x += __builtin_shuffle(x, lane ^ distance);
+  return x[0];
 }
 
 // Transposes a matrix of 16 vectors.

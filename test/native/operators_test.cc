@@ -6,6 +6,7 @@
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/group_norm.h>
+#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
@@ -140,6 +141,19 @@ void test_linear(at::IntArrayRef shape, int64_t outputs, bool ours = true) {
               [&] { return torchreel::gated_linear(x, weight, bias); });
 }
 
+void test_layer_norm(at::IntArrayRef shape, double mean) {
+  int64_t channels = shape.back();
+  at::Tensor x = at::randn(shape) + mean, weight = at::randn({channels}), bias = at::randn({channels});
+  at::Tensor expected =
+      at::layer_norm(x.to(at::kDouble), {channels}, weight.to(at::kDouble), bias.to(at::kDouble), 1e-5);
+  at::Tensor y = torchreel::layer_norm(x, weight, bias, 1e-5);
+  std::string name = "layer norm of " + c10::str(shape) + " around " + std::to_string(mean);
+  check(y.sizes() == shape, name + " keeps the shape");
+  check(largest_difference(y, expected) < 2e-6 * (10 + std::abs(mean)), name);
+  check_threads(
+      y, [&] { return torchreel::layer_norm(x, weight, bias, 1e-5); }, name);
+}
+
 void test_rms_norm(at::IntArrayRef shape, double size) {
   int64_t channels = shape.back();
   at::Tensor x = at::randn(shape) * size, weight = at::randn({channels});
@@ -203,6 +217,11 @@ int main() {
   test_linear({63, 64}, 64, false);   // libtorch's own: too few rows …
   test_linear({100, 20}, 36, false);  // … or widths that do not fit
   test_linear({100, 32}, 7, false);
+  for (double mean : {0.0, -3.0, 1000.0}) {
+    test_layer_norm({2, 300, 96}, mean);
+    test_layer_norm({7, 1280}, mean);
+    test_layer_norm({5, 20}, mean);  // libtorch's own
+  }
   for (double size : {1e-4, 1.0, 1000.0}) {
     test_rms_norm({2, 300, 96}, size);
     test_rms_norm({7, 1536}, size);
