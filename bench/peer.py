@@ -33,8 +33,11 @@ def main() -> None:
 
     at = milliseconds()
     device = task["device"]
-    pipeline = DiffusionPipeline.from_pretrained(task["model"], torch_dtype=getattr(torch, task["dtype"]))
-    wan = hasattr(pipeline, "transformer")
+    wan = (Path(task["model"]) / "transformer").exists()
+    dtype = getattr(torch, task["dtype"])
+    # For Wan, diffusers' guide takes the VAE in float32 in every dtype, as torchreel does.
+    dtypes = {"default": dtype, "vae": torch.float32} if wan else dtype
+    pipeline = DiffusionPipeline.from_pretrained(task["model"], torch_dtype=dtypes)
     if not wan:
         pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)

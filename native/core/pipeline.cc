@@ -124,7 +124,9 @@ Network Pipeline::load_network(const torchreel_pipeline_options& options, std::s
 void Pipeline::hold_all_weights() {
   if (offload_ != Offload::none || !all_weights_.empty()) return;
   std::vector<WeightHold> holds;
-  holds.push_back(text_encoder_->hold_weights());
+  // On a CPU, converting the text encoder's weights again for a new prompt costs little time beside a loop,
+  // and their memory is free for everything after it.
+  if (!device_.is_cpu() || dtype_ == at::kFloat) holds.push_back(text_encoder_->hold_weights());
   holds.push_back(denoiser_->hold_weights());
   holds.push_back(autoencoder_->hold_weights());
   all_weights_ = std::move(holds);

@@ -58,6 +58,7 @@ int on_device(const std::string& device, torchreel_error* error, Work&& work) {
 int pipeline_open(const torchreel_pipeline_options* options, torchreel_pipeline** pipeline,
                   torchreel_error* error) {
   return on_device(options->device, error, [&] {
+    PooledMemory pooled;
     faults::watch_allocations();
     faults::arm();
     set_threads(options->threads);

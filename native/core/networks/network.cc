@@ -108,12 +108,15 @@ class Network::Placement {
       } else {
         placed.push_back(there ? value : make_copy(value, network.device_, type));
       }
-      if (!placed.back().is_same(weight.host)) {
-        copied_ += static_cast<int64_t>(placed.back().nbytes());
-        network.drop_pages(weight.host);
-      }
+      if (placed.back().is_same(weight.host)) continue;
+      copied_ += static_cast<int64_t>(placed.back().nbytes());
+      network.drop_pages(weight.host);
     }
     stream.wait();
+    // The system brought pages back with those of the weights after them.
+    for (size_t i = 0; i < placed.size(); ++i) {
+      if (!placed[i].is_same(stage.weights[i].host)) network.drop_pages(stage.weights[i].host);
+    }
     for (const Weight& weight : stage.weights) before_.push_back(weight.owner.attr(weight.name).toTensor());
     for (size_t i = 0; i < placed.size(); ++i) put(stage.weights[i], placed[i]);
     network.peak_ = std::max(network.peak_.load(), network.copied_ += copied_);
