@@ -130,6 +130,8 @@ void Pipeline::hold_all_weights() {
   holds.push_back(denoiser_->hold_weights());
   holds.push_back(autoencoder_->hold_weights());
   all_weights_ = std::move(holds);
+  // With the pages of a weight, the system brings in those next to it.
+  for (const Network* network : {&text_network_, &denoiser_network_, &vae_network_}) network->drop_pages();
 }
 
 torchreel_memory Pipeline::memory() const {

@@ -113,10 +113,6 @@ class Network::Placement {
       network.drop_pages(weight.host);
     }
     stream.wait();
-    // The system brought pages back with those of the weights after them.
-    for (size_t i = 0; i < placed.size(); ++i) {
-      if (!placed[i].is_same(stage.weights[i].host)) network.drop_pages(stage.weights[i].host);
-    }
     for (const Weight& weight : stage.weights) before_.push_back(weight.owner.attr(weight.name).toTensor());
     for (size_t i = 0; i < placed.size(); ++i) put(stage.weights[i], placed[i]);
     network.peak_ = std::max(network.peak_.load(), network.copied_ += copied_);
