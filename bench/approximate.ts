@@ -63,16 +63,26 @@ export async function approximate(
   await using pipeline = await TextToVideoPipeline.fromPretrained(folder, { ...task.pipeline, trustGraph })
   const wishes = await wishesFor(pipeline.model, task)
   const many = 4 * task.steps
-  const ways = [...savings(task.steps), [`${many} steps`, { steps: many }] as const]
+  // The exact way in bfloat16 is compared, too.
+  await using half = await TextToVideoPipeline.fromPretrained(folder, {
+    ...task.pipeline,
+    ...{ dtype: 'bfloat16', trustGraph },
+  })
+  const ways: [name: string, options: GenerateOptions, pipeline: TextToVideoPipeline][] = [
+    ...savings(task.steps).map(([name, options]): (typeof ways)[number] => [name, options, pipeline]),
+    ["`dtype: 'bfloat16'`", { steps: task.steps }, half],
+    [`${many} steps`, { steps: many }, pipeline],
+  ]
   const seen = ways.map(() => ({
     ...{ loops: [] as number[], psnr: [] as number[], ssim: [] as number[] },
     ...{ convergedPsnr: [] as number[], convergedSsim: [] as number[], right: 0, said: 0 },
   }))
-  await make(pipeline, task.prompt, { ...task.call, steps: 1 }) // the first of a process is slower
+  // The first of a process is slower.
+  for (const one of [pipeline, half]) await make(one, task.prompt, { ...task.call, steps: 1 })
   for (const [index, wish] of wishes.entries()) {
     console.error(`video ${index + 1} of ${wishes.length}, in ${ways.length} ways`)
     const videos: Video[] = []
-    for (const [way, [, options]] of ways.entries()) {
+    for (const [way, [, options, pipeline]] of ways.entries()) {
       const call = { ...task.call, ...options, seed: wish.seed }
       const { video, loopMs } = await make(pipeline, wish.prompt, call)
       videos.push(video)
