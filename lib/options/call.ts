@@ -279,10 +279,10 @@ export const callOptions = withRefusals({
     kind: videoInput,
     group: source,
     kept: 'name',
-    says: 'the source video, which the call changes: a file, a Video or frames; the new video has the same length, size and frame rate, unless you set others',
+    says: 'the source video, which the call changes: a file, a Video or frames; the new video has the same length, size and frame rate, unless you set other values',
     flag: '--video <file>',
     flagSays:
-      'the file of the source video, which the call changes; the new video has the same length, size and frame rate, unless you set others',
+      'the file of the source video, which the call changes; the new video has the same length, size and frame rate, unless you set other values',
     see: ['video to video', 'video-to-video.md'],
   },
   strength: {
