@@ -27,8 +27,8 @@ function render(owner: string, which: string, folder: string): string {
   if (shown.length === 0) throw new Error(`no option of ${owner} is in the group ${group}`)
   const short = group === undefined
   const head = short
-    ? '| option | default | |\n|---|---|---|\n'
-    : '| option | value | default | |\n|---|---|---|---|\n'
+    ? '| option | default | what it does |\n|---|---|---|\n'
+    : '| option | value | default | what it does |\n|---|---|---|---|\n'
   const rows = shown.map((option) => {
     const { name, expected } = option
     const cells = [

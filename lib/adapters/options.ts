@@ -24,7 +24,7 @@ export const loraOptions = {
     kind: text,
     otherwise: "the file's name",
     group,
-    says: 'the name of the LoRA for setAdapters and unloadLora',
+    says: 'the name with which setAdapters and unloadLora find the LoRA',
   },
   scale: { kind: number(-100, 100), default: 1, group, says: 'strength of the LoRA; 0 turns it off' },
 } as const satisfies TableOf<LoraOptions>
@@ -35,7 +35,7 @@ export const textualInversionOptions = {
     kind: text,
     otherwise: "the tensor's name, else the file's name",
     group,
-    says: 'the word that stands for the textual inversion in a prompt',
+    says: 'the word that you write in a prompt to use the textual inversion',
   },
 } as const satisfies TableOf<TextualInversionOptions>
 

@@ -4,14 +4,15 @@ import type { Family } from './family.js'
 
 // What the texts of options say of families.
 
-/** A default in words where it depends on the family: `16, with Wan 81`. The first family's has no name. */
+/** A default in words where it depends on the family: `16 (Wan models: 81)`. The first family's has no name. */
 export function defaultByFamily(defaultOf: (family: Family) => unknown): string {
   const [first, ...others] = families.map((family) => ({
     title: family.title,
     value: `${defaultOf(family)}`,
   }))
   const different = others.filter(({ value }) => value !== first?.value)
-  return [first?.value, ...different.map(({ title, value }) => `with ${title} ${value}`)].join(', ')
+  const exceptions = different.map(({ title, value }) => `${title} models: ${value}`).join(', ')
+  return exceptions === '' ? `${first?.value}` : `${first?.value} (${exceptions})`
 }
 
 /** A table of options whose texts name the families that refuse an option: `…; not for Wan`. */

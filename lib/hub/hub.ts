@@ -21,7 +21,7 @@ export interface HubOptions extends Omit<PullOptions, 'token'> {
   cacheDir?: string | URL | undefined
   /** For gated and private models; false sends none. @defaultValue `HF_TOKEN`, else the token that `hf auth login` stored */
   token?: string | false | undefined
-  /** Use the cache only, download nothing. @defaultValue `HF_HUB_OFFLINE` */
+  /** Use the cache only, download nothing. @defaultValue `HF_HUB_OFFLINE`; if it is not set, false */
   localFilesOnly?: boolean | undefined
 }
 

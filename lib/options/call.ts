@@ -22,11 +22,11 @@ import { type FreeU, freeU, interval, scheduler, side, vaeTiling, window } from 
 
 /** How a video is made. */
 export interface GenerateOptions {
-  /** The number of denoising steps, 1 to 1000. @defaultValue 25, with Wan 50 */
+  /** The number of denoising steps, 1 to 1000. @defaultValue 25 (Wan models: 50) */
   steps?: number | undefined
   /**
-   * The number of frames. ModelScope models were trained on 16 frames. Wan needs a multiple of 4, plus 1.
-   * @defaultValue 16, with Wan 81
+   * The number of frames. ModelScope models were trained on 16 frames. Wan needs 4 · n + 1 frames, such as 17 or 81.
+   * @defaultValue 16 (Wan models: 81)
    */
   frames?: number | undefined
   /** In pixels: a multiple of 8; with Wan, of 16. @defaultValue the model's own: often 256, with Wan 832 */
@@ -36,21 +36,21 @@ export interface GenerateOptions {
   /**
    * How closely the video follows the prompt: one number, or one for each step. At 1 or less, the network reads only the
    * prompt, and there is no guidance.
-   * @defaultValue the checkpoint's own value (`shapes` has 3); without such a value 9, with Wan 5; with a source video 15,
-   * with Wan 5
+   * @defaultValue the value in the checkpoint, such as 3 for `shapes`; if the checkpoint has no value, 9 (Wan models: 5), or
+   * with a source video 15 (Wan models: 5)
    */
   guidanceScale?: number | readonly number[] | undefined
   /** Things that the video must not show: one text for all prompts, or one for each. @defaultValue '' */
   negativePrompt?: string | readonly string[] | undefined
-  /** The seed of the random noise, 0 to 2^53 − 1: one for all prompts, or one for each. @defaultValue a random seed; `video.seed` says which */
+  /** The seed of the random noise, 0 to 2^53 − 1: one for all prompts, or one for each. @defaultValue a random number; `video.seed` contains it */
   seed?: number | readonly number[] | undefined
   /** η of DDIM and γ of TCD, 0 to 1; other schedulers ignore it. @defaultValue 0 */
   eta?: number | undefined
   /** The number of layers to skip at the end of the text encoder, for the prompt only. Not for Wan. @defaultValue 0 */
   clipSkip?: number | undefined
-  /** Frames per second of the video. @defaultValue 8, with Wan 16 */
+  /** Frames per second of the video. @defaultValue 8 (Wan models: 16) */
   fps?: number | undefined
-  /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue the pipeline's scheduler: DPM-Solver++, or the checkpoint's class with Wan */
+  /** A scheduler or the name of one, made from the checkpoint's config. @defaultValue the pipeline's scheduler, which is DPM-Solver++ if you did not set another (Wan models: the checkpoint's own) */
   scheduler?: Scheduler | string | undefined
   /**
    * The source video: a file that ffmpeg can read, a {@link Video}, or frames of rgb24. The call starts from this video
@@ -70,18 +70,18 @@ export interface GenerateOptions {
   ffmpeg?: string | URL | undefined
   /**
    * How much of the source video may change, from 1 / steps to 1. Only the last `steps · strength` steps run.
-   * @defaultValue 0.6, with Wan 0.8
+   * @defaultValue 0.6 (Wan models: 0.8)
    */
   strength?: number | undefined
-  /** Your own timesteps, one for each step: see {@link ProgramOptions}. Their number sets `steps`. @defaultValue those of the scheduler */
+  /** Your own timesteps, one for each step: see {@link ProgramOptions}. Their number sets `steps`. @defaultValue the scheduler chooses them */
   timesteps?: readonly number[] | undefined
-  /** Your own σ, one for each step and one more for the end: see {@link ProgramOptions}. `steps` is one less than their number. @defaultValue those of the scheduler */
+  /** Your own σ, one for each step and one more for the end: see {@link ProgramOptions}. `steps` is one less than their number. @defaultValue the scheduler chooses them */
   sigmas?: readonly number[] | undefined
   /**
    * The VAE processes large frames in tiles of `tileSize` pixels. Neighbouring tiles overlap by the fraction `overlap` of a
    * tile (0 to 0.5) and are blended there. Large frames need less memory, and change slightly. With and without tiles, the VAE
    * processes one frame at a time, and Wan's VAE processes four. With tiles, Wan's frames come only when all are decoded.
-   * @defaultValue false; with true, tiles of 512 pixels (with Wan, 256) that overlap by 0.25
+   * @defaultValue false; with true, tiles of 512 pixels (Wan models: 256) that overlap by 0.25 of a tile
    */
   vaeTiling?:
     | boolean
@@ -147,7 +147,7 @@ export const callOptions = withRefusals({
     kind: integer(1, 4096),
     otherwise: defaultByFamily(({ defaults }) => defaults.frames),
     group: video,
-    says: 'number of frames; with Wan, a multiple of 4, plus 1',
+    says: 'number of frames; Wan models need 4 · n + 1 frames, such as 17 or 81',
     flag: '--frames <n>',
   },
   width: {
@@ -155,7 +155,7 @@ export const callOptions = withRefusals({
     otherwise: "the model's own",
     unit: 'pixels',
     group: video,
-    says: 'width, a multiple of 8; with Wan, of 16',
+    says: 'width, a multiple of 8; Wan models need a multiple of 16',
     flag: '--width <pixels>',
   },
   height: {
@@ -163,7 +163,7 @@ export const callOptions = withRefusals({
     otherwise: "the model's own",
     unit: 'pixels',
     group: video,
-    says: 'height, a multiple of 8; with Wan, of 16',
+    says: 'height, a multiple of 8; Wan models need a multiple of 16',
     flag: '--height <pixels>',
   },
   fps: {
@@ -175,22 +175,22 @@ export const callOptions = withRefusals({
   },
   seed: {
     kind: oneOrEach(seed),
-    otherwise: 'a random seed; `video.seed` says which',
+    otherwise: 'a random number; `video.seed` contains it',
     group: video,
-    says: 'the seed of the random noise: one for all prompts, or one for each; the same seed gives the same video',
+    says: 'the seed of the random noise; the same seed gives the same video; for several prompts, give one seed or a list with one seed for each prompt',
     flag: '--seed <n>',
   },
   negativePrompt: {
     kind: oneOrEach(anyText),
     otherwise: "`''`",
     group: video,
-    says: 'things that the video must not show: one text for all prompts, or one for each',
+    says: 'things that the video must not show; for several prompts, give one text or a list with one text for each prompt',
     flag: '--negative-prompt <text>',
   },
   output: {
     kind: output,
     group: video,
-    says: 'the file that torchreel writes while it decodes frames: a path, or an object { path } that may also have the options of a file',
+    says: 'the video file: a path, or an object with path and the options of the file; torchreel writes the file while it decodes frames',
     flag: '-o, --output <file>',
     flagSays:
       'the file to write: .mp4, .mov, .mkv, .webm, .gif, .webp, .apng, .rgb or frame_%04d.png (default: torchreel.mp4)',
@@ -199,7 +199,7 @@ export const callOptions = withRefusals({
     kind: filePath,
     otherwise: 'found automatically',
     group: video,
-    says: 'the ffmpeg that reads the source video and writes the output',
+    says: 'the path of the ffmpeg that reads the source video and writes the output',
     flag: '--ffmpeg <file>',
     see: ['where torchreel looks', 'libtorch-and-ffmpeg.md'],
   },
@@ -207,30 +207,31 @@ export const callOptions = withRefusals({
     kind: integer(1, maxSteps),
     otherwise: defaultByFamily(({ defaults }) => defaults.steps),
     group: denoising,
-    says: 'number of denoising steps',
+    says: 'number of denoising steps; more steps take longer',
     flag: '--steps <n>',
   },
   guidanceScale: {
     kind: oneOrEach(number(0, 1000), maxSteps),
     otherwise:
-      `the checkpoint's own value (shapes has 3); without such a value ${defaultByFamily(({ defaults }) => defaults.guidanceScale)}; ` +
-      `with a source video ${defaultByFamily(({ defaults }) => defaults.videoGuidanceScale)}`,
+      `the value in the checkpoint, such as 3 for shapes; if the checkpoint has no value, ${defaultByFamily(({ defaults }) => defaults.guidanceScale)}, ` +
+      `or with a source video ${defaultByFamily(({ defaults }) => defaults.videoGuidanceScale)}`,
     group: denoising,
-    says: 'how closely the video follows the prompt: one number, or one for each step; 1 or less turns guidance off',
+    says: 'how closely the video follows the prompt; 1 or less turns guidance off; give one number or a list with one number for each step',
     flag: '--guidance-scale <x[,x...]>',
   },
   scheduler: {
     kind: scheduler,
-    otherwise: "the pipeline's scheduler: DPM-Solver++, or the checkpoint's class with Wan",
+    otherwise:
+      "the pipeline's scheduler, which is DPM-Solver++ if you did not set another (Wan models: the checkpoint's own)",
     group: denoising,
-    says: "a scheduler or its name; the name checkpoint means the checkpoint's own class",
+    says: "the method that removes the noise: a scheduler or its name; the name checkpoint means the scheduler that the checkpoint's files name",
     flag: '--scheduler <name>',
     flagSays: `checkpoint, or ${schedulerNames.join(', ')}`,
     see: ['schedulers', 'schedulers.md'],
   },
   timesteps: {
     kind: list(finite, 1, maxSteps),
-    otherwise: 'those of the scheduler',
+    otherwise: 'the scheduler chooses them',
     group: denoising,
     kept: 'value',
     says: 'your own timesteps, one for each step, from high to low',
@@ -238,10 +239,10 @@ export const callOptions = withRefusals({
   },
   sigmas: {
     kind: list(finite, 2, maxSteps + 1),
-    otherwise: 'those of the scheduler',
+    otherwise: 'the scheduler chooses them',
     group: denoising,
     kept: 'value',
-    says: 'your own noise levels, one for each step and one more for the end',
+    says: 'your own noise levels, from high to low: one for each step, and one for the end',
     flag: '--sigmas <s,...>',
   },
   eta: {
@@ -249,7 +250,7 @@ export const callOptions = withRefusals({
     default: 0,
     group: denoising,
     kept: 'value',
-    says: 'amount of noise that DDIM and TCD add in each step',
+    says: 'how much noise the schedulers DDIM and TCD add in each step; other schedulers ignore this option',
     flag: '--eta <x>',
   },
   clipSkip: {
@@ -257,7 +258,7 @@ export const callOptions = withRefusals({
     default: 0,
     group: denoising,
     kept: 'value',
-    says: 'number of layers to skip at the end of the text encoder',
+    says: 'how many of the last layers of the text encoder torchreel skips',
     flag: '--clip-skip <n>',
   },
   freeU: {
@@ -265,30 +266,30 @@ export const callOptions = withRefusals({
     otherwise: 'off',
     group: denoising,
     kept: 'value',
-    says: "FreeU's four factors, such as 0.9, 0.2, 1.2, 1.4",
+    says: 'the four factors of the method FreeU, such as s1 0.9, s2 0.2, b1 1.2, b2 1.4',
     flag: '--free-u <s1,s2,b1,b2>',
   },
   allowNonFinite: {
     kind: flag,
     default: false,
     group: denoising,
-    says: 'if a network gives NaN or infinity, continue and make the affected pixels black, instead of failing with ERR_NUMERIC',
+    says: 'what happens if a network computes NaN or infinity: with true, the affected pixels become black; with false, the call fails with ERR_NUMERIC',
   },
   video: {
     kind: videoInput,
     group: source,
     kept: 'name',
-    says: 'the source video: a file, a Video or frames; the new video has the same number of frames, size and frame rate, unless you set others',
+    says: 'the source video, which the call changes: a file, a Video or frames; the new video has the same length, size and frame rate, unless you set other values',
     flag: '--video <file>',
     flagSays:
-      'the file of the source video; the new video has the same number of frames, size and frame rate, unless you set others',
+      'the file of the source video, which the call changes; the new video has the same length, size and frame rate, unless you set other values',
     see: ['video to video', 'video-to-video.md'],
   },
   strength: {
     kind: number(1 / maxSteps, 1),
     otherwise: defaultByFamily(({ defaults }) => defaults.strength),
     group: source,
-    says: 'how much of the source video may change; must be at least 1 / steps',
+    says: 'how much of the source video may change: from 1 / steps (little) to 1 (everything)',
     flag: '--strength <x>',
   },
   latents: {
@@ -296,26 +297,26 @@ export const callOptions = withRefusals({
     otherwise: 'noise',
     group: source,
     kept: 'name',
-    says: 'latents { data, shape } from which the video starts, instead of noise',
+    says: 'the latents from which the call starts, as { data, shape }',
   },
   promptEmbeds: {
     kind: tensor([null, null, null]),
     group: source,
     kept: 'name',
-    says: 'embeddings that pipeline.encodePrompt made, instead of prompts',
+    says: 'embeddings that pipeline.encodePrompt made; they take the place of the prompts',
   },
   negativePromptEmbeds: {
     kind: tensor([null, null, null]),
     group: source,
     kept: 'name',
-    says: 'embeddings instead of negative prompts; they have the same shape as promptEmbeds',
+    says: 'embeddings that take the place of the negative prompts; they have the same shape as promptEmbeds',
   },
   featureCache: {
     kind: integer(1, 1000),
     default: 1,
     group: savings,
     kept: 'value',
-    says: 'compute the inner blocks of the network only on every n-th call: faster, but the video changes slightly',
+    says: 'faster, but the video changes slightly: with n, torchreel computes the inner blocks of the network only in every n-th call of the network',
     flag: '--feature-cache <n>',
     see: ['measurements', 'performance.md#approximate-savings'],
   },
@@ -324,52 +325,51 @@ export const callOptions = withRefusals({
     otherwise: '`[0, 1]`',
     group: savings,
     kept: 'value',
-    says: 'use guidance only between these fractions of the steps, such as 0.2 and 0.8: faster, but the video changes',
+    says: 'faster, but the video changes: torchreel uses guidance only in a part of the steps; for example, [0, 0.6] means the first 60% of the steps',
     flag: '--guidance-interval <from,to>',
   },
   vaeTiling: {
     kind: vaeTiling,
     default: false,
-    otherwise: 'false; with true, tiles of 512 pixels (with Wan, 256) that overlap by 0.25',
+    otherwise: 'false; with true, tiles of 512 pixels (Wan models: 256) that overlap by 0.25 of a tile',
     group: savings,
     kept: 'value',
-    says: 'encode and decode large frames in tiles, to save memory',
+    says: 'save memory: torchreel encodes and decodes large frames in tiles; the frames change slightly',
     flag: '--vae-tiling [pixels[:overlap]]',
   },
   window: {
     kind: window,
     otherwise: 'all frames',
-    unit: 'frames',
     group: savings,
     kept: 'value',
-    says: 'for long videos: the number of frames that the network processes at a time; windows overlap and are blended',
+    says: 'for long videos: the network processes only this number of frames at a time (a window); neighbouring windows overlap and are blended',
     flag: '--window <frames[:overlap]>',
   },
   signal: {
     kind: abortSignal,
     group: progress,
-    says: 'aborts the call within a step; the call then rejects with signal.reason',
+    says: 'cancels the call: it stops within one step and rejects with signal.reason',
   },
   onProgress: {
     kind: callback<OnProgress>(),
     group: progress,
-    says: 'called with { stage, step, steps, elapsedMs, etaMs }',
+    says: 'a function that torchreel calls with { stage, step, steps, elapsedMs, etaMs } while the call runs',
   },
   onPreview: {
     kind: callback<NonNullable<GenerateOptions['onPreview']>>(),
     group: progress,
-    says: 'called with small preview frames; they are made from the latents without the VAE',
+    says: 'a function that torchreel calls with small preview frames while the call runs; the previews do not use the VAE',
   },
   previewEvery: {
     kind: integer(1, 1000),
     default: 5,
     group: progress,
-    says: 'number of network calls between two previews',
+    says: 'how often a preview is made: 5 means after every fifth call of the network',
   },
   returnLatents: {
     kind: flag,
     default: false,
     group: progress,
-    says: 'also return video.latents, { data, shape }',
+    says: 'also return the denoised latents, as video.latents with { data, shape }',
   },
 } as const satisfies TableOf<GenerateOptions>)

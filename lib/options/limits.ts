@@ -25,17 +25,22 @@ export const limitOptions = {
     kind,
     default: 2 ** 28,
     group,
-    says: 'maximum of frames × height × width, for all videos of a call together',
+    says: 'maximum number of pixels of a call: frames × height × width, added up for all its videos',
   },
   promptLength: { kind, default: 20_000, group, unit: 'characters', says: 'maximum length of a prompt' },
   prompts: { kind, default: 1024, group, says: 'maximum number of prompts of a call' },
-  queue: { kind, default: 256, group, says: 'maximum number of calls that run or wait at the same time' },
+  queue: {
+    kind,
+    default: 256,
+    group,
+    says: 'maximum number of calls of a pipeline that run or wait at the same time',
+  },
   headerBytes: {
     kind,
     default: 100_000_000,
     group,
     unit: 'bytes',
-    says: "maximum length of a safetensors file's header",
+    says: 'maximum length of the header of a safetensors file',
   },
 } as const satisfies TableOf<Limits>
 

@@ -14,7 +14,7 @@ import { type PipelineOptions, pipelineOptions } from './pipeline.js'
 export interface OneCallOptions extends PipelineOptions, GenerateOptions {
   /**
    * The model: a folder, owner/name on Hugging Face, or `shapes`, the small model in this package.
-   * @defaultValue text-to-video-ms-1.7b if it is in the cache, else a Wan model in the cache, else `shapes`; the video's
+   * @defaultValue text-to-video-ms-1.7b if it is in the cache, else a Wan model if one is in the cache, else `shapes`; the video's
    * `model` and `warnings` say which model was used
    */
   model?: string | URL | undefined
@@ -39,15 +39,16 @@ export const ownOptions = {
       expected: "a checkpoint's folder, a model on Hugging Face (owner/name) or 'shapes'",
       read: (value): string | URL | undefined => (isUrl(value) ? value : text.read(value, 'model')),
     },
-    otherwise: 'text-to-video-ms-1.7b if it is in the cache, else a Wan model in the cache, else shapes',
+    otherwise:
+      'text-to-video-ms-1.7b if it is in the cache, else a Wan model if one is in the cache, else shapes',
     group: 'The model',
-    says: 'the model to load; shapes is a small model in the package of torchreel',
+    says: 'the model that torchreel loads; shapes is a small model in the package of torchreel',
     flag: '-m, --model <model>',
   },
   loras: {
     kind: files(loraFile),
     group: 'Adapters',
-    says: 'LoRAs: for each, a safetensors file, or an object with the file and its options',
+    says: 'a list of LoRAs; each is a safetensors file, or an object with the file and its options',
     flag: '--lora <file[:scale]>',
     flagSays: 'a safetensors file with a LoRA; repeat the flag for more LoRAs',
     repeats: true,
@@ -56,7 +57,7 @@ export const ownOptions = {
   textualInversions: {
     kind: files(textualInversionFile),
     group: 'Adapters',
-    says: 'textual inversions: for each, a safetensors file, or an object with the file and its options',
+    says: 'a list of textual inversions; each is a safetensors file, or an object with the file and its options',
     flag: '--textual-inversion <file[:word]>',
     flagSays: 'a safetensors file with a textual inversion, and the word for it; repeat the flag for more',
     repeats: true,

@@ -23,7 +23,7 @@ export interface PipelineOptions
   /** 'auto', 'cpu', 'cuda' or 'cuda:N'. @defaultValue 'auto': CUDA if there is a GPU, else the CPU */
   device?: string | undefined
   /**
-   * The number type of the computation. 'auto' chooses 'float32' on the CPU and 'float16' on CUDA, with Wan 'bfloat16'. On a CPU
+   * The number type of the computation. 'auto' is 'float32' on the CPU, and 'float16' on CUDA (Wan models: 'bfloat16'). On a CPU
    * with AVX512-BF16 or AMX, 'bfloat16' is faster than 'float32' and halves the memory of the weights. `torchreel doctor` says
    * whether the CPU has one of them. If the CPU does not multiply a type fast, torchreel computes in float32 with rounded
    * weights and gives a warning. @defaultValue 'auto'
@@ -35,7 +35,7 @@ export interface PipelineOptions
    * needed and not downloaded. @defaultValue the model's own
    */
   textEncoder?: string | URL | undefined
-  /** The variant of the weight files: 'fp16' reads `*.fp16.safetensors`. @defaultValue none; fp16 if the model has nothing else */
+  /** The variant of the weight files: 'fp16' reads `*.fp16.safetensors`. @defaultValue the files without a variant; fp16 if the model has only fp16 files */
   variant?: string | undefined
   /**
    * Which weights are on the device at the same time. Fewer weights need less memory and more time. 'none': those of all
@@ -72,7 +72,7 @@ export interface PipelineOptions
   trustGraph?: boolean | undefined
   /**
    * Follow the links in the model's folder, wherever they lead.
-   * @defaultValue false; only links into a Hugging Face cache are followed
+   * @defaultValue false; torchreel then follows only links into a Hugging Face cache
    */
   trustLinks?: boolean | undefined
   /**
@@ -102,37 +102,37 @@ const progress = 'Progress'
 export const pipelineOptions = withRefusals({
   variant: {
     kind: matching(/^\w+$/, "a word such as 'fp16'"),
-    otherwise: 'none; fp16 if the model has nothing else',
+    otherwise: 'the files without a variant; fp16 if the model has only fp16 files',
     group: model,
-    says: 'the variant of the weight files, such as fp16',
+    says: 'which variant of the weight files torchreel reads, such as fp16',
     flag: '--variant <name>',
   },
   textEncoder: {
     kind: { ...filePath, expected: "a model's folder or its name on Hugging Face (owner/name)" },
     otherwise: "the model's own",
     group: model,
-    says: 'another model, from which the text encoder is taken: a folder or owner/name',
+    says: 'a model whose text encoder torchreel uses instead: a folder or owner/name',
     flag: '--text-encoder <model>',
   },
   revision: {
     kind: text,
     otherwise: '`main`',
     group: model,
-    says: 'a branch, a tag or a commit of a model on Hugging Face',
+    says: 'which version of a model on Hugging Face: a branch, a tag or a commit',
     flag: '--revision <name>',
   },
   localFilesOnly: {
     kind: flag,
-    otherwise: '`HF_HUB_OFFLINE`',
+    otherwise: '`HF_HUB_OFFLINE`; if it is not set, false',
     group: model,
-    says: 'do not download anything',
+    says: 'use only models on this machine, and download nothing',
     flag: '--local-files-only',
   },
   cacheDir: {
     kind: filePath,
     otherwise: "`HF_HUB_CACHE`, else Hugging Face's default",
     group: model,
-    says: 'the folder of the model cache',
+    says: 'the folder in which torchreel stores and finds downloaded models',
     flag: '--cache-dir <folder>',
   },
   token: {
@@ -146,43 +146,43 @@ export const pipelineOptions = withRefusals({
     kind: flag,
     default: false,
     group: model,
-    says: 'compare the weight files with their sha256 before they are loaded',
+    says: 'before loading, check that the sha256 of each weight file is the expected one',
     flag: '--verify',
   },
   trustGraph: {
     kind: flag,
     default: false,
     group: model,
-    says: "allow the TorchScript graphs in the folder graphs/ of the model's folder; graphs are programs",
+    says: "run the programs (TorchScript graphs) that the model's folder has in graphs/; use this only for models that you trust",
     flag: '--trust-graph',
   },
   trustLinks: {
     kind: flag,
     default: false,
-    otherwise: 'false; only links into a Hugging Face cache are followed',
+    otherwise: 'false; torchreel then follows only links into a Hugging Face cache',
     group: model,
-    says: "follow the links in the model's folder, wherever they lead",
+    says: "follow all links in the model's folder, even to files outside this folder",
     flag: '--trust-links',
   },
   device: {
     kind: matching(/^(auto|cpu|cuda(:\d+)?)$/, "'auto', 'cpu', 'cuda' or 'cuda:N'"),
     default: 'auto',
     group: machine,
-    says: 'the device that computes: auto, cpu, cuda or cuda:N; auto means CUDA if there is a GPU, else the CPU',
+    says: 'the processor that computes: cpu, cuda, or cuda:N for one of several GPUs; auto is CUDA if there is a GPU, else the CPU',
     flag: '--device <name>',
   },
   dtype: {
     kind: choice(['auto', 'float16', 'bfloat16', 'float32']),
     default: 'auto',
     group: machine,
-    says: `the number type of the computation; auto is float32 on the CPU, and on CUDA ${defaultByFamily(({ gpuDtype }) => gpuDtype)}`,
+    says: `the number type of the computation; auto is float32 on the CPU; on CUDA, it is ${defaultByFamily(({ gpuDtype }) => gpuDtype)}`,
     flag: '--dtype <name>',
   },
   offload: {
     kind: choice(['none', 'model', 'sequential']),
     default: 'none',
     group: machine,
-    says: 'weights that are on the device at the same time: all weights (none), those of one network (model), or those of two blocks (sequential)',
+    says: 'saves GPU memory: model keeps only the weights of one network on the GPU, sequential only those of two blocks; none keeps all weights there',
     flag: '--offload <mode>',
     see: ['offload', 'gpus-and-memory.md#offload'],
   },
@@ -190,13 +190,13 @@ export const pipelineOptions = withRefusals({
     kind: flag,
     default: false,
     group: machine,
-    says: 'record a denoising step as a CUDA graph, and replay this graph in later steps',
+    says: 'start fewer kernels on a GPU: torchreel records one denoising step as a CUDA graph and replays it in later steps',
     flag: '--capture-graph',
   },
   compiledDenoiser: {
     kind: filePath,
     group: machine,
-    says: 'a file that models/export.py --compile made: a denoiser for one video size; the file is a program',
+    says: 'the file of a denoiser that models/export.py --compile compiled for one video size; the file is a program, so use only files that you made',
     flag: '--compiled-denoiser <file>',
     see: ['a compiled denoiser', 'performance.md#a-compiled-denoiser'],
   },
@@ -221,17 +221,17 @@ export const pipelineOptions = withRefusals({
     default: defaultLimits,
     otherwise: 'each limit has its own default',
     group: machine,
-    says: 'upper limits for calls and files',
+    says: 'upper limits for calls and files, as the next table explains',
   },
   signal: {
     kind: abortSignal,
     group: progress,
-    says: 'aborts the download or the loading of the model; the call then rejects with signal.reason',
+    says: 'cancels the download or the loading of the model; the call then rejects with signal.reason',
   },
   onProgress: {
     kind: callback<OnProgress>(),
     group: progress,
-    says: 'called during a download with { stage, step, steps, elapsedMs, etaMs }',
+    says: 'a function that torchreel calls with { stage, step, steps, elapsedMs, etaMs } during a download; step and steps count bytes',
   },
 } as const satisfies TableOf<PipelineOptions>)
 

@@ -43,7 +43,7 @@ describe('torchreel/options', () => {
       owner: 'call',
       name: 'width',
       group: 'The video',
-      description: 'width, a multiple of 8; with Wan, of 16',
+      description: 'width, a multiple of 8; Wan models need a multiple of 16',
       expected: 'an integer from 1 to 16384',
       defaultText: "the model's own",
       unit: 'pixels',
