@@ -159,7 +159,10 @@ function commandLine(): Command {
         'the address of Redis, which has the shared queue; a server with --redis makes videos itself only if it also has --device',
       ).env('TORCHREEL_REDIS'),
     )
-    .option('--files <folder>', 'with --redis: store the videos in this folder, which all machines must share')
+    .option(
+      '--files <folder>',
+      'with --redis: store the videos in this folder, which all machines must share',
+    )
     .option(
       '--s3 <url>',
       'with --redis: store the videos in this bucket, https://HOST/BUCKET; set the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the keys of this bucket',
