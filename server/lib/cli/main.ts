@@ -246,7 +246,7 @@ function commandLine(): Command {
     )
     .option(
       '--grace <seconds>',
-      'seconds that the worker waits for its running video after SIGTERM; then it puts the video back into the queue',
+      'after SIGTERM, seconds that the worker waits for its running video; a video that takes longer is put back into the queue',
       count,
       30,
     )
