@@ -62,7 +62,7 @@ Examples:
   $ torchreel-server --redis redis://queue --s3 https://host/bucket   the videos are made by:
   $ torchreel-server worker --redis redis://queue --s3 https://host/bucket --model shapes
 
-Ctrl-C ends the server. The running video is put back into the queue and made after the next start. With --drain, it is finished first.`
+Ctrl-C ends the server. The running video is put back into the queue and made after the next start. With --drain, the server finishes this video before it ends.`
 
 function commandLine(): Command {
   const several = (value: string, before: string[] = []) => [...before, value]
@@ -77,7 +77,7 @@ function commandLine(): Command {
     )
     .option(
       '--alias <name=id>',
-      'another name for a model, such as sora-2=shapes; repeat the option for more names',
+      'another name for a model: with sora-2=shapes, requests for sora-2 get the model shapes; repeat the option for more names',
       several,
     )
     .option(
@@ -97,7 +97,7 @@ function commandLine(): Command {
     )
     .option(
       '--loras <folder>',
-      'the folder of the LoRAs (safetensors files) that requests may name (default: none)',
+      'the folder of LoRAs (safetensors files); requests may use only LoRAs from this folder (default: none)',
     )
     .option('--ffmpeg <file>', 'the path of ffmpeg (default: found automatically)')
     .optionsGroup('The address:')
@@ -116,17 +116,17 @@ function commandLine(): Command {
     .option('--public-url <url>', 'the address that clients use, if the server is behind a proxy', httpUrl)
     .option(
       '--trust-proxy',
-      'take the address that clients use from the headers X-Forwarded-Host and X-Forwarded-Proto',
+      'read the address that clients use from the headers X-Forwarded-Host and X-Forwarded-Proto, which the proxy must set',
     )
     .option('--no-page', 'do not serve the web page')
     .optionsGroup('Keys:')
     .option(
       '--keys <file>',
-      'the file of keys; each request needs a key from this file (default: no keys, and only this machine can use the server)',
+      'a file of keys; every request then needs one of these keys (default: no keys, and only this machine can use the server)',
     )
     .option(
       '--new-key <name>',
-      'add a new key to the file of --keys (default: DATA/keys), print the key, and exit',
+      'make a key, print it, add its sha256 to the file of --keys, and exit; without --keys, the file is named keys and is in the folder of --data',
     )
     .option('--admin', 'with --new-key: the new key gives access to the videos of all keys')
     .option('--no-login', 'serve other machines without keys')
@@ -142,26 +142,45 @@ function commandLine(): Command {
       positive,
       10_000,
     )
-    .option('--keep-days <n>', 'days to keep an ended job (default: for ever; with --redis, 30)', positive)
-    .option('--keep-bytes <n>', 'bytes of videos to keep, without --redis (default: no limit)', positive)
+    .option(
+      '--keep-days <n>',
+      'days to keep a job after its end (default: for ever; with --redis, 30)',
+      positive,
+    )
+    .option(
+      '--keep-bytes <n>',
+      'maximum bytes of kept videos, without --redis; the oldest are removed first (default: no limit)',
+      positive,
+    )
     .optionsGroup('Many machines:')
     .addOption(
       new Option(
         '--redis <url>',
-        'the address of the Redis with the shared queue; without --device, only workers make the videos',
+        'the address of Redis, which has the shared queue; a server with --redis makes videos itself only if it also has --device',
       ).env('TORCHREEL_REDIS'),
     )
-    .option('--files <folder>', 'with --redis: the folder for the videos, which all machines share')
+    .option(
+      '--files <folder>',
+      'with --redis: store the videos in this folder, which all machines must share',
+    )
     .option(
       '--s3 <url>',
-      'with --redis: the bucket for the videos, https://HOST/BUCKET; the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must have its keys',
+      'with --redis: store the videos in this bucket, https://HOST/BUCKET; set the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the keys of this bucket',
     )
-    .option('--s3-redirect', 'redirect clients to the bucket when they ask for a video')
+    .option(
+      '--s3-redirect',
+      'with --s3: redirect clients that ask for a video to the bucket, instead of sending the video',
+    )
     .optionsGroup('Limits:')
-    .option('--max-waiting <n>', 'maximum number of waiting videos', positive, defaultLimits.waiting)
+    .option(
+      '--max-waiting <n>',
+      'maximum number of videos that wait in the queue',
+      positive,
+      defaultLimits.waiting,
+    )
     .option(
       '--max-unfinished <n>',
-      'maximum number of unfinished videos of one key',
+      'maximum number of videos of one key that wait or run',
       positive,
       defaultLimits.unfinished,
     )
@@ -173,40 +192,40 @@ function commandLine(): Command {
     )
     .option(
       '--max-pixels <n>',
-      'maximum of frames × width × height of a video',
+      'maximum number of pixels of a video: frames × width × height',
       positive,
       defaultLimits.pixels,
     )
-    .option('--max-steps <n>', 'maximum number of denoising steps', positive, defaultLimits.steps)
-    .option('--max-upload <bytes>', 'maximum size of an uploaded video', positive, defaultLimits.upload)
-    .option('--max-json <bytes>', 'maximum size of a JSON body', positive, defaultLimits.json)
+    .option('--max-steps <n>', 'maximum number of denoising steps of a video', positive, defaultLimits.steps)
+    .option('--max-upload <bytes>', 'maximum bytes of an uploaded video', positive, defaultLimits.upload)
+    .option('--max-json <bytes>', 'maximum bytes of a JSON body', positive, defaultLimits.json)
     .option('--max-streams <n>', 'maximum number of open streams of events', positive, defaultLimits.streams)
     .option(
       '--max-run <seconds>',
-      'maximum time of one video, from its start to its end',
+      'maximum seconds to make one video, without the time in the queue',
       positive,
       defaultLimits.runMs / 1000,
     )
     .option(
       '--max-request <seconds>',
-      'maximum time in which a whole request must arrive',
+      'seconds in which a request must arrive completely',
       positive,
       defaultLimits.requestMs / 1000,
     )
     .option(
       '--cancel-grace <seconds>',
-      'time in which a model process must stop a cancelled video; after this time, the process is killed',
+      'seconds in which a model process must stop a cancelled video; a process that takes longer is killed',
       positive,
       10,
     )
     .optionsGroup('The process:')
     .option(
       '--drain [seconds]',
-      'before the server ends, wait at most this long for the running video; without a number, an hour (default: do not wait; put the video back into the queue)',
+      'seconds to wait for the running video before the server ends; if you give no number, an hour (default: do not wait; put the video back into the queue)',
       count,
     )
     .addOption(
-      new Option('--log-level <level>', 'the least important messages to log')
+      new Option('--log-level <level>', 'log messages of this level and of more important levels')
         .choices(['trace', 'debug', 'info', 'warn', 'error'])
         .default('info'),
     )
@@ -216,16 +235,18 @@ function commandLine(): Command {
     .exitOverride()
   command
     .command('worker')
-    .description('make videos for the servers that share a queue; accepts options of torchreel-server, too')
+    .description(
+      'make videos for the servers that share a queue; many options of torchreel-server work here, too',
+    )
     .option(
       '--lock <seconds>',
-      'if Redis hears nothing from a worker for this long, another worker starts the video of that worker again',
+      'if a worker gives Redis no sign of life for this many seconds, another worker makes its video again',
       positive,
       60,
     )
     .option(
       '--grace <seconds>',
-      'seconds that the worker waits for the running video after SIGTERM, before it puts the video back into the queue',
+      'after SIGTERM, seconds that the worker waits for its running video; a video that takes longer is put back into the queue',
       count,
       30,
     )
