@@ -63,7 +63,7 @@ export async function approximate(
   await using pipeline = await TextToVideoPipeline.fromPretrained(folder, { ...task.pipeline, trustGraph })
   const wishes = await wishesFor(pipeline.model, task)
   const many = 4 * task.steps
-  // The exact way in bfloat16 is compared, too.
+  // All steps in bfloat16 are compared, too.
   await using half = await TextToVideoPipeline.fromPretrained(folder, {
     ...task.pipeline,
     ...{ dtype: 'bfloat16', trustGraph },

@@ -124,13 +124,13 @@ Network Pipeline::load_network(const torchreel_pipeline_options& options, std::s
 void Pipeline::hold_all_weights() {
   if (offload_ != Offload::none || !all_weights_.empty()) return;
   std::vector<WeightHold> holds;
-  // On a CPU, converting the text encoder's weights again for a new prompt costs little time beside a loop,
-  // and their memory is free for everything after it.
+  // On a CPU, converting the text encoder's weights again for a new prompt costs little time beside the
+  // denoising loop, and their memory is free for everything after it. Float32 files need no conversion.
   if (!device_.is_cpu() || dtype_ == at::kFloat) holds.push_back(text_encoder_->hold_weights());
   holds.push_back(denoiser_->hold_weights());
   holds.push_back(autoencoder_->hold_weights());
   all_weights_ = std::move(holds);
-  // With the pages of a weight, the system brings in those next to it.
+  // Reading a weight also brings in pages next to it, so pages that nobody uses may be left.
   for (const Network* network : {&text_network_, &denoiser_network_, &vae_network_}) network->drop_pages();
 }
 

@@ -111,6 +111,7 @@ void pipeline_close(torchreel_pipeline* pipeline) {
   torchreel_error ignored;
   guarded(&ignored, [&] {
     BusyScope busy;
+    PooledMemory pooled;  // so that the pool frees its memory once, and not after each weight
     std::unique_ptr<torchreel_pipeline>{pipeline}.reset();
   });
 }

@@ -92,7 +92,8 @@ TORCHREEL_BFLOAT16 void finish_bfloats(const Product& product, Layer layer, cons
 
 using Finish = c10::function_ref<void(const Product&)>;
 
-// The products of all rows of x with a packed weight (outputs, K), or with both halves of one (2·outputs, K).
+// The products of all rows of x with a packed weight (outputs, K); if gated, with both halves of a weight
+// (2·outputs, K).
 void multiply_packed(const BFloat16* x, int64_t rows, const Panels& weight, bool gated, Finish finish) {
   int64_t panels = gated ? weight.count / 2 : weight.count, tile = most_rows_of_block * weight.width;
   in_blocks(rows, panels, 2 * tile, [&](const Block& block, float* sums) {
@@ -120,8 +121,9 @@ at::Tensor apply(Layer layer, const at::Tensor& given, const at::Tensor& weight,
   bool packed = is_packed(weight), gated = layer == Layer::gated;
   int64_t parts = gated ? 2 : 1, all = packed ? weight.size(0) * weight.size(2) : weight.size(0);
   int64_t inputs = weight.numel() / std::max<int64_t>(all, 1), outputs = all / parts;
-  TORCH_CHECK(given.dim() > 0 && given.size(-1) == inputs && (!bias || bias->numel() == all) &&
-                  given.scalar_type() == weight.scalar_type(),
+  TORCH_CHECK(given.dim() > 0 && given.size(-1) == inputs && all % parts == 0 &&
+                  given.scalar_type() == weight.scalar_type() &&
+                  (!bias || (bias->numel() == all && bias->is_contiguous())),
               "a linear layer takes (…, C) and a bias (O), in its weight's dtype");
   int64_t rows = given.numel() / std::max<int64_t>(inputs, 1);
   bool fits = packed ? outputs % weight.size(2) == 0
@@ -130,6 +132,7 @@ at::Tensor apply(Layer layer, const at::Tensor& given, const at::Tensor& weight,
   std::vector<int64_t> shape = given.sizes().vec();
   shape.back() = outputs;
   at::Tensor x = given.contiguous(), y = at::empty(shape, given.options());
+  if (y.numel() == 0) return y;
   if (packed) {
     const BFloat16* base = bias ? bias->const_data_ptr<BFloat16>() : nullptr;
     BFloat16* to = y.mutable_data_ptr<BFloat16>();

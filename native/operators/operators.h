@@ -37,7 +37,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 // x·Wᵀ + b for x (…, C) and weight (O, C).
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
-// gelu(x·Wᵀ + b), the gelu that is made with a hyperbolic tangent.
+// gelu(x·Wᵀ + b), with gelu's approximation by tanh.
 at::Tensor linear_gelu_tanh(const at::Tensor& x, const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias);
 

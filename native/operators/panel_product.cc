@@ -4,14 +4,17 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "parallel.h"
 
 namespace torchreel {
 namespace {
 
-// Panels of this many inputs, and the sums of a piece's rows, stay in a core's own cache.
-constexpr int64_t most_inputs = 512, most_sums = 1024;
+// At most this many inputs of a panel, and rows of a piece (half as many if gated), so that both stay in a
+// core's own cache.
+constexpr int64_t most_inputs = 512, most_rows = 1024;
+constexpr int64_t fewest_rows = 32;  // of a piece, for which transposing the weight still pays
 constexpr int64_t rows_at_once = 128;
 
 // Rows (width, inputs), `stride` numbers between them, become a panel (inputs, width).
@@ -40,14 +43,17 @@ void multiply_in_panels(const float* x, int64_t rows, const float* weight, int64
                         bool gated, c10::function_ref<void(const Product&)> finish) {
   int64_t factors = gated ? 2 : 1, threads = at::get_num_threads();
   int64_t panels = (outputs + panel_width - 1) / panel_width;
-  int64_t blocks = (rows * factors + most_sums - 1) / most_sums;
-  // With few panels, the threads share the rows.
-  if (panels < 4 * threads && panels * blocks % threads != 0)
-    blocks = (blocks + threads - 1) / threads * threads;
+  int64_t blocks = (rows * factors + most_rows - 1) / most_rows;
+  // With few panels, the rows are divided, too, so that all threads get equal work.
+  if (panels < 4 * threads) {
+    int64_t even = threads / std::gcd(panels, threads);
+    blocks = std::max(blocks, std::min((blocks + even - 1) / even * even, rows / fewest_rows));
+  }
   int64_t height = (rows + blocks - 1) / blocks;
   blocks = (rows + height - 1) / height;
   int64_t panel = std::min(inputs, most_inputs) * panel_width;
-  // With one part of inputs, the sums of a few rows at a time are finished.
+  // If all inputs fit in one part, only the sums of `rows_at_once` rows are kept; else those of the whole
+  // piece.
   int64_t tile = (inputs > most_inputs ? height : std::min(height, rows_at_once)) * panel_width;
   at::Tensor rooms = at::empty({std::min(threads, panels * blocks), factors * (panel + tile)}, at::kFloat);
   in_parallel(panels * blocks, 1, [&](int64_t begin, int64_t end) {

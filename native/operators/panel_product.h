@@ -7,10 +7,10 @@
 
 namespace torchreel {
 
-// Rows and outputs of a linear layer, and x·Wᵀ (rows, width) of them.
+// A part of x·Wᵀ: the rows and outputs that it covers, and its numbers (rows, width).
 struct Product {
   int64_t row, rows, output, width;
-  const float *sums, *gates;  // gates: with the second half of a gated weight
+  const float *sums, *gates;  // gates: the same with the second half of a gated weight; not valid for others
 };
 
 // Whether `multiply_in_panels` takes a layer of this size, and is faster than libtorch.

@@ -159,6 +159,9 @@ int main() {
   at::manual_seed(0);
   at::set_num_threads(2);
   test_linear({1, 64}, 64);
+  at::Tensor packed = torchreel::pack(random_weight({128, 64}));
+  check(torchreel::gated_linear(random({0, 64}), packed, random({128})).sizes() == at::IntArrayRef({0, 64}),
+        "a packed linear layer of no rows");
   test_linear({3, 77, 100}, 320);
   test_linear({1000, 2600}, 96);  // inputs in parts, of the last one fewer
   test_linear({2, 200, 320}, 1280);

@@ -141,6 +141,24 @@ void test_linear(at::IntArrayRef shape, int64_t outputs, bool ours = true) {
               [&] { return torchreel::gated_linear(x, weight, bias); });
 }
 
+void check_unusual_layers() {
+  at::Tensor x = at::randn({128, 2, 64}).select(1, 0), weight = at::randn({64, 96}).t(),
+             bias = at::randn({96});
+  at::Tensor expected = at::linear(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble));
+  check(largest_difference(torchreel::linear(x, weight, bias), expected) < 1e-4, "rows with gaps");
+  check(largest_difference(torchreel::linear(x, weight.unsqueeze(2).unsqueeze(3), bias), expected) < 1e-4,
+        "the weight of a 1 × 1 convolution");
+  bool refused = false;
+  try {
+    torchreel::linear(x, weight, at::randn({1}).expand({96}));
+  } catch (const c10::Error&) {
+    refused = true;
+  }
+  check(refused, "a bias with a stride");
+  check(torchreel::gated_linear(at::empty({0, 64}), weight, bias).sizes() == at::IntArrayRef({0, 48}),
+        "a linear layer of no rows");
+}
+
 void test_layer_norm(at::IntArrayRef shape, double mean) {
   int64_t channels = shape.back();
   at::Tensor x = at::randn(shape) + mean, weight = at::randn({channels}), bias = at::randn({channels});
@@ -214,6 +232,8 @@ int main() {
   test_linear({3000, 48}, 80);      // several blocks of rows; a narrow last panel
   test_linear({1100, 1040}, 1312);  // inputs in three parts
   test_linear({2, 40, 32}, 128);
+  test_linear({77, 64}, 1280);  // fewer rows than 40 threads could share
+  check_unusual_layers();
   test_linear({63, 64}, 64, false);   // libtorch's own: too few rows …
   test_linear({100, 20}, 36, false);  // … or widths that do not fit
   test_linear({100, 32}, 7, false);

@@ -133,9 +133,9 @@ void MappedFile::read_all() {
   ::mprotect(memory, size(), PROT_READ);
 }
 
-// Mapped pages were never written, so nothing is lost. Zeros in place of lost pages stay zeros.
 void MappedFile::drop_pages() const { drop_pages(data_, size()); }
 
+// Mapped pages were never written, so nothing is lost. Zeros in place of lost pages stay zeros.
 void MappedFile::drop_pages(const void* bytes, size_t count) const {
   auto address = static_cast<const char*>(bytes);
   if (!not_mapped_.empty() || address < data_ || address + count > data_ + size()) return;

@@ -36,7 +36,7 @@ class MappedFile {
   // Takes mapped pages out of this process' memory. A later read brings them back, in most cases from the
   // system's cache of files.
   void drop_pages() const;
-  // The pages of `count` bytes, if they are mapped from this file.
+  // The same for the pages of `count` bytes at `bytes`. Does nothing if they are not mapped from this file.
   void drop_pages(const void* bytes, size_t count) const;
 
   // Reads the first bytes by a system call. False if there are not so many.
