@@ -69,8 +69,8 @@ export interface BenchModel {
 }
 
 /**
- * Finds a checkpoint by its folder, or by the name of a random one: `random-32`, `random-64`, `random-128`, `random-320`, `wan-100m`,
- * `wan-1.3b`. Makes a random one in build/bench/models on first use.
+ * Finds a checkpoint by its folder, or by the name of a random one: `random-32`, `random-64`, `random-128`, `random-320`,
+ * `wan-100m`, `wan-1.3b`. Makes a random one in build/bench/models on first use.
  */
 export async function benchModel(name: string): Promise<BenchModel> {
   const folder = name in architectures ? await madeCheckpoint(name) : path.resolve(name)

@@ -56,7 +56,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def linear_gelu_tanh(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """gelu(x·Wᵀ + b), the gelu that is made with a hyperbolic tangent. The core also takes W as it packs it."""
+    """gelu(x·Wᵀ + b), with gelu's approximation by tanh. The core also takes W as it packs it."""
     return F.gelu(F.linear(x, weight, bias), approximate="tanh")
 
 

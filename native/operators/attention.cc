@@ -9,26 +9,6 @@
 namespace torchreel {
 namespace {
 
-// Keys (S, d), `stride` floats between them, as panels (d, panel_width); zeros up to the next 16.
-TORCHREEL_CLONED void transpose_keys(const float* keys, int64_t stride, int64_t count, int64_t depth,
-                                     float* panels) {
-  int64_t padded = padded_to_lanes(count);
-  for (int64_t key = 0; key < padded; key += lanes) {
-    int64_t panel = key / panel_width * panel_width, width = std::min(panel_width, padded - panel);
-    float* to = panels + panel * depth + (key - panel);
-    for (int64_t i = 0; i < depth; i += lanes) {
-      Floats block[lanes] = {};
-      for (int64_t row = 0; row < std::min(lanes, count - key); ++row) {
-        block[row] = *reinterpret_cast<const Floats*>(keys + (key + row) * stride + i);
-      }
-      transpose(block);
-      for (int64_t row = 0; row < lanes; ++row) {
-        *reinterpret_cast<Floats*>(to + (i + row) * width) = block[row];
-      }
-    }
-  }
-}
-
 // Values (S, d), `stride` floats between them, as panels (S, panel_width).
 TORCHREEL_CLONED void copy_values(const float* values, int64_t stride, int64_t count, int64_t depth,
                                   float* panels) {
@@ -92,7 +72,7 @@ struct Room {
   }
 
   void enter(const Head<float>& head) const {
-    transpose_keys(head.keys, head.key_stride, keys, depth, transposed_keys);
+    transpose_to_panels(head.keys, head.key_stride, keys, depth, transposed_keys);
     copy_values(head.values, head.value_stride, keys, depth, copied_values);
   }
 

@@ -6,6 +6,17 @@
 namespace torchreel {
 namespace {
 
+// y = sums + bias, `stride` numbers between the rows of y.
+TORCHREEL_BFLOAT16 void finish(const float* sums, int64_t rows, int64_t width, const BFloat16* bias,
+                               BFloat16* y, int64_t stride) {
+  for (int64_t i = 0; i < width; i += lanes) {
+    Floats base{};
+    if (bias) base = load(bias + i);
+    for (int64_t row = 0; row < rows; ++row)
+      store_fast(y + row * stride + i, load(sums + row * width + i) + base);
+  }
+}
+
 // Each result is the product of the weight and of a row: the inputs that the kernel covers. gather(row, to)
 // writes one. The rows of a block fit into a core's own cache, and are read once for each panel.
 template <typename Gather>

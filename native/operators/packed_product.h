@@ -69,15 +69,4 @@ inline void in_blocks(int64_t rows, int64_t panels, int64_t floats,
   });
 }
 
-// y = sums + bias, `stride` numbers between the rows of y.
-TORCHREEL_BFLOAT16 inline void finish(const float* sums, int64_t rows, int64_t width, const BFloat16* bias,
-                                      BFloat16* y, int64_t stride) {
-  for (int64_t i = 0; i < width; i += lanes) {
-    Floats base{};
-    if (bias) base = load(bias + i);
-    for (int64_t row = 0; row < rows; ++row)
-      store_fast(y + row * stride + i, load(sums + row * width + i) + base);
-  }
-}
-
 }  // namespace torchreel

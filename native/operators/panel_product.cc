@@ -17,21 +17,6 @@ constexpr int64_t most_inputs = 512, most_rows = 1024;
 constexpr int64_t fewest_rows = 32;  // of a piece, for which transposing the weight still pays
 constexpr int64_t rows_at_once = 128;
 
-// Rows (width, inputs), `stride` numbers between them, become a panel (inputs, width).
-TORCHREEL_CLONED void transpose_rows(const float* rows, int64_t stride, int64_t inputs, int64_t width,
-                                     float* panel) {
-  for (int64_t row = 0; row < width; row += lanes) {
-    for (int64_t input = 0; input < inputs; input += lanes) {
-      Floats block[lanes];
-      for (int64_t i = 0; i < lanes; ++i)
-        block[i] = *reinterpret_cast<const Floats*>(rows + (row + i) * stride + input);
-      transpose(block);
-      for (int64_t i = 0; i < lanes; ++i)
-        *reinterpret_cast<Floats*>(panel + (input + i) * width + row) = block[i];
-    }
-  }
-}
-
 }  // namespace
 
 bool panels_pay(int64_t rows, int64_t inputs, int64_t outputs) {
@@ -66,8 +51,8 @@ void multiply_in_panels(const float* x, int64_t rows, const float* weight, int64
       for (int64_t first = 0; first < inputs; first += most_inputs) {
         int64_t part = std::min(most_inputs, inputs - first);
         for (int64_t factor = 0; factor < factors; ++factor) {
-          transpose_rows(weight + (factor * outputs + output) * inputs + first, inputs, part, width,
-                         own_panels + factor * panel);
+          transpose_to_panels(weight + (factor * outputs + output) * inputs + first, inputs, width, part,
+                              own_panels + factor * panel);
         }
         for (int64_t row = start; row < stop; row += rows_at_once) {
           int64_t count = std::min(rows_at_once, stop - row);

@@ -7,12 +7,6 @@
 
 namespace torchreel {
 
-// A part of x·Wᵀ: the rows and outputs that it covers, and its numbers (rows, width).
-struct Product {
-  int64_t row, rows, output, width;
-  const float *sums, *gates;  // gates: the same with the second half of a gated weight; not valid for others
-};
-
 // Whether `multiply_in_panels` takes a layer of this size, and is faster than libtorch.
 bool panels_pay(int64_t rows, int64_t inputs, int64_t outputs);
 

@@ -31,6 +31,16 @@ bool has_products() {
   return there;
 }
 
+// Rows (count, depth), `stride` floats between them, become panels (depth, panel_width) of `count` columns;
+// zeros up to the next 16. depth: a multiple of 16.
+void transpose_to_panels(const float* rows, int64_t stride, int64_t count, int64_t depth, float* panels);
+
+// A part of x·Wᵀ: the rows and outputs that it covers, and its numbers (rows, width).
+struct Product {
+  int64_t row, rows, output, width;
+  const float *sums, *gates;  // gates: the same with the second half of a gated weight; not valid for others
+};
+
 // Resets the processor's state for the products of a thread. Their compiled code stays, one for each shape.
 struct ProductsOfThread {
   ~ProductsOfThread() { at::native::cpublas::brgemm_release(); }

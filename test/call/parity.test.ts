@@ -2,14 +2,8 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { DPMSolverMultistepScheduler, type GenerateOptions, TextToVideoPipeline } from 'torchreel'
-import {
-  expected,
-  expectedTensors,
-  type PipelineCase,
-  relativeError,
-  tinyCheckpoint,
-} from '../support/fixtures.js'
-import { float32, uint8 } from '../support/safetensors_file.js'
+import { expected, expectedTensors, type PipelineCase, tinyCheckpoint } from '../support/fixtures.js'
+import { assertSameAsReference } from '../support/reference_videos.js'
 
 const pipeline = await TextToVideoPipeline.fromPretrained(tinyCheckpoint)
 after(() => pipeline.dispose())
@@ -35,18 +29,7 @@ for (const run of expected.pipelines) {
     const prompts = [run.prompt].flat()
     const videos = await pipeline.generate(prompts, optionsOf(run))
     assert.equal(videos.length, prompts.length)
-
-    const latents = videos.flatMap((video) => Array.from(video.latents?.data ?? []))
-    const error = relativeError(latents, float32(expectedTensors, `pipeline.${run.name}.latents`))
-    assert.ok(error < 1e-3, `latents are ${error} off`)
-
-    const frames = Buffer.concat(videos.map((video) => video.data))
-    const wanted = uint8(expectedTensors, `pipeline.${run.name}.frames`)
-    assert.equal(frames.length, wanted.length)
-    const apart = frames.map((value, index) => Math.abs(value - (wanted[index] as number)))
-    assert.ok(Math.max(...apart) <= 1, 'a frame has a value more than 1 apart')
-    const different = apart.filter((value) => value > 0).length / wanted.length
-    assert.ok(different <= 0.005, `${different * 100}% of the values differ`)
+    assertSameAsReference(videos, expectedTensors, run.name)
   })
 }
 

@@ -1,7 +1,5 @@
-import assert from 'node:assert/strict'
-import { type GenerateOptions, schedulerFrom, type TextToVideoPipeline, type Video } from 'torchreel'
-import { relativeError } from './fixtures.js'
-import { type FileTensor, type FileTensors, float32, uint8 } from './safetensors_file.js'
+import { type GenerateOptions, schedulerFrom, type TextToVideoPipeline } from 'torchreel'
+import { type FileTensor, type FileTensors, uint8 } from './safetensors_file.js'
 
 /** A whole call of the reference's pipeline for Wan. Arguments have the reference's names. */
 export interface WanRun {
@@ -44,31 +42,4 @@ export function optionsOf(pipeline: TextToVideoPipeline, run: WanRun, tensors: F
     ...(run.negative_prompt !== undefined && { negativePrompt: run.negative_prompt }),
     ...(run.strength !== undefined && { strength: run.strength, video: sourceFramesOf(tensors) }),
   }
-}
-
-export function assertEqualFrames(videos: readonly Video[], wanted: Uint8Array): void {
-  const frames = Buffer.concat(videos.map((video) => video.data))
-  assert.equal(frames.length, wanted.length)
-  const apart = frames.map((value, index) => Math.abs(value - (wanted[index] as number)))
-  assert.ok(
-    apart.every((value) => value <= 1),
-    'a frame has a value more than 1 apart',
-  )
-  const different = apart.filter((value) => value > 0).length / wanted.length
-  assert.ok(different <= 0.005, `${different * 100}% of the values differ`)
-}
-
-/** The reference's latents within 1e-3 relative, its frames at most 1 apart and 99.5% equal. */
-export async function assertSameAsReference(
-  pipeline: TextToVideoPipeline,
-  run: WanRun,
-  tensors: FileTensors,
-): Promise<void> {
-  const prompts = [run.prompt].flat()
-  const videos = await pipeline.generate(prompts, optionsOf(pipeline, run, tensors))
-  assert.equal(videos.length, prompts.length)
-  const latents = videos.flatMap((video) => Array.from(video.latents?.data ?? []))
-  const error = relativeError(latents, float32(tensors, `pipeline.${run.name}.latents`))
-  assert.ok(error < 1e-3, `latents are ${error} off`)
-  assertEqualFrames(videos, uint8(tensors, `pipeline.${run.name}.frames`))
 }

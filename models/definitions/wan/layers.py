@@ -15,7 +15,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def linear_gelu_tanh(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """gelu(x·Wᵀ + b), the gelu that is made with a hyperbolic tangent."""
+    """gelu(x·Wᵀ + b), with gelu's approximation by tanh."""
     if computes_on_cpu(x):
         return torch.ops.torchreel.linear_gelu_tanh(x, weight, bias)
     return torch.ops.aten.gelu_(F.linear(x, weight, bias), approximate="tanh")
