@@ -95,7 +95,7 @@ export async function loadModel(
     chooseThreads(options.threads),
     dtype === 'float32' && family.sameWithAnyThreads,
   )
-  const where = { device, dtype, offload, threads: threads.look(), captureGraph, maxHeader }
+  const where = { device, dtype, offload, threads: threads.look().threads, captureGraph, maxHeader }
   const latents = { latentScale: [...properties.latentScale], latentMean: [...properties.latentMean] }
   const native = await NativePipeline.open(
     { family: family.name, networks, compiledDenoiser, ...latents, ...where },

@@ -11,6 +11,16 @@ export interface NetworkFiles {
   float32: string[]
 }
 
+/** The threads of an operation on the CPU. */
+export interface NativeThreads {
+  /** Of an operation of libtorch. */
+  threads: number
+  /** How many threads share the work of torchreel's own operators in small pieces; 0: `threads` in equal parts. */
+  team: number
+  /** Whether the others of the team leave the processor of the pipeline's thread to that one. */
+  apart: boolean
+}
+
 /** The denoiser's step as machine code for one shape. */
 export interface NativeCompiledDenoiser {
   /** A shared library. */
@@ -173,7 +183,7 @@ export interface Addon {
   ): Promise<void>
   cancel(pipeline: PipelineHandle, job: number): void
   /** How many threads an operation on the CPU uses, from the next step of the running job on. */
-  setThreads(pipeline: PipelineHandle, threads: number): void
+  setThreads(pipeline: PipelineHandle, threads: NativeThreads): void
   closePipeline(pipeline: PipelineHandle): Promise<void>
   createGenerator(seed: number): GeneratorHandle
   randn(generator: GeneratorHandle, shape: readonly number[]): Float32Array

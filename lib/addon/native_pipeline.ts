@@ -8,6 +8,7 @@ import type {
   NativePipelineOptions,
   NativeRequest,
   NativeText,
+  NativeThreads,
   PipelineHandle,
 } from './interface.js'
 import { asTorchreelError, guarded, loadNative } from './load.js'
@@ -120,7 +121,7 @@ export class NativePipeline {
   }
 
   /** How many threads an operation on the CPU uses, from the next step of the running job on. */
-  setThreads(threads: number): void {
+  setThreads(threads: NativeThreads): void {
     this.#addon.setThreads(this.#pipeline, threads)
   }
 

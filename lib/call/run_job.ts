@@ -34,7 +34,7 @@ export async function runJob(
     if (!model.threads) return
     const now = model.threads.look()
     native.setThreads(now)
-    threads = Math.min(now, threads ?? now)
+    threads = Math.min(now.threads, threads ?? now.threads)
   }
 
   const { videos, steps, strength, guidanceScale } = call

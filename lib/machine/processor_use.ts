@@ -2,12 +2,14 @@ import { getPriority } from 'node:os'
 import path from 'node:path'
 import { readSystemFile } from './system_file.js'
 
-/** How busy other programs kept the processors in a while. */
-export interface OthersUse {
+/** How busy the processors were in a while. */
+export interface ProcessorsUse {
   /** The processors that this process may use. */
   readonly processors: number
-  /** How many of them others kept busy, on average. */
+  /** How many of them other programs kept busy, on average, */
   readonly busy: number
+  /** and how many this process. */
+  readonly own: number
 }
 
 /** Sums since the system or the process started. */
@@ -36,15 +38,16 @@ export class ProcessorUse {
   }
 
   /** Since the last look; undefined if that is too short or too long ago, or if the system does not tell. */
-  look(): OthersUse | undefined {
+  look(): ProcessorsUse | undefined {
     const last = this.#last
     if (last && performance.now() - last.at < shortest) return undefined
     const now = this.#sums()
     this.#last = now
     if (!last || !now || now.at - last.at > longest) return undefined
     const seconds = (now.at - last.at) / 1000
-    const others = now.all - last.all - (now.own - last.own)
-    return { processors: now.processors, busy: Math.max(0, others / seconds) }
+    const own = now.own - last.own
+    const others = Math.max(0, now.all - last.all - own)
+    return { processors: now.processors, busy: others / seconds, own: own / seconds }
   }
 
   #sums(): Sums | undefined {

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
-import { ProcessorUse } from './processor_use.js'
+import type { NativeThreads } from '../addon/interface.js'
+import { type ProcessorsUse, ProcessorUse } from './processor_use.js'
 import { readSystemFile } from './system_file.js'
 
 /** How many threads an operation on the CPU uses, and why. */
@@ -12,31 +13,43 @@ export interface ThreadChoice {
 }
 
 /**
- * The threads of a pipeline. An operation ends when its slowest thread ends. A thread that shares its processor with a
- * busy program makes all others wait, so there is no thread for the processors that others keep busy. Half of the threads stay:
- * where all processors are busy, more threads get a larger share.
+ * The threads of a pipeline. libtorch gives each thread an equal part, and waits for the slowest. A thread that shares its
+ * processor with a busy program makes all others wait, so there is no thread for the processors that others keep busy. Half
+ * of the threads stay: where all processors are busy, more threads get a larger share. torchreel's own operators keep all
+ * threads, since they can give out their work in small pieces. The pipeline's thread then has most of the work, so it
+ * gets a processor of its own if one is free.
  */
 export class Threads {
   readonly #most: number
+  readonly #mayVary: boolean
   readonly #use: ProcessorUse | undefined
-  #now: number
+  #now: NativeThreads
 
-  /** @param mayVary whether the model allows it */
+  /** @param mayVary whether the model's numbers allow that libtorch takes fewer threads */
   constructor({ threads, givesWay }: ThreadChoice, mayVary: boolean, use?: ProcessorUse) {
     this.#most = threads
-    this.#now = threads
-    this.#use = givesWay && mayVary ? (use ?? new ProcessorUse()) : undefined
+    this.#mayVary = mayVary
+    this.#now = { threads, team: 0, apart: false }
+    this.#use = givesWay ? (use ?? new ProcessorUse()) : undefined
   }
 
   /** How many threads to use now. */
-  look(): number {
+  look(): NativeThreads {
     const others = this.#use?.look()
     if (others) {
-      const free = others.processors - Math.round(others.busy)
-      this.#now = Math.min(this.#most, Math.max(Math.ceil(this.#most / 2), free))
+      const most = this.#most
+      const free = others.processors - Math.round(wanted(others, this.#now.team || this.#now.threads))
+      const fewer = Math.min(most, Math.max(Math.ceil(most / 2), free))
+      this.#now = { threads: this.#mayVary ? fewer : most, team: free < most ? most : 0, apart: free > 0 }
     }
     return this.#now
   }
+}
+
+/** How many processors others would keep busy without our threads. If all are busy, each thread gets an equal part of them. */
+function wanted({ processors, busy, own }: ProcessorsUse, threads: number): number {
+  const all = own + busy > 0.8 * processors
+  return all ? Math.min(processors, (busy * threads) / Math.max(processors - busy, 0.1)) : busy
 }
 
 /**

@@ -80,8 +80,15 @@ void cancel(const Napi::CallbackInfo& info) {
 }
 
 void set_threads(const Napi::CallbackInfo& info) {
-  auto threads = static_cast<int32_t>(integer_argument(info[1], "threads"));
-  handle_argument<PipelineHandle>(info[0], "pipeline").thread().set_threads(threads);
+  Napi::Object threads = object_argument(info[1], "threads");
+  auto integer = [&](const char* name) {
+    return static_cast<int32_t>(integer_argument(threads.Get(name), name));
+  };
+  handle_argument<PipelineHandle>(info[0], "pipeline")
+      .thread()
+      .set_threads({.threads = integer("threads"),
+                    .team = integer("team"),
+                    .apart = threads.Get("apart").ToBoolean() ? 1 : 0});
 }
 
 Napi::Value close_pipeline(const Napi::CallbackInfo& info) {

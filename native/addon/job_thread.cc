@@ -105,6 +105,16 @@ Napi::Promise JobThread::close(Napi::Env env, const Napi::Value& owner) {
   return closed_->Promise();
 }
 
+void JobThread::set_threads(torchreel_threads threads) {
+  std::lock_guard lock(mutex_);
+  threads_ = threads;
+}
+
+torchreel_threads JobThread::threads() {
+  std::lock_guard lock(mutex_);
+  return threads_;
+}
+
 void JobThread::report(Job& job, const std::function<Report()>& make) noexcept {
   try {
     if (torchreel::faults::due("report")) throw std::bad_alloc();

@@ -51,9 +51,9 @@ class JobThread {
   Napi::Promise close(Napi::Env env, const Napi::Value& owner);
 
   // JavaScript thread. The threads of an operation on the CPU, from the next step on.
-  void set_threads(int32_t threads) { threads_ = threads; }
-  // Job thread; 0: never set.
-  int32_t threads() const { return threads_; }
+  void set_threads(torchreel_threads threads);
+  // Job thread; zeros: never set.
+  torchreel_threads threads();
 
   // Job thread. Gives the job's listener the report that `make` returns. The core calls this, so it must not
   // throw.
@@ -84,7 +84,7 @@ class JobThread {
   std::deque<uint32_t> queue_;                   // guarded by mutex_
   std::unordered_map<uint32_t, Job*> runnable_;  // guarded by mutex_; the job of each id in queue_
   bool closing_ = false;                         // guarded by mutex_
+  torchreel_threads threads_{};                  // guarded by mutex_
   std::atomic<bool> announce_end_{false};        // close() was called
-  std::atomic<int32_t> threads_{0};
   std::thread thread_;
 };

@@ -44,7 +44,7 @@ torchreel_listener Reporter::listener() {
 
 int Reporter::cancelled(void* context) { return of(context).job_.cancelled; }
 
-int32_t Reporter::threads(void* context) { return of(context).thread_.threads(); }
+torchreel_threads Reporter::threads(void* context) { return of(context).thread_.threads(); }
 
 template <typename Make>
 void Reporter::report(void* context, Make&& make) noexcept {

@@ -23,7 +23,7 @@ class Reporter {
   static void frames(void* context, int64_t first, int64_t count, int64_t height, int64_t width,
                      const uint8_t* data);
   static void warning(void* context, const char* message);
-  static int32_t threads(void* context);
+  static torchreel_threads threads(void* context);
 
   static Reporter& of(void* context) { return *static_cast<Reporter*>(context); }
   // Calls `make` now: it copies the core's data and returns what makes the object on the JavaScript thread.

@@ -137,6 +137,13 @@ typedef struct torchreel_memory {
 
 enum torchreel_stage { TORCHREEL_ENCODE = 0, TORCHREEL_DENOISE = 1, TORCHREEL_DECODE = 2 };
 
+// The threads of an operation on the CPU.
+typedef struct torchreel_threads {
+  int32_t threads;  // 0: as before
+  int32_t team;     // our own operators hand out small pieces to so many threads; 0: equal parts to `threads`
+  int32_t apart;    // whether the team leaves the processor of the calling thread to that one
+} torchreel_threads;
+
 // Called on the thread of the call. `cancelled` is asked before every stage, step and chunk of frames.
 typedef struct torchreel_listener {
   void* context;
@@ -149,9 +156,8 @@ typedef struct torchreel_listener {
                  const uint8_t* data);
   // something was done in another way than requested
   void (*warning)(void* context, const char* message);
-  // asked at the start and before each step: the threads of an operation on the CPU from then on; 0: as
-  // before. May be NULL
-  int32_t (*threads)(void* context);
+  // asked at the start and before each step: the threads from then on. May be NULL
+  torchreel_threads (*threads)(void* context);
 } torchreel_listener;
 
 // The network of `run_program`: fills `output` from `input`, both of the sample's size. Returns 0, or 1 to

@@ -1,7 +1,6 @@
 // Shared by the kernels of attention.
 #pragma once
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -68,10 +67,10 @@ at::Tensor attend_in_blocks(const at::Tensor& queries, const at::Tensor& keys, c
   int64_t pieces = queries.size(0) * heads * blocks;
   int64_t grain = std::max<int64_t>(1, work / (rows * sources * depth));
   int64_t room = Room::floats(depth, sources, rows);
-  at::Tensor rooms = at::empty({std::min<int64_t>(at::get_num_threads(), pieces), room}, at::kFloat);
+  at::Tensor rooms = at::empty({std::min<int64_t>(parallel_threads(), pieces), room}, at::kFloat);
   in_parallel(pieces, grain, [&](int64_t begin, int64_t end) {
     ProductsOfThread products;
-    Room own(rooms.mutable_data_ptr<float>() + at::get_thread_num() * room, depth, sources, rows);
+    Room own(rooms.mutable_data_ptr<float>() + parallel_thread() * room, depth, sources, rows);
     for (int64_t piece = begin; piece < end; ++piece) {
       auto head = head_of<Number>(queries, keys, values, output, piece / blocks);
       if (piece == begin || piece % blocks == 0) own.enter(head);

@@ -2,7 +2,6 @@
 // have in common.
 #pragma once
 
-#include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
 #include <ATen/ops/empty.h>
 
@@ -51,7 +50,7 @@ struct Block {
 // Calls work(block, room) for all rows and panels, in parallel. room: memory of `floats` numbers.
 inline void in_blocks(int64_t rows, int64_t panels, int64_t floats,
                       c10::function_ref<void(const Block&, float*)> work) {
-  int64_t threads = at::get_num_threads();
+  int64_t threads = parallel_threads();
   int64_t blocks = (rows + most_rows_of_block - 1) / most_rows_of_block;
   if (blocks > threads / 2) blocks = (blocks + threads - 1) / threads * threads;
   int64_t height = (rows + blocks - 1) / blocks;
@@ -61,7 +60,7 @@ inline void in_blocks(int64_t rows, int64_t panels, int64_t floats,
   at::Tensor rooms = at::empty({std::min(threads, blocks * parts), floats}, at::kFloat);
   in_parallel(blocks * parts, 1, [&](int64_t begin, int64_t end) {
     ProductsOfThread products;
-    float* room = rooms.mutable_data_ptr<float>() + at::get_thread_num() * floats;
+    float* room = rooms.mutable_data_ptr<float>() + parallel_thread() * floats;
     for (int64_t piece = begin; piece < end; ++piece) {
       int64_t row = piece / parts * height, panel = piece % parts * share;
       work({row, std::min(height, rows - row), panel, std::min(share, panels - panel)}, room);

@@ -70,7 +70,7 @@ at::Tensor packed_winograd(const at::Tensor& x, const at::Tensor& weight, const 
   // own, but enough to be worth reading the kernels.
   int64_t panel_size = channels * panels.width;
   int64_t slice = std::clamp<int64_t>((int64_t{1} << 22) / (positions * panel_size), 1, panels.count);
-  int64_t threads = at::get_num_threads(), share = std::max(lanes, (tiles + threads - 1) / threads);
+  int64_t threads = parallel_threads(), share = std::max(lanes, (tiles + threads - 1) / threads);
   int64_t most =
       std::clamp<int64_t>((int64_t{1} << 18) / (positions * (channels + 2 * panels.width)), 64, 128);
   int64_t batches = (share + most - 1) / most, batch = (share + batches - 1) / batches;
@@ -97,7 +97,7 @@ at::Tensor packed_winograd(const at::Tensor& x, const at::Tensor& weight, const 
                 });
     in_parallel(parts, 1, [&](int64_t begin, int64_t end) {
       ProductsOfThread products;
-      float* m = rooms.mutable_data_ptr<float>() + at::get_thread_num() * rooms.stride(0);
+      float* m = rooms.mutable_data_ptr<float>() + parallel_thread() * rooms.stride(0);
       BFloat16* v = reinterpret_cast<BFloat16*>(m + positions * product_step);
       for (int64_t tile = begin * batch; tile < std::min(end * batch, tiles); tile += batch) {
         int64_t held = std::min(batch, tiles - tile);

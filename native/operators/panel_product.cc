@@ -1,6 +1,5 @@
 #include "panel_product.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -26,7 +25,7 @@ bool panels_pay(int64_t rows, int64_t inputs, int64_t outputs) {
 
 void multiply_in_panels(const float* x, int64_t rows, const float* weight, int64_t inputs, int64_t outputs,
                         bool gated, c10::function_ref<void(const Product&)> finish) {
-  int64_t factors = gated ? 2 : 1, threads = at::get_num_threads();
+  int64_t factors = gated ? 2 : 1, threads = parallel_threads();
   int64_t panels = (outputs + panel_width - 1) / panel_width;
   int64_t blocks = (rows * factors + most_rows - 1) / most_rows;
   // With few panels, the rows are divided, too, so that all threads get equal work.
@@ -43,7 +42,7 @@ void multiply_in_panels(const float* x, int64_t rows, const float* weight, int64
   at::Tensor rooms = at::empty({std::min(threads, panels * blocks), factors * (panel + tile)}, at::kFloat);
   in_parallel(panels * blocks, 1, [&](int64_t begin, int64_t end) {
     ProductsOfThread products;
-    float* own_panels = rooms.mutable_data_ptr<float>() + at::get_thread_num() * rooms.size(1);
+    float* own_panels = rooms.mutable_data_ptr<float>() + parallel_thread() * rooms.size(1);
     float* tiles = own_panels + factors * panel;
     for (int64_t piece = begin; piece < end; ++piece) {
       int64_t start = piece / panels * height, stop = std::min(rows, start + height);

@@ -9,7 +9,6 @@
 // transforms and the pixels of a tile.
 #pragma once
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -48,7 +47,7 @@ void winograd(const Filter& filter, int64_t tiles, const at::Tensor& weight, con
   int64_t slice = columns_at_once(outputs, positions * channels);
   // As many tiles as a core's own cache holds before and after the products, but enough to be worth reading
   // the kernels; the same number for each thread.
-  int64_t threads = at::get_num_threads(), share = std::max(lanes, (tiles + threads - 1) / threads);
+  int64_t threads = parallel_threads(), share = std::max(lanes, (tiles + threads - 1) / threads);
   int64_t most = std::clamp<int64_t>((int64_t{1} << 17) / (positions * (channels + slice)), 64, 256);
   int64_t batches = (share + most - 1) / most, batch = (share + batches - 1) / batches;
   int64_t parts = (tiles + batch - 1) / batch;
@@ -73,7 +72,7 @@ void winograd(const Filter& filter, int64_t tiles, const at::Tensor& weight, con
     });
     in_parallel(parts, 1, [&](int64_t begin, int64_t end) {
       ProductsOfThread products;
-      float* v = scratch.mutable_data_ptr<float>() + at::get_thread_num() * scratch.stride(0);
+      float* v = scratch.mutable_data_ptr<float>() + parallel_thread() * scratch.stride(0);
       float* m = v + positions * input_step;
       for (int64_t tile = begin * batch; tile < std::min(end * batch, tiles); tile += batch) {
         int64_t held = std::min(batch, tiles - tile);

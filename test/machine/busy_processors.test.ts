@@ -67,10 +67,18 @@ test('tells nothing about less than 100 ms, nor where the system does not tell',
   assert.equal(new ProcessorUse(path.join(root, 'nowhere')).look(), undefined)
 })
 
-const threads = (most: number, processors: number, busy: number, givesWay = true, mayVary = true) =>
+const choice = (
+  most: number,
+  use: { processors: number; busy: number; own?: number },
+  givesWay = true,
+  mayVary = true,
+) =>
   new Threads({ threads: most, reason: '', givesWay }, mayVary, {
-    look: () => ({ processors, busy }),
+    look: () => ({ own: 0, ...use }),
   } as ProcessorUse).look()
+
+const threads = (most: number, processors: number, busy: number, givesWay = true, mayVary = true) =>
+  choice(most, { processors, busy }, givesWay, mayVary).threads
 
 test('no thread for a processor that others keep busy, but half of them at least', () => {
   assert.deepEqual(
@@ -85,6 +93,26 @@ test('no thread for a processor that others keep busy, but half of them at least
   assert.equal(threads(2, 64, 60), 2, 'a quota below what is free')
   assert.equal(threads(8, 8, 7, false), 8, 'a number that somebody chose')
   assert.equal(threads(8, 8, 7, true, false), 8, 'a model whose numbers depend on it')
+})
+
+test('beside busy programs a team has all threads, apart where a processor is free', () => {
+  const none = { threads: 8, team: 0, apart: true }
+  assert.deepEqual(choice(8, { processors: 8, busy: 0.4 }), none)
+  assert.deepEqual(choice(8, { processors: 8, busy: 1.2 }), { threads: 7, team: 8, apart: true })
+  assert.deepEqual(choice(8, { processors: 8, busy: 1.2 }, true, false), { threads: 8, team: 8, apart: true })
+  assert.deepEqual(choice(8, { processors: 8, busy: 7 }, false), { ...none, apart: false })
+  assert.deepEqual(choice(2, { processors: 2, busy: 2 }), { threads: 1, team: 2, apart: false })
+  assert.deepEqual(choice(2, { processors: 64, busy: 60 }), { threads: 2, team: 0, apart: true }, 'a quota')
+})
+
+test('what others get beside our threads is less than what they want', () => {
+  // One busy program beside two threads on two processors gets two thirds of one; two get one.
+  assert.equal(choice(2, { processors: 2, busy: 0.67, own: 1.33 }).apart, true)
+  assert.equal(choice(2, { processors: 2, busy: 0.45, own: 1.5 }).team, 2)
+  assert.equal(choice(2, { processors: 2, busy: 1, own: 1 }).apart, false)
+  // Four busy programs beside eight threads on eight processors get two and two thirds.
+  assert.equal(choice(8, { processors: 8, busy: 2.67, own: 5.33 }).threads, 4)
+  assert.equal(choice(8, { processors: 8, busy: 2.67, own: 1 }).threads, 5)
 })
 
 test('beside busy processes a video takes fewer threads, says so, and is the same', async (t) => {

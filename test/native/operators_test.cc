@@ -19,6 +19,7 @@
 #include <functional>
 
 #include "check.h"
+#include "parallel.h"
 
 namespace {
 
@@ -34,6 +35,11 @@ void check_threads(const at::Tensor& y, const std::function<at::Tensor()>& opera
     check(operation().equal(y), name + " on " + std::to_string(threads) + " threads");
   }
   at::set_num_threads(2);
+  for (int threads : {2, 5, 40}) {
+    torchreel::work_in_pieces(threads, /*apart=*/threads < 40);
+    check(operation().equal(y), name + " by a team of " + std::to_string(threads));
+  }
+  torchreel::work_in_pieces(0, false);
 }
 
 void test_group_norm(at::IntArrayRef shape, int64_t groups, double mean, bool silu) {

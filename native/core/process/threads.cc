@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 
+#include "parallel.h"
+
 namespace torchreel {
 
 void set_threads(int32_t threads) {
@@ -9,8 +11,10 @@ void set_threads(int32_t threads) {
 }
 
 void take_threads(const torchreel_listener& listener) {
-  int32_t threads = listener.threads ? listener.threads(listener.context) : 0;
-  if (threads != at::get_num_threads()) set_threads(threads);
+  if (!listener.threads) return;
+  torchreel_threads chosen = listener.threads(listener.context);
+  if (chosen.threads != at::get_num_threads()) set_threads(chosen.threads);
+  work_in_pieces(chosen.team, chosen.apart);
 }
 
 }  // namespace torchreel

@@ -1,0 +1,53 @@
+// Threads that sleep until there is work. libtorch's own threads all take part in each operation, and each
+// waits for the slowest.
+#pragma once
+
+#include <c10/util/FunctionRef.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace torchreel {
+
+// The thread that makes a team is member 0 and does work as well. Only it may use the team.
+class ThreadTeam {
+ public:
+  // Of fewer threads if the system gives no more.
+  explicit ThreadTeam(int64_t threads);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
+
+  // The members, with the owner.
+  int64_t threads() const { return static_cast<int64_t>(others_.size()) + 1; }
+
+  // Whether the others keep away from the processor on which the owner is when `run` begins.
+  void set_apart(bool apart) { apart_ = apart; }
+
+  // Calls work(begin, end) for pieces of [first, count), each of `size`, and returns when all are done. It
+  // waits for members that have a piece, not for those that have yet to wake. Only members below `count` get
+  // one. Throws what `work` throws.
+  void run(int64_t first, int64_t count, int64_t size, c10::function_ref<void(int64_t, int64_t)> work);
+
+  // The number of the calling thread in its team; 0 if it is in none.
+  static int64_t member();
+
+ private:
+  struct Task;
+
+  void take_part(int64_t member);
+  void choose_processors();
+
+  std::mutex mutex_;
+  std::condition_variable begun_, ended_;
+  Task* task_ = nullptr;  // guarded by mutex_; of `run`, while it has pieces
+  bool closing_ = false;  // guarded by mutex_
+  bool apart_ = false;
+  int left_ = -1;  // the processor that is left to the owner; -1: none
+  std::vector<std::thread> others_;
+};
+
+}  // namespace torchreel
