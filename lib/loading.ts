@@ -15,7 +15,7 @@ import type { Family, ModelProperties } from './families/family.js'
 import { refuseForFamily } from './families/refused_options.js'
 import { verifyFiles } from './files/hashes.js'
 import { defaultModel } from './hub/default_model.js'
-import { type HubOptions, modelName, resolveModel } from './hub/hub.js'
+import { type HubOptions, localModel, modelName, resolveModel } from './hub/hub.js'
 import { chooseThreads, Threads } from './machine/threads.js'
 import { callOptions } from './options/call.js'
 import { type CheckedPipelineOptions, pipelineOptions } from './options/pipeline.js'
@@ -71,6 +71,8 @@ export async function loadModel(
     refuseForFamily(options, pipelineOptions, family)
     refuseForFamily(call, callOptions, family)
   }
+  // A wrong name is refused before the model is downloaded.
+  if (options.textEncoder !== undefined) await localModel(options.textEncoder)
   const { model, folder, notices } = await findFolder(named, options, checkFamily)
   const textEncoder = await findTextEncoder(folder, options, notices)
   const checkpoint = await readCheckpoint(folder, { ...options, textEncoder })

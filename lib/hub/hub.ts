@@ -38,7 +38,29 @@ const embeddedFolder = path.join(packageFolder, 'models', 'shapes')
  */
 export async function resolveModel(model: string | URL, options: HubOptions = {}): Promise<string> {
   const name = modelName(model)
-  if (name !== model) return resolveModel(name, options)
+  const folder = await localModel(name)
+  if (folder !== undefined) return folder
+  const { repository, revision, variant } = findPlace(name, options)
+  try {
+    return await repository.wholeSnapshot(revision, variant, options.part)
+  } catch (error) {
+    const offline = isOffline()
+    if (!(error instanceof TorchreelError)) throw error
+    if (!offline && options.localFilesOnly !== true) return (await pullModel(name, options)).folder
+    const why = offline ? 'HF_HUB_OFFLINE is set' : 'localFilesOnly is true'
+    throw new TorchreelError(error.code, `${error.message}; nothing is downloaded because ${why}`, {
+      path: repository.folder,
+      cause: error,
+    })
+  }
+}
+
+/**
+ * The folder of a model that is not on Hugging Face; undefined if the name is one of a model there.
+ *
+ * @throws TorchreelError `ERR_MODEL_NOT_FOUND` or `ERR_MODEL_INCOMPATIBLE` for all other names
+ */
+export async function localModel(model: string): Promise<string | undefined> {
   if (model === embeddedModel) return embeddedFolder
   if (await isFolder(model)) return path.resolve(model)
   if (exists(model)) {
@@ -62,19 +84,7 @@ export async function resolveModel(model: string | URL, options: HubOptions = {}
       { path: folder },
     )
   }
-  const { repository, revision, variant } = findPlace(model, options)
-  try {
-    return await repository.wholeSnapshot(revision, variant, options.part)
-  } catch (error) {
-    const offline = isOffline()
-    if (!(error instanceof TorchreelError)) throw error
-    if (!offline && options.localFilesOnly !== true) return (await pullModel(model, options)).folder
-    const why = offline ? 'HF_HUB_OFFLINE is set' : 'localFilesOnly is true'
-    throw new TorchreelError(error.code, `${error.message}; nothing is downloaded because ${why}`, {
-      path: repository.folder,
-      cause: error,
-    })
-  }
+  return undefined
 }
 
 /** The snapshot of `owner/name` in the cache, if it is complete. */

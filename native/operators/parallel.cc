@@ -55,7 +55,7 @@ int64_t parallel_thread() {
 void in_parallel(int64_t count, int64_t grain, c10::function_ref<void(int64_t, int64_t)> work) {
   if (count <= grain) return work(0, count);
   if (!in_pieces) return in_equal_parts(count, grain, work);
-  int64_t pieces = 16 * team->threads(), size = std::max(grain, (count + pieces - 1) / pieces);
+  int64_t pieces = 8 * team->threads(), size = std::max(grain, (count + pieces - 1) / pieces);
   Clock::time_point started = Clock::now();
   work(0, grain);
   if ((count - grain) / grain * (Clock::now() - started) < worth_waking)

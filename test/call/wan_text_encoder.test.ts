@@ -69,6 +69,14 @@ test('textEncoder: another architecture, and none, are refused', async () => {
   await assert.rejects(load('./nothing/here/at/all'), { code: 'ERR_MODEL_NOT_FOUND' })
 })
 
+test('textEncoder: a wrong name is refused before the model is looked for', async () => {
+  const options = { textEncoder: './nothing/here', cacheDir: scratch, localFilesOnly: true }
+  await assert.rejects(TextToVideoPipeline.fromPretrained('owner/absent', options), {
+    code: 'ERR_MODEL_NOT_FOUND',
+    message: /nothing\/here/,
+  })
+})
+
 test('promptEmbeds make the video of their prompt without reading the text encoder', async () => {
   const promptEmbeds = await pipeline.encodePrompt('a cat')
   const negativePromptEmbeds = await pipeline.encodePrompt('')
