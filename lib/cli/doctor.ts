@@ -106,7 +106,10 @@ function processorCheck(): Check {
 
 function threadsCheck(): Check {
   const { threads, reason, givesWay } = chooseThreads()
-  const fewer = givesWay && threads > 1 ? '; fewer for operations of libtorch while other programs keep processors busy' : ''
+  const fewer =
+    givesWay && threads > 1
+      ? '; fewer for operations of libtorch while other programs keep processors busy'
+      : ''
   const found = `${threads} for an operation on the CPU: ${reason}${fewer}`
   return { name: 'threads', ok: true, found, details: { threads, reason } }
 }
