@@ -17,7 +17,7 @@ export interface NativeThreads {
   threads: number
   /** How many threads share the work of torchreel's own operators in small pieces; 0: `threads` in equal parts. */
   team: number
-  /** Whether the others of the team leave the processor of the pipeline's thread to that one. */
+  /** Whether the team's other threads stay away from the processor of the pipeline's thread. */
   apart: boolean
 }
 

@@ -67,8 +67,8 @@ export interface Family {
   /** The type that networks compute in on a GPU, if the caller does not choose one. */
   readonly gpuDtype: 'float16' | 'bfloat16'
   /**
-   * Whether a CPU gives the same float32 numbers with any number of threads, but for rare sizes. Only then a pipeline takes
-   * fewer threads beside busy programs, so that the same seed gives the same video.
+   * Whether a CPU gives the same float32 numbers with any number of threads, but for rare sizes. Only then
+   * libtorch's operations take fewer threads beside busy programs, so that the same seed gives the same video.
    */
   readonly sameWithAnyThreads: boolean
   /** Options of a call or a pipeline that this architecture cannot honour, and why, as the end of a sentence. */

@@ -56,7 +56,7 @@ export async function resolveModel(model: string | URL, options: HubOptions = {}
 }
 
 /**
- * The folder of a model that is not on Hugging Face; undefined if the name is one of a model there.
+ * The folder of a model on this machine; undefined if the name can only be that of a model on Hugging Face.
  *
  * @throws TorchreelError `ERR_MODEL_NOT_FOUND` or `ERR_MODEL_INCOMPATIBLE` for all other names
  */

@@ -6,9 +6,9 @@ import { readSystemFile } from './system_file.js'
 export interface ProcessorsUse {
   /** The processors that this process may use. */
   readonly processors: number
-  /** How many of them other programs kept busy, on average, */
+  /** How many of them other programs kept busy, on average. */
   readonly busy: number
-  /** and how many this process. */
+  /** How many of them this process kept busy, on average. */
   readonly own: number
 }
 

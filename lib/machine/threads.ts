@@ -13,11 +13,11 @@ export interface ThreadChoice {
 }
 
 /**
- * The threads of a pipeline. libtorch gives each thread an equal part, and waits for the slowest. A thread that shares its
- * processor with a busy program makes all others wait, so there is no thread for the processors that others keep busy. Half
- * of the threads stay: where all processors are busy, more threads get a larger share. torchreel's own operators keep all
- * threads, since they can give out their work in small pieces. The pipeline's thread then has most of the work, so it
- * gets a processor of its own if one is free.
+ * The threads of a pipeline. libtorch gives each thread an equal part, and waits for the slowest. A thread that shares
+ * its processor with a busy program makes all others wait. So libtorch gets one thread less for each processor that
+ * others keep busy, but at least half of the threads: if all processors are busy, more threads get a larger share.
+ * torchreel's own operators keep all threads, and then divide their work into small pieces. The pipeline's thread also
+ * has the work between the operators, so it gets a processor of its own if one is free.
  */
 export class Threads {
   readonly #most: number
@@ -35,10 +35,10 @@ export class Threads {
 
   /** How many threads to use now. */
   look(): NativeThreads {
-    const others = this.#use?.look()
-    if (others) {
+    const use = this.#use?.look()
+    if (use) {
       const most = this.#most
-      const free = others.processors - Math.round(wanted(others, this.#now.team || this.#now.threads))
+      const free = use.processors - Math.round(wanted(use, most))
       const fewer = Math.min(most, Math.max(Math.ceil(most / 2), free))
       this.#now = { threads: this.#mayVary ? fewer : most, team: free < most ? most : 0, apart: free > 0 }
     }
@@ -46,10 +46,11 @@ export class Threads {
   }
 }
 
-/** How many processors others would keep busy without our threads. If all are busy, each thread gets an equal part of them. */
+/** How many processors others would keep busy without our threads. If none is idle, each thread gets an equal part of them. */
 function wanted({ processors, busy, own }: ProcessorsUse, threads: number): number {
-  const all = own + busy > 0.8 * processors
-  return all ? Math.min(processors, (busy * threads) / Math.max(processors - busy, 0.1)) : busy
+  const contended = own > 0.5 && processors - own - busy < 0.5
+  if (!contended) return busy
+  return Math.min(processors, Math.max(busy, (busy * threads) / Math.max(processors - busy, 0.1)))
 }
 
 /**

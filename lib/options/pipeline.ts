@@ -62,8 +62,8 @@ export interface PipelineOptions
   compiledDenoiser?: string | URL | undefined
   /**
    * The number of threads of a CPU operation. `video.threads` says how many threads were used.
-   * @defaultValue `OMP_NUM_THREADS`; without it, the number of processors that this process may use, or fewer while other
-   * programs are busy
+   * @defaultValue `OMP_NUM_THREADS`; without it, the number of processors that this process may use, or fewer for
+   * operations of libtorch while other programs are busy
    */
   threads?: number | undefined
   /** The folder of libtorch. @defaultValue found automatically: `TORCHREEL_LIBTORCH`, else the libtorch that `torchreel setup` installed */
@@ -203,7 +203,7 @@ export const pipelineOptions = withRefusals({
   threads: {
     kind: integer(1, 1024),
     otherwise:
-      '`OMP_NUM_THREADS`; without it, the number of processors that this process may use, or fewer while other programs are busy',
+      '`OMP_NUM_THREADS`; without it, the number of processors that this process may use, or fewer for operations of libtorch while other programs are busy',
     group: machine,
     says: 'number of CPU threads for each operation',
     flag: '--threads <n>',

@@ -60,7 +60,7 @@ export interface VideoFacts {
   readonly device?: string | undefined
   /** The number type in which they computed. */
   readonly dtype?: string | undefined
-  /** How many threads an operation of libtorch used on the CPU; the fewest, if other programs took processors meanwhile. */
+  /** How many threads an operation of libtorch used on the CPU. If the number changed during the video, the lowest. */
   readonly threads?: number | undefined
   /** The name of the compiled denoiser that ran instead of the denoiser's graph. */
   readonly compiledDenoiser?: string | undefined

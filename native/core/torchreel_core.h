@@ -140,8 +140,8 @@ enum torchreel_stage { TORCHREEL_ENCODE = 0, TORCHREEL_DENOISE = 1, TORCHREEL_DE
 // The threads of an operation on the CPU.
 typedef struct torchreel_threads {
   int32_t threads;  // 0: as before
-  int32_t team;     // our own operators hand out small pieces to so many threads; 0: equal parts to `threads`
-  int32_t apart;    // whether the team leaves the processor of the calling thread to that one
+  int32_t team;  // how many share the work of our own operators in small pieces; 0: equal parts for `threads`
+  int32_t apart;  // whether the team's others stay away from the calling thread's processor
 } torchreel_threads;
 
 // Called on the thread of the call. `cancelled` is asked before every stage, step and chunk of frames.

@@ -15,11 +15,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Other threads are not woken for less.
+// The other threads are woken only for work that takes at least this long.
 constexpr std::chrono::microseconds worth_waking(300);
 
-// Of the calling thread. A team stays when its work is divided in another way, since that may change at each
-// step.
+// Of the calling thread. The team is kept while the work is divided into equal parts, since this may change
+// at each step.
 thread_local std::unique_ptr<ThreadTeam> team;
 thread_local bool in_pieces = false;
 
@@ -39,10 +39,11 @@ void in_equal_parts(int64_t count, int64_t grain, c10::function_ref<void(int64_t
 }  // namespace
 
 void work_in_pieces(int32_t threads, bool apart) {
-  in_pieces = threads > 1;
-  if (!in_pieces) return;
-  if (!team || team->threads() != threads) team = std::make_unique<ThreadTeam>(threads);
+  in_pieces = false;
+  if (threads <= 1) return;
+  if (!team || team->wanted() != threads) team = std::make_unique<ThreadTeam>(threads);
   team->set_apart(apart);
+  in_pieces = true;
 }
 
 int64_t parallel_threads() { return in_pieces ? team->threads() : at::get_num_threads(); }
@@ -56,6 +57,8 @@ void in_parallel(int64_t count, int64_t grain, c10::function_ref<void(int64_t, i
   if (count <= grain) return work(0, count);
   if (!in_pieces) return in_equal_parts(count, grain, work);
   int64_t pieces = 8 * team->threads(), size = std::max(grain, (count + pieces - 1) / pieces);
+  // Few pieces of 1 are large: the other threads must not wait while the first is tried.
+  if (grain == 1 && count < pieces) return team->run(0, count, size, work);
   Clock::time_point started = Clock::now();
   work(0, grain);
   if ((count - grain) / grain * (Clock::now() - started) < worth_waking)

@@ -16,10 +16,10 @@ int64_t parallel_threads();
 int64_t parallel_thread();
 
 // From now on, in_parallel of the calling thread cuts its work into small pieces for a team of `threads`
-// threads, itself one of them. Each takes the next piece when it is done with one, so that a thread that
-// waits for a processor leaves its work to the others. For processors that other programs use, too. 0: equal
-// parts again. apart: the others keep away from the calling thread's processor. It has work between the
-// operators, too, so it should have a processor for itself if one is free.
+// threads. The calling thread is one of them. Each takes the next piece when it has finished one, so a thread
+// that must wait for a processor does less of the work. This helps while other programs use the processors.
+// threads 0: equal parts again. apart: the other threads stay away from the calling thread's processor,
+// because the calling thread also has work between the operators.
 void work_in_pieces(int32_t threads, bool apart);
 
 }  // namespace torchreel

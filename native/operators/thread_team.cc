@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <new>
 #include <system_error>
 
 namespace torchreel {
@@ -22,18 +23,18 @@ struct ThreadTeam::Task {
   int64_t helpers = 0;                 // guarded by the team's mutex, as is `error`
   std::exception_ptr error = nullptr;  // of a helper
 
-  bool has_pieces() const { return next < count; }
-
   void take_pieces() {
     for (int64_t begin; (begin = next.fetch_add(size)) < count;) work(begin, std::min(count, begin + size));
   }
 };
 
-ThreadTeam::ThreadTeam(int64_t threads) {
+ThreadTeam::ThreadTeam(int64_t threads) : wanted_(threads) {
+  others_.reserve(static_cast<size_t>(threads - 1));  // no thread runs yet if this throws
   try {
     for (int64_t member = 1; member < threads; ++member)
       others_.emplace_back([=, this] { take_part(member); });
   } catch (const std::system_error&) {
+  } catch (const std::bad_alloc&) {
   }
 }
 
@@ -86,7 +87,8 @@ void ThreadTeam::take_part(int64_t member) {
   own_member = member;
   std::unique_lock lock(mutex_);
   for (;;) {
-    begun_.wait(lock, [&] { return closing_ || (task_ && member < task_->count && task_->has_pieces()); });
+    begun_.wait(lock,
+                [&] { return closing_ || (task_ && member < task_->count && task_->next < task_->count); });
     if (closing_) return;
     Task& task = *task_;
     ++task.helpers;

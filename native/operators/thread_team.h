@@ -1,5 +1,5 @@
-// Threads that sleep until there is work. libtorch's own threads all take part in each operation, and each
-// waits for the slowest.
+// Threads that sleep until there is work. An operation does not wait for those that wake late, as libtorch's
+// threads wait for each other.
 #pragma once
 
 #include <c10/util/FunctionRef.h>
@@ -21,15 +21,16 @@ class ThreadTeam {
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
 
-  // The members, with the owner.
+  // As many as the constructor was asked for, and the members that there are, with the owner.
+  int64_t wanted() const { return wanted_; }
   int64_t threads() const { return static_cast<int64_t>(others_.size()) + 1; }
 
-  // Whether the others keep away from the processor on which the owner is when `run` begins.
+  // Whether the others stay away from the processor on which the owner is when `run` begins.
   void set_apart(bool apart) { apart_ = apart; }
 
   // Calls work(begin, end) for pieces of [first, count), each of `size`, and returns when all are done. It
-  // waits for members that have a piece, not for those that have yet to wake. Only members below `count` get
-  // one. Throws what `work` throws.
+  // waits for members that have taken a piece, not for those that are still asleep. Only members whose number
+  // is below `count` take pieces. Throws what `work` throws.
   void run(int64_t first, int64_t count, int64_t size, c10::function_ref<void(int64_t, int64_t)> work);
 
   // The number of the calling thread in its team; 0 if it is in none.
@@ -41,6 +42,7 @@ class ThreadTeam {
   void take_part(int64_t member);
   void choose_processors();
 
+  const int64_t wanted_;
   std::mutex mutex_;
   std::condition_variable begun_, ended_;
   Task* task_ = nullptr;  // guarded by mutex_; of `run`, while it has pieces
