@@ -48,6 +48,7 @@ describe('the frame rate of a source', () => {
     for (const [name, fps] of [
       ...[['a.mp4', 8] as const, ['b.mp4', 30000 / 1001] as const, ['a.gif', 8] as const],
       ...[['a.webm', 12] as const, ['a.mkv', 24] as const, ['a.mov', 25] as const, ['a.apng', 7] as const],
+      ...[['b.gif', 12] as const, ['c.gif', 24] as const, ['d.gif', 30] as const, ['e.gif', 12.5] as const],
     ]) {
       await video(32, 32, 16, fps).save(join(folder, name), { overwrite: true })
       const made = await generate(join(folder, name))

@@ -135,12 +135,21 @@ function rateOf(
   nominalFps: number | undefined,
 ): Pick<FileFrames, 'fps' | 'varies'> {
   const first = times[0] ?? 0
-  const isConstant = (fps: number) =>
-    times.every((time, index) => Math.abs(time - first - index / fps) <= 0.5 / fps)
-  if (nominalFps !== undefined && isConstant(nominalFps)) return { fps: nominalFps, varies: false }
+  /** The longest time between a frame and its place at a constant rate, in seconds. */
+  const error = (fps: number) =>
+    times.reduce((most, time, index) => Math.max(most, Math.abs(time - first - index / fps)), 0)
+  const isConstant = (fps: number) => error(fps) <= 0.5 / fps
+  // A GIF counts hundredths of a second, rounded. From these, ffmpeg takes 24 frames per second for 24000/1001.
+  const inHundredths =
+    times.length > 1 && times.every((time) => Math.abs(100 * time - Math.round(100 * time)) < 1e-6)
+  const likely = (fps: number) => {
+    const whole = Math.round(fps)
+    return inHundredths && error(fps) > 1e-6 && whole > 0 && error(whole) < 0.00501 ? whole : fps
+  }
+  if (nominalFps !== undefined && isConstant(nominalFps)) return { fps: likely(nominalFps), varies: false }
   const span = (times.at(-1) ?? 0) - first
   if (!(span > 0)) return { fps: nominalFps, varies: false }
-  const mean = Math.round(((times.length - 1) / span) * 1000) / 1000
+  const mean = likely(Math.round(((times.length - 1) / span) * 1000) / 1000)
   return { fps: mean, varies: !isConstant(mean) }
 }
 
