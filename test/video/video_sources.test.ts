@@ -58,6 +58,15 @@ describe('the frame rate of a source', () => {
     }
   })
 
+  test('of a raw stream, which has no times, is the one that its header tells', async () => {
+    const file = join(folder, 'raw.h264')
+    ffmpeg(['-f', 'lavfi', '-i', 'testsrc=size=32x32:rate=8:duration=1', '-c:v', 'libx264', '-bf', '2', file])
+    const made = await generate(file)
+    assert.equal(made.frameCount, 8)
+    assert.equal(made.fps, 8)
+    assert.deepEqual(made.warnings, [...pipeline.warnings])
+  })
+
   test('above what any file can have is lowered, with a warning', async () => {
     const file = join(folder, 'fast.mkv')
     ffmpeg(['-f', 'lavfi', '-i', 'testsrc=size=32x32:rate=1000:duration=0.004', '-c:v', 'libx264', file])

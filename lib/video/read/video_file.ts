@@ -89,7 +89,7 @@ async function probe(ffmpeg: Ffmpeg, fd: number, signal: AbortSignal | undefined
   return { width, height, nominalFps: rate && base ? rate / base : undefined }
 }
 
-/** Decodes the frames; gives the time of each in seconds. */
+/** Decodes the frames; gives the time of each in seconds, if the file tells it. */
 async function decode(
   ffmpeg: Ffmpeg,
   fd: number,
@@ -122,9 +122,13 @@ async function decode(
   return parseTimes(await list)
 }
 
-/** framecrc's lines: `#tb 0: 1/1000`, then for each frame `stream, dts, pts, duration, size, checksum`. */
+/**
+ * framecrc's lines: `#tb 0: 1/1000`, then for each frame `stream, dts, pts, duration, size, checksum`. A raw stream (.h264)
+ * has no times. ffmpeg makes some up, in units of 1/1200000.
+ */
 function parseTimes(list: string): number[] {
   const [, numerator, denominator] = (/^#tb 0: (\d+)\/(\d+)/m.exec(list) ?? []).map(Number)
+  if (denominator === 1_200_000) return []
   const tick = (numerator ?? Number.NaN) / (denominator ?? Number.NaN)
   return Array.from(list.matchAll(/^\d+, *-?\d+, *(-?\d+),/gm), ([, pts]) => Number(pts) * tick)
 }
