@@ -23,8 +23,15 @@ struct ThreadTeam::Task {
   int64_t helpers = 0;                 // guarded by the team's mutex, as is `error`
   std::exception_ptr error = nullptr;  // of a helper
 
-  void take_pieces() {
-    for (int64_t begin; (begin = next.fetch_add(size)) < count;) work(begin, std::min(count, begin + size));
+  // Until there are none. What `work` throws is returned, and nobody gets further pieces.
+  std::exception_ptr take_pieces() noexcept {
+    try {
+      for (int64_t begin; (begin = next.fetch_add(size)) < count;) work(begin, std::min(count, begin + size));
+    } catch (...) {
+      next = count;
+      return std::current_exception();
+    }
+    return nullptr;
   }
 };
 
@@ -58,13 +65,7 @@ void ThreadTeam::run(int64_t first, int64_t count, int64_t size,
     task_ = &task;
   }
   begun_.notify_all();
-  std::exception_ptr error;
-  try {
-    task.take_pieces();
-  } catch (...) {
-    error = std::current_exception();
-    task.next = count;
-  }
+  std::exception_ptr error = task.take_pieces();
   std::unique_lock lock(mutex_);
   task_ = nullptr;
   ended_.wait(lock, [&] { return task.helpers == 0; });
@@ -93,13 +94,7 @@ void ThreadTeam::take_part(int64_t member) {
     Task& task = *task_;
     ++task.helpers;
     lock.unlock();
-    std::exception_ptr error;
-    try {
-      task.take_pieces();
-    } catch (...) {
-      error = std::current_exception();
-      task.next = task.count;
-    }
+    std::exception_ptr error = task.take_pieces();
     lock.lock();
     if (error) task.error = error;
     if (--task.helpers == 0) ended_.notify_one();
