@@ -71,8 +71,11 @@ void test_attention(int64_t items, int64_t heads, int64_t tokens, int64_t source
   std::string name = "attention of " + c10::str(at::IntArrayRef({items, heads, tokens, sources, width}));
   check(y.is_contiguous() && y.sizes() == expected.sizes(), name + " has a shape of its own");
   check(largest_difference(y, expected) < 2e-5, name);
-  check_threads(
-      y, [&] { return torchreel::attention(queries, keys, values); }, name);
+  bool ours = sources <= 32 || (width % 16 == 0 && sources * width <= 1 << 19);  // else it is libtorch's
+  if (ours) {
+    check_threads(
+        y, [&] { return torchreel::attention(queries, keys, values); }, name);
+  }
 }
 
 void test_convolution(int64_t images, int64_t height, int64_t width, int64_t channels, int64_t outputs,
