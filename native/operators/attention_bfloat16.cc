@@ -53,22 +53,6 @@ TORCHREEL_BFLOAT16 void pair_values(const BFloat16* values, int64_t stride, int6
   }
 }
 
-// 2ˣ for x from -126 to 0, within 2⁻¹², which is a sixteenth of bfloat16's spacing.
-TORCHREEL_INLINE void power_of_two(Floats& x) {
-  x = x < -126.0f ? Floats{} - 126.0f : x;
-  constexpr float rounds = 12582912.0f;  // 1.5·2²³: a number that is added to it loses its fraction
-  Floats shifted = x + rounds, r = x - (shifted - rounds);
-  Floats power = Floats{} + 0.0555041f;
-  power = power * r + 0.2402265f;
-  power = power * r + 0.6931472f;
-  power = power * r + 1.0f;
-  Integers whole, bits;
-  std::memcpy(&whole, &shifted, sizeof whole);
-  std::memcpy(&bits, &power, sizeof bits);
-  bits += whole << 23;
-  std::memcpy(&x, &bits, sizeof x);
-}
-
 // scores (rows, S to the next 16) become 2^(factor·(score - largest)), in bfloat16; 1 / their sum for each
 // row.
 TORCHREEL_BFLOAT16 void exponentiate(float* scores, int64_t rows, int64_t keys, float factor,

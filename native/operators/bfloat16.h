@@ -56,4 +56,31 @@ TORCHREEL_INLINE void store_fast(BFloat16* to, const Floats& x) {
 
 TORCHREEL_INLINE void store_fast(float* to, const Floats& x) { store(to, x); }
 
+// 1 / x within 2⁻¹⁴, for numbers that become bfloat16. Only in functions that are marked TORCHREEL_BFLOAT16.
+TORCHREEL_INLINE Floats reciprocal(const Floats& x) {
+#if defined(__x86_64__)
+  Floats y;
+  asm("vrcp14ps %1, %0" : "=v"(y) : "v"(x));
+  return y;
+#else
+  return 1.0f / x;
+#endif
+}
+
+// 2ˣ for x up to 126, within 2⁻¹², which is a sixteenth of bfloat16's spacing. Below -126 it is 2⁻¹²⁶.
+TORCHREEL_INLINE void power_of_two(Floats& x) {
+  x = x < -126.0f ? Floats{} - 126.0f : x;
+  constexpr float rounds = 12582912.0f;  // 1.5·2²³: a number that is added to it loses its fraction
+  Floats shifted = x + rounds, r = x - (shifted - rounds);
+  Floats power = Floats{} + 0.0555041f;
+  power = power * r + 0.2402265f;
+  power = power * r + 0.6931472f;
+  power = power * r + 1.0f;
+  Integers whole, bits;
+  std::memcpy(&whole, &shifted, sizeof whole);
+  std::memcpy(&bits, &power, sizeof bits);
+  bits += whole << 23;
+  std::memcpy(&x, &bits, sizeof x);
+}
+
 }  // namespace torchreel

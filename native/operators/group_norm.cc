@@ -6,27 +6,42 @@
 
 #include "bfloat16.h"
 #include "operators.h"
+#include "packed_weight.h"
 #include "parallel.h"
 
 namespace torchreel {
 namespace {
+
+constexpr int64_t at_a_time = 4;  // vectors of a row: a whole line or two of the cache
+
+// `sum_moments` for the next `vectors` vectors of channels.
+template <int64_t vectors, typename Number>
+TORCHREEL_INLINE void sum_moments_of(const Number* x, int64_t rows, int64_t channels, const Number* shift,
+                                     float* sum, float* square) {
+  Floats begin[vectors], total[vectors] = {}, squares[vectors] = {};
+  for (int64_t i = 0; i < vectors; ++i) begin[i] = load(shift + i * lanes);
+  for (int64_t row = 0; row < rows; ++row, x += channels) {
+    for (int64_t i = 0; i < vectors; ++i) {
+      Floats difference = load(x + i * lanes) - begin[i];
+      total[i] += difference;
+      squares[i] += difference * difference;
+    }
+  }
+  for (int64_t i = 0; i < vectors; ++i) {
+    store(sum + i * lanes, total[i]);
+    store(square + i * lanes, squares[i]);
+  }
+}
 
 // Σ(x - shift) and Σ(x - shift)² over the rows of (rows, channels), for each channel.
 template <typename Number>
 TORCHREEL_INLINE void sum_moments(const Number* x, int64_t rows, int64_t channels, const Number* shift,
                                   float* sum, float* square) {
   int64_t first = 0;
-  for (; first + lanes <= channels; first += lanes) {
-    Floats begin = load(shift + first), total{}, squares{};
-    const Number* value = x + first;
-    for (int64_t row = 0; row < rows; ++row, value += channels) {
-      Floats difference = load(value) - begin;
-      total += difference;
-      squares += difference * difference;
-    }
-    store(sum + first, total);
-    store(square + first, squares);
-  }
+  for (; first + at_a_time * lanes <= channels; first += at_a_time * lanes)
+    sum_moments_of<at_a_time>(x + first, rows, channels, shift + first, sum + first, square + first);
+  for (; first + lanes <= channels; first += lanes)
+    sum_moments_of<1>(x + first, rows, channels, shift + first, sum + first, square + first);
   for (; first < channels; ++first) {
     float total = 0, squares = 0;
     for (int64_t row = 0; row < rows; ++row) {
@@ -49,10 +64,17 @@ TORCHREEL_CLONED void moments(const BFloat16* x, int64_t rows, int64_t channels,
   sum_moments(x, rows, channels, shift, sum, square);
 }
 
-TORCHREEL_INLINE void activate(Floats& x) {
+TORCHREEL_INLINE void activate(Floats& x, float /*precision*/) {
   Floats decay = -x;
   exponential(decay);
   x /= decay + 1.0f;
+}
+
+TORCHREEL_INLINE void activate(Floats& x, BFloat16 /*precision*/) {
+  Floats decay = x * -1.44269504f;
+  decay = decay > 126.0f ? Floats{} + 126.0f : decay;
+  power_of_two(decay);
+  x *= reciprocal(decay + 1.0f);
 }
 
 // y = x·scale + offset for each row of (rows, channels), then SiLU.
@@ -63,14 +85,14 @@ TORCHREEL_INLINE void scaled(const Number* x, Number* y, int64_t rows, int64_t c
     int64_t first = 0;
     for (; first + lanes <= channels; first += lanes) {
       Floats value = load(x + first) * load(scale + first) + load(offset + first);
-      if (silu) activate(value);
-      store(y + first, value);
+      if (silu) activate(value, Number{});
+      store_fast(y + first, value);
     }
     if (first == channels) continue;
     Floats value{};
     for (int64_t i = first; i < channels; ++i)
       value[i - first] = static_cast<float>(x[i]) * scale[i] + offset[i];
-    if (silu) activate(value);
+    if (silu) activate(value, Number{});
     for (int64_t i = first; i < channels; ++i) y[i] = static_cast<Number>(value[i - first]);
   }
 }
@@ -83,8 +105,8 @@ TORCHREEL_CLONED void normalize(const float* x, float* y, int64_t rows, int64_t 
     scaled<false>(x, y, rows, channels, scale, offset);
 }
 
-TORCHREEL_CLONED void normalize(const BFloat16* x, BFloat16* y, int64_t rows, int64_t channels,
-                                const float* scale, const float* offset, bool silu) {
+TORCHREEL_BFLOAT16 void normalize(const BFloat16* x, BFloat16* y, int64_t rows, int64_t channels,
+                                  const float* scale, const float* offset, bool silu) {
   if (silu)
     scaled<true>(x, y, rows, channels, scale, offset);
   else
@@ -165,10 +187,11 @@ at::Tensor normalized(const at::Tensor& given, int64_t groups, const at::Tensor&
 
 at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor& weight,
                       const at::Tensor& bias, double eps, bool silu) {
-  TORCH_CHECK(given.dim() >= 2 &&
-                  (given.scalar_type() == at::kFloat || given.scalar_type() == at::kBFloat16) && groups > 0 &&
-                  given.size(-1) % groups == 0,
-              "group_norm takes float32 or bfloat16 (N, …, C) and a number of groups that divides C");
+  bool computes =
+      given.scalar_type() == at::kFloat || (given.scalar_type() == at::kBFloat16 && multiplies_bfloat16());
+  TORCH_CHECK(given.dim() >= 2 && computes && groups > 0 && given.size(-1) % groups == 0,
+              "group_norm takes float32, or bfloat16 if the processor multiplies it, (N, …, C) and a number "
+              "of groups that divides C");
   TORCH_CHECK(weight.is_contiguous() && weight.scalar_type() == given.scalar_type() &&
                   weight.numel() == given.size(-1) && bias.is_contiguous() &&
                   bias.scalar_type() == given.scalar_type() && bias.numel() == given.size(-1),

@@ -95,13 +95,16 @@ using Finish = c10::function_ref<void(const Product&)>;
 // The products of all rows of x with a packed weight (outputs, K); if gated, with both halves of a weight
 // (2·outputs, K).
 void multiply_packed(const BFloat16* x, int64_t rows, const Panels& weight, bool gated, Finish finish) {
-  int64_t panels = gated ? weight.count / 2 : weight.count, tile = most_rows_of_block * weight.width;
-  in_blocks(rows, panels, 2 * tile, [&](const Block& block, float* sums) {
-    const BFloat16* from = x + block.row * weight.inputs;
+  int64_t panels = gated ? weight.count / 2 : weight.count, tile = rows_of_product * weight.width;
+  in_blocks(rows, weight.inputs, panels, 2 * tile, [&](const Block& block, float* sums) {
     for (int64_t panel = block.panel; panel < block.panel + block.panels; ++panel) {
-      multiply(from, weight.inputs, block.rows, weight, panel, sums);
-      if (gated) multiply(from, weight.inputs, block.rows, weight, panels + panel, sums + tile);
-      finish({block.row, block.rows, panel * weight.width, weight.width, sums, sums + tile});
+      by_products(block, [&](int64_t first, int64_t count) {
+        int64_t row = block.row + first;
+        const BFloat16* from = x + row * weight.inputs;
+        multiply(from, weight.inputs, count, weight, panel, sums);
+        if (gated) multiply(from, weight.inputs, count, weight, panels + panel, sums + tile);
+        finish({row, count, panel * weight.width, weight.width, sums, sums + tile});
+      });
     }
   });
 }

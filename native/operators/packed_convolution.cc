@@ -25,19 +25,20 @@ void convolve_rows(int64_t rows, const at::Tensor& weight, const at::Tensor& bia
   Panels panels(weight);
   const BFloat16* base = bias.const_data_ptr<BFloat16>();
   BFloat16* to = y.mutable_data_ptr<BFloat16>();
-  int64_t tile = most_rows_of_block * panels.width;
-  in_blocks(rows, panels.count, tile + most_rows_of_block * panels.inputs / 2,
-            [&](const Block& block, float* sums) {
-              BFloat16* gathered = reinterpret_cast<BFloat16*>(sums + tile);
-              for (int64_t row = 0; row < block.rows; ++row)
-                gather(block.row + row, gathered + row * panels.inputs);
-              for (int64_t panel = block.panel; panel < block.panel + block.panels; ++panel) {
-                int64_t first = panel * panels.width;
-                multiply(gathered, panels.inputs, block.rows, panels, panel, sums);
-                finish(sums, block.rows, panels.width, base + first, to + block.row * panels.outputs + first,
-                       panels.outputs);
-              }
-            });
+  int64_t tile = rows_of_product * panels.width;
+  int64_t room = tile + std::min(rows, most_rows_of_block(panels.inputs)) * panels.inputs / 2;
+  in_blocks(rows, panels.inputs, panels.count, room, [&](const Block& block, float* sums) {
+    BFloat16* gathered = reinterpret_cast<BFloat16*>(sums + tile);
+    for (int64_t row = 0; row < block.rows; ++row) gather(block.row + row, gathered + row * panels.inputs);
+    for (int64_t panel = block.panel; panel < block.panel + block.panels; ++panel) {
+      int64_t first = panel * panels.width;
+      by_products(block, [&](int64_t row, int64_t count) {
+        multiply(gathered + row * panels.inputs, panels.inputs, count, panels, panel, sums);
+        finish(sums, count, panels.width, base + first, to + (block.row + row) * panels.outputs + first,
+               panels.outputs);
+      });
+    }
+  });
 }
 
 void copy_numbers(const BFloat16* from, int64_t count, BFloat16* to) {

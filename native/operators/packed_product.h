@@ -40,32 +40,47 @@ inline void multiply(const BFloat16* x, int64_t stride, int64_t rows, const Pane
   }
 }
 
-constexpr int64_t most_rows_of_block = 128;
+constexpr int64_t rows_of_product = 128;  // of a product, so that its sums stay in a core's first cache
+
+// The most rows of a block. They stay in a core's own cache while each panel is read once for all of them.
+inline int64_t most_rows_of_block(int64_t inputs) {
+  return std::clamp<int64_t>((int64_t{1} << 18) / inputs / rows_of_product, 1, 8) * rows_of_product;
+}
 
 // A block of rows, and of panels, for a thread.
 struct Block {
   int64_t row, rows, panel, panels;
 };
 
-// Calls work(block, room) for all rows and panels, in parallel. room: memory of `floats` numbers.
-inline void in_blocks(int64_t rows, int64_t panels, int64_t floats,
+// Calls work(block, room) for all rows of `inputs` numbers and all panels, in parallel. room: memory of
+// `floats` numbers.
+inline void in_blocks(int64_t rows, int64_t inputs, int64_t panels, int64_t floats,
                       c10::function_ref<void(const Block&, float*)> work) {
   int64_t threads = parallel_threads();
-  int64_t blocks = (rows + most_rows_of_block - 1) / most_rows_of_block;
-  if (blocks > threads / 2) blocks = (blocks + threads - 1) / threads * threads;
-  int64_t height = (rows + blocks - 1) / blocks;
-  blocks = (rows + height - 1) / height;
-  int64_t parts = std::clamp<int64_t>(threads / blocks, 1, panels), share = (panels + parts - 1) / parts;
+  int64_t slices = (rows + rows_of_product - 1) / rows_of_product;
+  if (slices > threads / 2) slices = (slices + threads - 1) / threads * threads;
+  int64_t height = (rows + slices - 1) / slices;
+  slices = (rows + height - 1) / height;
+  int64_t parts = std::clamp<int64_t>(threads / slices, 1, panels), share = (panels + parts - 1) / parts;
   parts = (panels + share - 1) / share;
-  at::Tensor rooms = at::empty({std::min(threads, blocks * parts), floats}, at::kFloat);
-  in_parallel(blocks * parts, 1, [&](int64_t begin, int64_t end) {
+  int64_t most = parts == 1 ? most_rows_of_block(inputs) / height : 1;  // slices of a block
+  at::Tensor rooms = at::empty({std::min(threads, slices * parts), floats}, at::kFloat);
+  in_parallel(slices * parts, 1, [&](int64_t begin, int64_t end) {
     ProductsOfThread products;
     float* room = rooms.mutable_data_ptr<float>() + parallel_thread() * floats;
-    for (int64_t piece = begin; piece < end; ++piece) {
+    for (int64_t piece = begin; piece < end; piece += most) {
       int64_t row = piece / parts * height, panel = piece % parts * share;
-      work({row, std::min(height, rows - row), panel, std::min(share, panels - panel)}, room);
+      int64_t count = std::min(most, end - piece) * height;
+      work({row, std::min(count, rows - row), panel, std::min(share, panels - panel)}, room);
     }
   });
+}
+
+// Calls work(row, count) for the rows of a block, as many at a time as a product takes.
+template <typename Work>
+void by_products(const Block& block, const Work& work) {
+  for (int64_t row = 0; row < block.rows; row += rows_of_product)
+    work(row, std::min(rows_of_product, block.rows - row));
 }
 
 }  // namespace torchreel
