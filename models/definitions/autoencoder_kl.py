@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration import UnsupportedConfiguration, read_configuration, require, require_class, require_groups
-from .layers import Attention, Downsample, ResnetBlock, Upsample, Weights, attend, convolve, group_norm, linear
+from .layers import Attention, Downsample, ResnetBlock, Upsample, Weights, add_linear, attend, convolve, group_norm, linear
 
 EPS: Final = 1e-6
 """Of every group norm in this network."""
@@ -74,8 +74,8 @@ class AttentionBlock(Attention):
         tokens = group_norm(x, self.groups, self.group_norm.weight, self.group_norm.bias, self.eps).flatten(1, 2)
         queries = self.split_heads(linear(tokens, self.to_q.weight, self.to_q.bias))
         y = attend(queries, self.keys(tokens), self.values(tokens))
-        y = linear(y, self.to_out["0"].weight, self.to_out["0"].bias)
-        return x.add_(y.view(x.shape))
+        add_linear(x.flatten(1, 2), y, self.to_out["0"].weight, self.to_out["0"].bias)
+        return x
 
 
 class MidBlock(nn.Module):

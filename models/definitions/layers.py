@@ -59,6 +59,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(x, weight.flatten(1), bias)
 
 
+def add_linear(sum: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """sum += x·Wᵀ + b for a contiguous sum (…, O), x (…, C) and W (O, C) or (O, C, 1, 1), packed or not."""
+    if computes_on_cpu(x):
+        torch.ops.torchreel.add_linear(sum, x, weight, bias)
+    else:
+        sum.add_(F.linear(x, weight.flatten(1), bias))
+
+
 def gated_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(x·W₁ᵀ + b₁)·gelu(x·W₂ᵀ + b₂) for x (…, C) and W (2·O, C), W₁ over W₂, packed or not."""
     if computes_on_cpu(x):
@@ -146,7 +154,7 @@ class ResnetBlock(nn.Module):
         y = group_norm(y, self.groups, self.norm2.weight, self.norm2.bias, self.eps, silu=True)
         y = convolve(y, self.conv2.weight, self.conv2.bias, 1, 1)
         if self.conv_shortcut is not None:
-            y.add_(linear(images, self.conv_shortcut.weight, self.conv_shortcut.bias))
+            add_linear(y, images, self.conv_shortcut.weight, self.conv_shortcut.bias)
         else:
             y.add_(images)
         if self.output_scale_factor != 1.0:
@@ -220,8 +228,10 @@ class Attention(nn.Module):
         """source: (N, S, source_channels); gives (N, heads, S, d)."""
         return self.split_heads(linear(source, self.to_v.weight, self.to_v.bias))
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """x: (N, T, channels), kept; keys, values: (N, heads, S, d)."""
+    def add_attention(self, sum: Tensor, x: Tensor, keys: Tensor, values: Tensor) -> None:
+        """sum: (N, T, channels), contiguous, to which the result is added; x: (N, T, channels), kept.
+
+        keys, values: (N, heads, S, d).
+        """
         queries = self.split_heads(linear(x, self.to_q.weight, self.to_q.bias))
-        y = attend(queries, keys, values)
-        return linear(y, self.to_out["0"].weight, self.to_out["0"].bias)
+        add_linear(sum, attend(queries, keys, values), self.to_out["0"].weight, self.to_out["0"].bias)

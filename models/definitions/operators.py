@@ -40,6 +40,11 @@ def convolve_frames(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.conv2d(x.permute(0, 3, 1, 2), weight.squeeze(4), bias, [1, 1], [1, 0]).permute(0, 2, 3, 1).contiguous()
 
 
+def add_convolve_frames(sum: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Adds the same to a contiguous sum (B, F, P, O)."""
+    sum.add_(convolve_frames(x, weight, bias))
+
+
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Layer norm of (…, C)."""
     return F.layer_norm(x, [x.size(-1)], weight, bias, eps)
@@ -53,6 +58,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x·Wᵀ + b for x (…, C) and W (O, C) or (O, C, 1, 1). The core also takes W as it packs it."""
     return F.linear(x, weight.flatten(1), bias)
+
+
+def add_linear(sum: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    """sum += x·Wᵀ + b for a contiguous sum (…, O)."""
+    sum.add_(linear(x, weight, bias))
 
 
 def linear_gelu_tanh(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -73,9 +83,11 @@ for schema, function in {
     "convolve_3x3(Tensor x, Tensor weight, Tensor bias) -> Tensor": convolve_3x3,
     "upsample_and_convolve(Tensor x, Tensor weight, Tensor bias, int height, int width) -> Tensor": upsample_and_convolve,
     "convolve_frames(Tensor x, Tensor weight, Tensor bias) -> Tensor": convolve_frames,
+    "add_convolve_frames(Tensor(a!) sum, Tensor x, Tensor weight, Tensor bias) -> ()": add_convolve_frames,
     "layer_norm(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor": layer_norm,
     "rms_norm(Tensor x, Tensor weight, float eps) -> Tensor": rms_norm,
     "linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor": linear,
+    "add_linear(Tensor(a!) sum, Tensor x, Tensor weight, Tensor? bias) -> ()": add_linear,
     "linear_gelu_tanh(Tensor x, Tensor weight, Tensor? bias) -> Tensor": linear_gelu_tanh,
     "gated_linear(Tensor x, Tensor weight, Tensor bias) -> Tensor": gated_linear,
 }.items():

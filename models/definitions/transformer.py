@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from .layers import (
     Attention,
     Weights,
+    add_linear,
     gated_linear,
     group_norm,
     layer_norm,
@@ -32,10 +33,10 @@ class FeedForward(nn.Module):
         super().__init__()
         self.net = nn.ModuleDict({"0": Gate(channels, 4 * channels), "2": Weights(channels, 4 * channels, packable=True)})
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (…, C), kept."""
+    def add_feed_forward(self, sum: Tensor, x: Tensor) -> None:
+        """sum: (…, C), contiguous, to which the result is added; x: (…, C), kept."""
         hidden = gated_linear(x, self.net["0"].proj.weight, self.net["0"].proj.bias)
-        return linear(hidden, self.net["2"].weight, self.net["2"].bias)
+        add_linear(sum, hidden, self.net["2"].weight, self.net["2"].bias)
 
 
 class TransformerBlock(nn.Module):
@@ -53,21 +54,21 @@ class TransformerBlock(nn.Module):
     def attend_to_itself(self, x: Tensor) -> None:
         """x: (N, T, C), overwritten."""
         y = layer_norm(x, self.norm1.weight, self.norm1.bias)
-        x.add_(self.attn1(y, self.attn1.keys(y), self.attn1.values(y)))
+        self.attn1.add_attention(x, y, self.attn1.keys(y), self.attn1.values(y))
 
     def attend_to_itself_again(self, x: Tensor) -> None:
         """x: (N, T, C), overwritten."""
         y = layer_norm(x, self.norm2.weight, self.norm2.bias)
-        x.add_(self.attn2(y, self.attn2.keys(y), self.attn2.values(y)))
+        self.attn2.add_attention(x, y, self.attn2.keys(y), self.attn2.values(y))
 
     def attend_to_source(self, x: Tensor, keys: Tensor, values: Tensor) -> None:
         """x: (N, T, C), overwritten; keys, values: (N, heads, S, d)."""
         y = layer_norm(x, self.norm2.weight, self.norm2.bias)
-        x.add_(self.attn2(y, keys, values))
+        self.attn2.add_attention(x, y, keys, values)
 
     def feed_forward(self, x: Tensor) -> None:
         """x: (…, C), overwritten."""
-        x.add_(self.ff(layer_norm(x, self.norm3.weight, self.norm3.bias)))
+        self.ff.add_feed_forward(x, layer_norm(x, self.norm3.weight, self.norm3.bias))
 
 
 class Transformer(nn.Module):
@@ -119,7 +120,7 @@ class SpatialTransformer(Transformer):
         for start in range(0, tokens.size(0), step):
             chunk = tokens[start : start + step]
             block.feed_forward(chunk)
-            output[start : start + step].add_(linear(chunk, self.proj_out.weight, self.proj_out.bias))
+            add_linear(output[start : start + step], chunk, self.proj_out.weight, self.proj_out.bias)
         return x
 
 

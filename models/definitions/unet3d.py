@@ -72,6 +72,15 @@ class UNet3DConfiguration:
         return configuration
 
 
+def convolve_frames(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolution over three frames of x (B, F, H·W, C) with a weight (O, C, 3, 1, 1): (B, F, H·W, O)."""
+    if computes_on_cpu(x):
+        return torch.ops.torchreel.convolve_frames(x, weight, bias)
+    # As a 2-D convolution over (F, H·W): 3-D ones are slow in channels last.
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight.squeeze(4), bias, [1, 1], [1, 0])
+    return y.permute(0, 2, 3, 1).contiguous()
+
+
 class TemporalConvolution(nn.Module):
     """Group norm, SiLU and a convolution over three frames. Published as a sequence, with a gap for the dropout."""
 
@@ -90,11 +99,7 @@ class TemporalConvolution(nn.Module):
     def step(self, x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """x: (B, F, H·W, C), kept; weight: (C, C, 3, 1, 1)."""
         y = group_norm(x, self.groups, norm_weight, norm_bias, self.eps, silu=True)
-        if computes_on_cpu(x):
-            return torch.ops.torchreel.convolve_frames(y, weight, bias)
-        # As a 2-D convolution over (F, H·W): 3-D ones are slow in channels last.
-        y = F.conv2d(y.permute(0, 3, 1, 2), weight.squeeze(4), bias, [1, 1], [1, 0])
-        return y.permute(0, 2, 3, 1).contiguous()
+        return convolve_frames(y, weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, F, H, W, C), overwritten."""
@@ -106,8 +111,12 @@ class TemporalConvolution(nn.Module):
         norm, convolution = self.conv3["0"], self.conv3["3"]
         y = self.step(y, norm.weight, norm.bias, convolution.weight, convolution.bias)
         norm, convolution = self.conv4["0"], self.conv4["3"]
-        y = self.step(y, norm.weight, norm.bias, convolution.weight, convolution.bias)
-        return x.add_(y.view(x.shape))
+        y = group_norm(y, self.groups, norm.weight, norm.bias, self.eps, silu=True)
+        if computes_on_cpu(x):
+            torch.ops.torchreel.add_convolve_frames(video, y, convolution.weight, convolution.bias)
+        else:
+            video.add_(convolve_frames(y, convolution.weight, convolution.bias))
+        return x
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,9 @@ TORCHREEL_INLINE Floats gelu_tanh(const Floats& x) {
   return x / (power + 1.0f);
 }
 
-enum class Layer { plain, gelu_tanh, gated };
+enum class Layer { plain, gelu_tanh, gated, added };
 
-// y = activation(sums + bias), `outputs` numbers between the rows of y.
+// y = activation(sums + bias), or y += sums + bias; `outputs` numbers between the rows of y.
 template <Layer layer, typename Number>
 TORCHREEL_INLINE void finish_layer(const Product& product, const Number* bias, Number* y, int64_t outputs) {
   bias += bias ? product.output : 0;
@@ -67,6 +67,7 @@ TORCHREEL_INLINE void finish_layer(const Product& product, const Number* bias, N
       Floats sum = load(product.sums + at) + base;
       if (layer == Layer::gelu_tanh) sum = gelu_tanh(sum);
       if (layer == Layer::gated) sum *= gelu(load(product.gates + at) + gate_base, Number{});
+      if (layer == Layer::added) sum = load(y + row * outputs + i) + sum;
       store_fast(y + row * outputs + i, sum);
     }
   }
@@ -77,6 +78,7 @@ TORCHREEL_INLINE void finish_layer(const Product& product, Layer layer, const Nu
                                    int64_t outputs) {
   if (layer == Layer::plain) return finish_layer<Layer::plain>(product, bias, y, outputs);
   if (layer == Layer::gelu_tanh) return finish_layer<Layer::gelu_tanh>(product, bias, y, outputs);
+  if (layer == Layer::added) return finish_layer<Layer::added>(product, bias, y, outputs);
   finish_layer<Layer::gated>(product, bias, y, outputs);
 }
 
@@ -110,17 +112,19 @@ void multiply_packed(const BFloat16* x, int64_t rows, const Panels& weight, bool
 }
 
 at::Tensor in_steps(Layer layer, const at::Tensor& x, const at::Tensor& weight,
-                    const std::optional<at::Tensor>& bias) {
+                    const std::optional<at::Tensor>& bias, const at::Tensor& sum) {
   at::Tensor y =
       is_packed(weight) ? torchreel::linear(x, weight, bias) : at::linear(x, weight.flatten(1), bias);
+  if (layer == Layer::added) return sum.add_(y);
   if (layer == Layer::gelu_tanh) return at::gelu_(y, "tanh");
   if (layer == Layer::plain) return y;
   std::vector<at::Tensor> halves = y.chunk(2, -1);
   return halves[0] * at::gelu(halves[1]);
 }
 
+// sum: of Layer::added, which gives it back.
 at::Tensor apply(Layer layer, const at::Tensor& given, const at::Tensor& weight,
-                 const std::optional<at::Tensor>& bias) {
+                 const std::optional<at::Tensor>& bias, const at::Tensor& sum = {}) {
   bool packed = is_packed(weight), gated = layer == Layer::gated;
   int64_t parts = gated ? 2 : 1, all = packed ? weight.size(0) * weight.size(2) : weight.size(0);
   int64_t inputs = weight.numel() / std::max<int64_t>(all, 1), outputs = all / parts;
@@ -131,10 +135,13 @@ at::Tensor apply(Layer layer, const at::Tensor& given, const at::Tensor& weight,
   int64_t rows = given.numel() / std::max<int64_t>(inputs, 1);
   bool fits = packed ? outputs % weight.size(2) == 0
                      : given.scalar_type() == at::kFloat && panels_pay(rows, inputs, outputs);
-  if (!fits) return in_steps(layer, given, weight, bias);
   std::vector<int64_t> shape = given.sizes().vec();
   shape.back() = outputs;
-  at::Tensor x = given.contiguous(), y = at::empty(shape, given.options());
+  TORCH_CHECK(layer != Layer::added ||
+                  (sum.is_contiguous() && sum.scalar_type() == given.scalar_type() && sum.sizes() == shape),
+              "add_linear takes a contiguous sum of the layer's shape and dtype");
+  if (!fits) return in_steps(layer, given, weight, bias, sum);
+  at::Tensor x = given.contiguous(), y = layer == Layer::added ? sum : at::empty(shape, given.options());
   if (y.numel() == 0) return y;
   if (packed) {
     const BFloat16* base = bias ? bias->const_data_ptr<BFloat16>() : nullptr;
@@ -155,6 +162,11 @@ at::Tensor apply(Layer layer, const at::Tensor& given, const at::Tensor& weight,
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias) {
   return apply(Layer::plain, x, weight, bias);
+}
+
+void add_linear(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
+                const std::optional<at::Tensor>& bias) {
+  apply(Layer::added, x, weight, bias, sum);
 }
 
 at::Tensor linear_gelu_tanh(const at::Tensor& x, const at::Tensor& weight,

@@ -22,9 +22,12 @@ torch::Library* register_operators() {
   add("upsample_and_convolve", "(Tensor x, Tensor weight, Tensor bias, int height, int width) -> Tensor",
       upsample_and_convolve);
   add("convolve_frames", "(Tensor x, Tensor weight, Tensor bias) -> Tensor", convolve_frames);
+  add("add_convolve_frames", "(Tensor(a!) sum, Tensor x, Tensor weight, Tensor bias) -> ()",
+      add_convolve_frames);
   add("layer_norm", "(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor", layer_norm);
   add("rms_norm", "(Tensor x, Tensor weight, float eps) -> Tensor", rms_norm);
   add("linear", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear);
+  add("add_linear", "(Tensor(a!) sum, Tensor x, Tensor weight, Tensor? bias) -> ()", add_linear);
   add("linear_gelu_tanh", "(Tensor x, Tensor weight, Tensor? bias) -> Tensor", linear_gelu_tanh);
   add("gated_linear", "(Tensor x, Tensor weight, Tensor bias) -> Tensor", gated_linear);
   return library;

@@ -28,6 +28,10 @@ at::Tensor upsample_and_convolve(const at::Tensor& x, const at::Tensor& weight, 
 // (B, F, P, O).
 at::Tensor convolve_frames(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
+// Adds the same to a contiguous sum (B, F, P, O).
+void add_convolve_frames(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
+                         const at::Tensor& bias);
+
 // Layer norm of x (…, C).
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
 
@@ -36,6 +40,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 // x·Wᵀ + b for x (…, C) and weight (O, C).
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+
+// sum += x·Wᵀ + b, for a contiguous sum (…, O).
+void add_linear(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
+                const std::optional<at::Tensor>& bias);
 
 // gelu(x·Wᵀ + b), with gelu's approximation by tanh.
 at::Tensor linear_gelu_tanh(const at::Tensor& x, const at::Tensor& weight,

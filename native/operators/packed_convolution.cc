@@ -6,21 +6,24 @@
 namespace torchreel {
 namespace {
 
-// y = sums + bias, `stride` numbers between the rows of y.
+// y = sums + bias, or y += sums + bias; `stride` numbers between the rows of y.
 TORCHREEL_BFLOAT16 void finish(const float* sums, int64_t rows, int64_t width, const BFloat16* bias,
-                               BFloat16* y, int64_t stride) {
+                               bool added, BFloat16* y, int64_t stride) {
   for (int64_t i = 0; i < width; i += lanes) {
-    Floats base{};
-    if (bias) base = load(bias + i);
-    for (int64_t row = 0; row < rows; ++row)
-      store_fast(y + row * stride + i, load(sums + row * width + i) + base);
+    Floats base = load(bias + i);
+    for (int64_t row = 0; row < rows; ++row) {
+      BFloat16* to = y + row * stride + i;
+      Floats sum = load(sums + row * width + i) + base;
+      store_fast(to, added ? load(to) + sum : sum);
+    }
   }
 }
 
-// Each result is the product of the weight and of a row: the inputs that the kernel covers. gather(row, to)
-// writes one. The rows of a block fit into a core's own cache, and are read once for each panel.
+// added: to the numbers of y. Each result is the product of the weight and of a row: the inputs that the
+// kernel covers. gather(row, to) writes one. The rows of a block fit into a core's own cache, and are read
+// once for each panel.
 template <typename Gather>
-void convolve_rows(int64_t rows, const at::Tensor& weight, const at::Tensor& bias, at::Tensor& y,
+void convolve_rows(int64_t rows, const at::Tensor& weight, const at::Tensor& bias, bool added, at::Tensor& y,
                    const Gather& gather) {
   Panels panels(weight);
   const BFloat16* base = bias.const_data_ptr<BFloat16>();
@@ -34,8 +37,8 @@ void convolve_rows(int64_t rows, const at::Tensor& weight, const at::Tensor& bia
       int64_t first = panel * panels.width;
       by_products(block, [&](int64_t row, int64_t count) {
         multiply(gathered + row * panels.inputs, panels.inputs, count, panels, panel, sums);
-        finish(sums, count, panels.width, base + first, to + (block.row + row) * panels.outputs + first,
-               panels.outputs);
+        finish(sums, count, panels.width, base + first, added,
+               to + (block.row + row) * panels.outputs + first, panels.outputs);
       });
     }
   });
@@ -84,7 +87,7 @@ at::Tensor convolve_3x3_directly(const at::Tensor& x, const at::Tensor& weight, 
       }
     }
   };
-  convolve_rows(images * height * width, weight, bias, y, gather);
+  convolve_rows(images * height * width, weight, bias, /*added=*/false, y, gather);
   return y;
 }
 
@@ -99,11 +102,12 @@ at::Tensor convolve_3x3_packed(const at::Tensor& given, const at::Tensor& weight
   return convolve_3x3_directly(x, weight, bias, height, width, doubled);
 }
 
-at::Tensor convolve_frames_packed(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor convolve_frames_packed(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias,
+                                  const at::Tensor& sum) {
   check_packed_convolution(given, weight, bias, 3);
   at::Tensor x = given.contiguous();
   int64_t videos = x.size(0), frames = x.size(1), pixels = x.size(2), channels = x.size(3);
-  at::Tensor y = at::empty({videos, frames, pixels, bias.numel()}, x.options());
+  at::Tensor y = sum.defined() ? sum : at::empty({videos, frames, pixels, bias.numel()}, x.options());
   const BFloat16* from = x.const_data_ptr<BFloat16>();
   auto gather = [&](int64_t row, BFloat16* to) {
     int64_t frame = row / pixels % frames;
@@ -114,7 +118,7 @@ at::Tensor convolve_frames_packed(const at::Tensor& given, const at::Tensor& wei
         copy_numbers(from + (row + tap * pixels) * channels, channels, to);
     }
   };
-  convolve_rows(videos * frames * pixels, weight, bias, y, gather);
+  convolve_rows(videos * frames * pixels, weight, bias, sum.defined(), y, gather);
   return y;
 }
 

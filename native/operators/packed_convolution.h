@@ -15,7 +15,8 @@ at::Tensor packed_winograd(const at::Tensor& x, const at::Tensor& weight, const 
                            int64_t height, int64_t width, bool doubled);
 bool packed_winograd_pays(int64_t tiles, int64_t channels);
 
-// x (B, F, P, C): (B, F, P, O).
-at::Tensor convolve_frames_packed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+// x (B, F, P, C); adds to sum (B, F, P, O), or gives a new tensor if there is none.
+at::Tensor convolve_frames_packed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                  const at::Tensor& sum = {});
 
 }  // namespace torchreel

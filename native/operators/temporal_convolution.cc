@@ -152,4 +152,15 @@ at::Tensor convolve_frames(const at::Tensor& given, const at::Tensor& weight, co
   return y;
 }
 
+void add_convolve_frames(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
+                         const at::Tensor& bias) {
+  TORCH_CHECK(sum.is_contiguous() && sum.scalar_type() == x.scalar_type() && x.dim() == 4 &&
+                  sum.sizes() == at::IntArrayRef({x.size(0), x.size(1), x.size(2), bias.numel()}),
+              "add_convolve_frames takes a contiguous sum (B, F, P, O) of the same dtype");
+  if (is_packed(weight))
+    convolve_frames_packed(x, weight, bias, sum);
+  else
+    sum.add_(convolve_frames(x, weight, bias));
+}
+
 }  // namespace torchreel

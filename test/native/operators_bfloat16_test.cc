@@ -69,6 +69,15 @@ void test_linear(at::IntArrayRef shape, int64_t outputs, bool fits = true) {
     check_close(
         "with gelu, " + name, at::gelu(expected, "tanh"),
         [&] { return torchreel::linear_gelu_tanh(x, each, bias); }, ours ? 0.0025 : 0.004, ours);
+    at::Tensor summand = random(expected.sizes());
+    check_close(
+        "added " + name, expected + wide(summand),
+        [&] {
+          at::Tensor sum = summand.clone();
+          torchreel::add_linear(sum, x, each, bias);
+          return sum;
+        },
+        ours ? 0.0023 : 0.004, ours);
     if (outputs % 2 != 0) continue;
     bool fused = ours && outputs / 2 % each.size(2) == 0;  // else the halves are rounded, too
     auto halves = expected.chunk(2, -1);
@@ -113,6 +122,15 @@ void test_convolution_of_frames(int64_t videos, int64_t frames, int64_t pixels, 
     check_close(
         "convolution over the frames of " + c10::str(x.sizes()), expected,
         [&] { return torchreel::convolve_frames(x, each, bias); }, 0.0023, torchreel::is_packed(each));
+    at::Tensor summand = random({videos, frames, pixels, channels});
+    check_close(
+        "added convolution over the frames of " + c10::str(x.sizes()), expected + wide(summand),
+        [&] {
+          at::Tensor sum = summand.clone();
+          torchreel::add_convolve_frames(sum, x, each, bias);
+          return sum;
+        },
+        torchreel::is_packed(each) ? 0.0023 : 0.004, torchreel::is_packed(each));
   }
 }
 

@@ -125,6 +125,9 @@ void test_convolution_of_frames(int64_t videos, int64_t frames, int64_t pixels, 
   if (ours)
     check_threads(
         y, [&] { return torchreel::convolve_frames(x, weight, bias); }, name);
+  at::Tensor sum = at::randn(y.sizes()), both = sum + y;
+  torchreel::add_convolve_frames(sum, x, weight, bias);
+  check(sum.equal(both), name + " is added");
 }
 
 void test_linear(at::IntArrayRef shape, int64_t outputs, bool ours = true) {
@@ -144,6 +147,14 @@ void test_linear(at::IntArrayRef shape, int64_t outputs, bool ours = true) {
   check_layer("unbiased ", expected - bias, [&] { return torchreel::linear(x, weight, std::nullopt); });
   check_layer("with gelu, ", at::gelu(expected, "tanh"),
               [&] { return torchreel::linear_gelu_tanh(x, weight, bias); });
+  at::Tensor summand = at::randn(expected.sizes());
+  auto add = [&] {
+    at::Tensor sum = summand.clone();
+    torchreel::add_linear(sum, x, weight, bias);
+    return sum;
+  };
+  check_layer("added ", expected + summand, add);
+  if (ours) check(add().equal(summand + torchreel::linear(x, weight, bias)), "the same bits, added " + name);
   if (outputs % 2 != 0) return;
   auto halves = expected.chunk(2, -1);
   check_layer("gated ", halves[0] * at::gelu(halves[1]),
@@ -164,6 +175,16 @@ void check_unusual_layers() {
     refused = true;
   }
   check(refused, "a bias with a stride");
+  for (const at::Tensor& sum :
+       {at::zeros({128, 95}), at::zeros({96, 128}).t(), at::zeros({128, 96}, at::kDouble)}) {
+    refused = false;
+    try {
+      torchreel::add_linear(sum, x, weight, bias);
+    } catch (const c10::Error&) {
+      refused = true;
+    }
+    check(refused, "a sum of another shape, order or type");
+  }
   check(torchreel::gated_linear(at::empty({0, 64}), weight, bias).sizes() == at::IntArrayRef({0, 48}),
         "a linear layer of no rows");
 }

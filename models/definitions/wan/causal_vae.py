@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configuration import UnsupportedConfiguration, read_configuration, require, require_class
-from ..layers import Weights, attend, computes_on_cpu, convolve, linear, tokens_per_chunk
+from ..layers import Weights, add_linear, attend, computes_on_cpu, convolve, linear, tokens_per_chunk
 from .layers import rms_norm
 
 
@@ -124,9 +124,9 @@ class TimeConvolution(nn.Module):
         taps = self.weight[begin:end, :, :, 0, 0].permute(2, 0, 1).contiguous()
         y = linear(x, taps[2], self.bias[begin:end])
         if old.numel() > 0:
-            y.add_(linear(old, taps[1], None))
+            add_linear(y, old, taps[1], None)
         if older.numel() > 0:
-            y.add_(linear(older, taps[0], None))
+            add_linear(y, older, taps[0], None)
         return y
 
 
@@ -191,8 +191,10 @@ class ResidualBlock(nn.Module):
         y = self.conv1(self.norm1(x, True), memory)
         y = self.conv2(self.norm2(y, True), memory)
         if self.conv_shortcut is not None:
-            return y.add_(linear(x, self.conv_shortcut.weight.flatten(1), self.conv_shortcut.bias))
-        return y.add_(x)
+            add_linear(y, x, self.conv_shortcut.weight.flatten(1), self.conv_shortcut.bias)
+        else:
+            y.add_(x)
+        return y
 
     def forward(self, frames: list[Tensor], memory: list[Tensor], first: bool) -> list[Tensor]:
         """frames: each (B, H, W, C), replaced in the list one by one, so that few are held at a time."""
@@ -215,8 +217,9 @@ class AttentionBlock(nn.Module):
         tokens = self.norm(x, False).flatten(1, 2)
         tokens = linear(tokens, self.to_qkv.weight.flatten(1), self.to_qkv.bias).unsqueeze(1)
         queries, keys, values = tokens.chunk(3, -1)
-        y = linear(attend(queries, keys, values), self.proj.weight.flatten(1), self.proj.bias)
-        return x.add_(y.view(x.shape))
+        y = attend(queries, keys, values)
+        add_linear(x.flatten(1, 2), y, self.proj.weight.flatten(1), self.proj.bias)
+        return x
 
 
 class MidBlock(nn.Module):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configuration import UnsupportedConfiguration, read_configuration, require, require_class
-from ..layers import UnbiasedWeights, Weights, attend, linear, tokens_per_chunk
+from ..layers import UnbiasedWeights, Weights, add_linear, attend, linear, tokens_per_chunk
 from .layers import linear_gelu_tanh, rms_norm
 
 @dataclass(frozen=True)
@@ -187,12 +187,15 @@ class Attention(nn.Module):
         y = attend(queries, keys, self.values(x))
         return linear(y, self.to_out["0"].weight, self.to_out["0"].bias)
 
-    def attend_to_text(self, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        """x: (N, T, D), kept; keys, values: (N, heads, S, d); bias: (N, 1, 1, S), added to the scores."""
+    def add_attention_to_text(self, sum: Tensor, x: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> None:
+        """sum: (N, T, D), contiguous, to which the result is added; x: (N, T, D), kept.
+
+        keys, values: (N, heads, S, d); bias: (N, 1, 1, S), added to the scores.
+        """
         queries = linear(x, self.to_q.weight, self.to_q.bias)
         queries = self.split_heads(rms_norm(queries, self.norm_q.weight, self.eps))
         y = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias).transpose(1, 2).flatten(2)
-        return linear(y, self.to_out["0"].weight, self.to_out["0"].bias)
+        add_linear(sum, y, self.to_out["0"].weight, self.to_out["0"].bias)
 
 
 class Activation(nn.Module):
@@ -242,7 +245,7 @@ class Block(nn.Module):
         if keys.size(0) != x.size(0):
             x = torch.cat([x, x])
         y = F.layer_norm(x.float(), [x.size(-1)], self.norm2.weight.float(), self.norm2.bias.float(), self.eps)
-        x.add_(self.attn2.attend_to_text(y.to(x.dtype), keys, values, bias))
+        self.attn2.add_attention_to_text(x, y.to(x.dtype), keys, values, bias)
         tokens = x.view(-1, x.size(-1))
         step = tokens_per_chunk(x, self.ffn.net["0"].proj.weight.size(0))
         for start in range(0, tokens.size(0), step):
