@@ -7,6 +7,7 @@
 
 #include "bfloat16.h"
 #include "operators.h"
+#include "packed_weight.h"
 #include "parallel.h"
 
 namespace torchreel {
@@ -36,7 +37,7 @@ TORCHREEL_INLINE void normalize_rows_as(const Number* x, Number* y, int64_t rows
     }
     float share = 1.0f / std::sqrt(sum_of(squares) / static_cast<float>(channels) + eps);
     for (int64_t i = 0; i < channels; i += lanes)
-      store(y + i, (load(wide + i) - mean) * share * load(scale + i) + load(offset + i));
+      store_fast(y + i, (load(wide + i) - mean) * share * load(scale + i) + load(offset + i));
   }
 }
 
@@ -45,8 +46,8 @@ TORCHREEL_CLONED void normalize_rows(const float* x, float* y, int64_t rows, int
   normalize_rows_as(x, y, rows, channels, weight, bias, eps, wide);
 }
 
-TORCHREEL_CLONED void normalize_rows(const BFloat16* x, BFloat16* y, int64_t rows, int64_t channels,
-                                     const BFloat16* weight, const BFloat16* bias, float eps, float* wide) {
+TORCHREEL_BFLOAT16 void normalize_rows(const BFloat16* x, BFloat16* y, int64_t rows, int64_t channels,
+                                       const BFloat16* weight, const BFloat16* bias, float eps, float* wide) {
   normalize_rows_as(x, y, rows, channels, weight, bias, eps, wide);
 }
 
@@ -75,7 +76,7 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
   if (fits(weight) && fits(bias) && channels % lanes == 0 && x.numel() > 0) {
     if (x.scalar_type() == at::kFloat)
       return layer_norm_of<float>(x.contiguous(), weight, bias, static_cast<float>(eps));
-    if (x.scalar_type() == at::kBFloat16)
+    if (x.scalar_type() == at::kBFloat16 && multiplies_bfloat16())
       return layer_norm_of<BFloat16>(x.contiguous(), weight, bias, static_cast<float>(eps));
   }
   return at::layer_norm(x, {channels}, weight, bias, eps);
