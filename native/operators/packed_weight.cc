@@ -18,6 +18,12 @@ int64_t panel_width_of(int64_t outputs) {
   return 16;
 }
 
+bool processor_has(const char* name) {
+  auto capabilities = at::cpu::get_cpu_capabilities();
+  auto found = capabilities.find(name);
+  return found != capabilities.end() && found->second.toBool();
+}
+
 // Rows (width, pairs), `stride` pairs between them, become (pairs, width).
 TORCHREEL_CLONED void transpose_pairs(const uint32_t* rows, int64_t stride, int64_t pairs, int64_t width,
                                       uint32_t* panel) {
@@ -28,15 +34,13 @@ TORCHREEL_CLONED void transpose_pairs(const uint32_t* rows, int64_t stride, int6
 
 }  // namespace
 
+bool has_amx() {
+  static const bool has = processor_has("amx_bf16");
+  return has;
+}
+
 bool multiplies_bfloat16() {
-  static const bool can = [] {
-    auto capabilities = at::cpu::get_cpu_capabilities();
-    auto has = [&](const char* name) {
-      auto found = capabilities.find(name);
-      return found != capabilities.end() && found->second.toBool();
-    };
-    return (has("avx512_bf16") || has("amx_bf16")) && has_products<BFloat16>();
-  }();
+  static const bool can = (processor_has("avx512_bf16") || has_amx()) && has_products<BFloat16>();
   return can;
 }
 

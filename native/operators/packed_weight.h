@@ -9,6 +9,9 @@ namespace torchreel {
 // products for it.
 bool multiplies_bfloat16();
 
+// Whether it multiplies whole tiles of matrices (AMX), eight times as many numbers at a time.
+bool has_amx();
+
 // A weight (O, …) of a linear layer or a convolution in bfloat16, as panels (O / width, K / 2, width, 2) of
 // `width` outputs each: K = the elements of a kernel, channels last. A weight that does not fit is only
 // converted: O must be a multiple of 16, K even.

@@ -52,8 +52,10 @@ TORCHREEL_BFLOAT16 void transform_products(const float* m, int64_t step, int64_t
 
 }  // namespace
 
+// With AMX, products are so fast that saving some of them pays later.
 bool packed_winograd_pays(int64_t tiles, int64_t channels) {
-  return channels % lanes == 0 && channels >= 2 * lanes && tiles >= 64;
+  bool amx = has_amx();
+  return channels % lanes == 0 && channels >= (amx ? 6 : 2) * lanes && tiles >= (amx ? 128 : 64);
 }
 
 at::Tensor packed_winograd(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
