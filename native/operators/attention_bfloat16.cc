@@ -53,6 +53,26 @@ TORCHREEL_BFLOAT16 void pair_values(const BFloat16* values, int64_t stride, int6
   }
 }
 
+// count: a multiple of 16. Several maxima at a time, as each comparison waits for the one before.
+TORCHREEL_INLINE float largest_of_row(const float* row, int64_t count) {
+  constexpr int64_t at_a_time = 4;
+  Floats most[at_a_time];
+  for (Floats& each : most) each = load(row);
+  int64_t i = 0;
+  for (; i + at_a_time * lanes <= count; i += at_a_time * lanes) {
+    for (int64_t j = 0; j < at_a_time; ++j) {
+      Floats score = load(row + i + j * lanes);
+      most[j] = score > most[j] ? score : most[j];
+    }
+  }
+  for (; i < count; i += lanes) {
+    Floats score = load(row + i);
+    most[0] = score > most[0] ? score : most[0];
+  }
+  for (const Floats& each : most) most[0] = each > most[0] ? each : most[0];
+  return largest_of(most[0]);
+}
+
 // scores (rows, S to the next 16) become 2^(factor·(score - largest)), in bfloat16; 1 / their sum for each
 // row.
 TORCHREEL_BFLOAT16 void exponentiate(float* scores, int64_t rows, int64_t keys, float factor,
@@ -60,12 +80,7 @@ TORCHREEL_BFLOAT16 void exponentiate(float* scores, int64_t rows, int64_t keys, 
   int64_t padded = padded_to_lanes(keys);
   for (int64_t row = 0; row < rows; ++row, scores += padded, weights += padded) {
     for (int64_t i = keys; i < padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-    Floats most = load(scores);
-    for (int64_t i = lanes; i < padded; i += lanes) {
-      Floats score = load(scores + i);
-      most = score > most ? score : most;
-    }
-    float largest = largest_of(most) * factor;
+    float largest = largest_of_row(scores, padded) * factor;
     Floats sum{};
     for (int64_t i = 0; i < padded; i += lanes) {
       Floats score = load(scores + i) * factor - largest;

@@ -72,7 +72,6 @@ TORCHREEL_INLINE void activate(Floats& x, float /*precision*/) {
 
 TORCHREEL_INLINE void activate(Floats& x, BFloat16 /*precision*/) {
   Floats decay = x * -1.44269504f;
-  decay = decay > 126.0f ? Floats{} + 126.0f : decay;
   power_of_two(decay);
   x *= reciprocal(decay + 1.0f);
 }
