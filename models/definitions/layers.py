@@ -56,11 +56,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x·Wᵀ + b for x (…, C) and W (O, C) or (O, C, 1, 1), packed or not."""
     if computes_on_cpu(x):
         return torch.ops.torchreel.linear(x, weight, bias)
-    return F.linear(x, weight.flatten(1), bias)
+    # With gaps between the rows, libtorch would round the sum before it adds the bias.
+    return F.linear(x.contiguous(), weight.flatten(1), bias)
 
 
 def add_linear(sum: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """sum += x·Wᵀ + b for a contiguous sum (…, O), x (…, C) and W (O, C) or (O, C, 1, 1), packed or not."""
+    """sum += x·Wᵀ + b for sum (…, O), x (…, C) and W (O, C) or (O, C, 1, 1), packed or not."""
     if computes_on_cpu(x):
         torch.ops.torchreel.add_linear(sum, x, weight, bias)
     else:

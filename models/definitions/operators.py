@@ -61,7 +61,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def add_linear(sum: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    """sum += x·Wᵀ + b for a contiguous sum (…, O)."""
+    """sum += x·Wᵀ + b for sum (…, O)."""
     sum.add_(linear(x, weight, bias))
 
 

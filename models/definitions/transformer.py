@@ -137,11 +137,11 @@ class TemporalTransformer(Transformer):
         for item in range(video.size(0)):
             for start in range(0, video.size(2), step):
                 # (F, P, C) to (P, F, C): the positions are the batch.
-                y = normed[item, :, start : start + step].transpose(0, 1).contiguous()
-                y = linear(y, self.proj_in.weight, self.proj_in.bias)
+                positions = normed[item, :, start : start + step].transpose(0, 1)
+                y = linear(positions, self.proj_in.weight, self.proj_in.bias)
                 block.attend_to_itself(y)
                 block.attend_to_itself_again(y)
                 block.feed_forward(y)
-                y = linear(y, self.proj_out.weight, self.proj_out.bias)
-                video[item, :, start : start + step].add_(y.transpose(0, 1))
+                output = video[item, :, start : start + step].transpose(0, 1)
+                add_linear(output, y, self.proj_out.weight, self.proj_out.bias)
         return x

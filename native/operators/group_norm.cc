@@ -12,7 +12,7 @@
 namespace torchreel {
 namespace {
 
-constexpr int64_t at_a_time = 4;  // vectors of a row: a whole line or two of the cache
+constexpr int64_t vectors_of_row = 4;  // at a time: whole lines of the cache
 
 // `sum_moments` for the next `vectors` vectors of channels.
 template <int64_t vectors, typename Number>
@@ -38,8 +38,8 @@ template <typename Number>
 TORCHREEL_INLINE void sum_moments(const Number* x, int64_t rows, int64_t channels, const Number* shift,
                                   float* sum, float* square) {
   int64_t first = 0;
-  for (; first + at_a_time * lanes <= channels; first += at_a_time * lanes)
-    sum_moments_of<at_a_time>(x + first, rows, channels, shift + first, sum + first, square + first);
+  for (; first + vectors_of_row * lanes <= channels; first += vectors_of_row * lanes)
+    sum_moments_of<vectors_of_row>(x + first, rows, channels, shift + first, sum + first, square + first);
   for (; first + lanes <= channels; first += lanes)
     sum_moments_of<1>(x + first, rows, channels, shift + first, sum + first, square + first);
   for (; first < channels; ++first) {

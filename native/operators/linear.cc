@@ -53,11 +53,20 @@ TORCHREEL_INLINE Floats gelu_tanh(const Floats& x) {
 
 enum class Layer { plain, gelu_tanh, gated, added };
 
-// y = activation(sums + bias), or y += sums + bias; `outputs` numbers between the rows of y.
+// Where the rows of a tensor (inner, outer, C) or (…, C) are, in numbers: row `outer·inner + i` is that of
+// `i` and `outer`.
+struct Rows {
+  int64_t inner, outer_stride, stride;
+
+  int64_t at(int64_t row) const { return row / inner * outer_stride + row % inner * stride; }
+};
+
+// y = activation(sums + bias), or y += sums + bias. outputs: of the layer.
 template <Layer layer, typename Number>
-TORCHREEL_INLINE void finish_layer(const Product& product, const Number* bias, Number* y, int64_t outputs) {
+TORCHREEL_INLINE void finish_layer(const Product& product, const Number* bias, int64_t outputs, Number* y,
+                                   const Rows& rows) {
   bias += bias ? product.output : 0;
-  y += product.row * outputs + product.output;
+  y += rows.at(product.row) + product.output;
   for (int64_t i = 0; i < product.width; i += lanes) {
     Floats base{}, gate_base{};
     if (bias) base = load(bias + i);
@@ -67,46 +76,49 @@ TORCHREEL_INLINE void finish_layer(const Product& product, const Number* bias, N
       Floats sum = load(product.sums + at) + base;
       if (layer == Layer::gelu_tanh) sum = gelu_tanh(sum);
       if (layer == Layer::gated) sum *= gelu(load(product.gates + at) + gate_base, Number{});
-      if (layer == Layer::added) sum = load(y + row * outputs + i) + sum;
-      store_fast(y + row * outputs + i, sum);
+      Number* to = y + row * rows.stride + i;
+      if (layer == Layer::added) sum = load(to) + sum;
+      store_fast(to, sum);
     }
   }
 }
 
 template <typename Number>
-TORCHREEL_INLINE void finish_layer(const Product& product, Layer layer, const Number* bias, Number* y,
-                                   int64_t outputs) {
-  if (layer == Layer::plain) return finish_layer<Layer::plain>(product, bias, y, outputs);
-  if (layer == Layer::gelu_tanh) return finish_layer<Layer::gelu_tanh>(product, bias, y, outputs);
-  if (layer == Layer::added) return finish_layer<Layer::added>(product, bias, y, outputs);
-  finish_layer<Layer::gated>(product, bias, y, outputs);
+TORCHREEL_INLINE void finish_layer(const Product& product, Layer layer, const Number* bias, int64_t outputs,
+                                   Number* y, const Rows& rows) {
+  if (layer == Layer::plain) return finish_layer<Layer::plain>(product, bias, outputs, y, rows);
+  if (layer == Layer::gelu_tanh) return finish_layer<Layer::gelu_tanh>(product, bias, outputs, y, rows);
+  if (layer == Layer::added) return finish_layer<Layer::added>(product, bias, outputs, y, rows);
+  finish_layer<Layer::gated>(product, bias, outputs, y, rows);
 }
 
-TORCHREEL_CLONED void finish_floats(const Product& product, Layer layer, const float* bias, float* y,
-                                    int64_t outputs) {
-  finish_layer(product, layer, bias, y, outputs);
+TORCHREEL_CLONED void finish_floats(const Product& product, Layer layer, const float* bias, int64_t outputs,
+                                    float* y, const Rows& rows) {
+  finish_layer(product, layer, bias, outputs, y, rows);
 }
 
-TORCHREEL_BFLOAT16 void finish_bfloats(const Product& product, Layer layer, const BFloat16* bias, BFloat16* y,
-                                       int64_t outputs) {
-  finish_layer(product, layer, bias, y, outputs);
+TORCHREEL_BFLOAT16 void finish_bfloats(const Product& product, Layer layer, const BFloat16* bias,
+                                       int64_t outputs, BFloat16* y, const Rows& rows) {
+  finish_layer(product, layer, bias, outputs, y, rows);
 }
 
 using Finish = c10::function_ref<void(const Product&)>;
 
 // The products of all rows of x with a packed weight (outputs, K); if gated, with both halves of a weight
-// (2·outputs, K).
-void multiply_packed(const BFloat16* x, int64_t rows, const Panels& weight, bool gated, Finish finish) {
+// (2·outputs, K). A product is of rows with the same outer index.
+void multiply_packed(const BFloat16* x, const Rows& rows_of_x, int64_t rows, const Panels& weight, bool gated,
+                     Finish finish) {
   int64_t panels = gated ? weight.count / 2 : weight.count, tile = rows_of_product * weight.width;
   in_blocks(rows, weight.inputs, panels, 2 * tile, [&](const Block& block, float* sums) {
     for (int64_t panel = block.panel; panel < block.panel + block.panels; ++panel) {
-      by_products(block, [&](int64_t first, int64_t count) {
-        int64_t row = block.row + first;
-        const BFloat16* from = x + row * weight.inputs;
-        multiply(from, weight.inputs, count, weight, panel, sums);
-        if (gated) multiply(from, weight.inputs, count, weight, panels + panel, sums + tile);
+      for (int64_t row = block.row, count = 0; row < block.row + block.rows; row += count) {
+        count = std::min(
+            {rows_of_product, block.row + block.rows - row, rows_of_x.inner - row % rows_of_x.inner});
+        const BFloat16* from = x + rows_of_x.at(row);
+        multiply(from, rows_of_x.stride, count, weight, panel, sums);
+        if (gated) multiply(from, rows_of_x.stride, count, weight, panels + panel, sums + tile);
         finish({row, count, panel * weight.width, weight.width, sums, sums + tile});
-      });
+      }
     }
   });
 }
@@ -120,6 +132,15 @@ at::Tensor in_steps(Layer layer, const at::Tensor& x, const at::Tensor& weight,
   if (layer == Layer::plain) return y;
   std::vector<at::Tensor> halves = y.chunk(2, -1);
   return halves[0] * at::gelu(halves[1]);
+}
+
+// A view (inner, outer, C) whose rows have gaps between them, such as that of frames of positions.
+bool is_transposed(const at::Tensor& x) { return x.dim() == 3 && !x.is_contiguous() && x.stride(2) == 1; }
+
+// The rows of x (…, C) as one list, or by outer and inner index.
+Rows rows_of(const at::Tensor& x, bool by_index) {
+  if (by_index) return {std::max<int64_t>(x.size(0), 1), x.stride(1), x.stride(0)};
+  return {std::max<int64_t>(x.numel(), 1), 0, x.size(-1)};
 }
 
 // sum: of Layer::added, which gives it back.
@@ -137,23 +158,29 @@ at::Tensor apply(Layer layer, const at::Tensor& given, const at::Tensor& weight,
                      : given.scalar_type() == at::kFloat && panels_pay(rows, inputs, outputs);
   std::vector<int64_t> shape = given.sizes().vec();
   shape.back() = outputs;
-  TORCH_CHECK(layer != Layer::added ||
-                  (sum.is_contiguous() && sum.scalar_type() == given.scalar_type() && sum.sizes() == shape),
-              "add_linear takes a contiguous sum of the layer's shape and dtype");
-  if (!fits) return in_steps(layer, given, weight, bias, sum);
-  at::Tensor x = given.contiguous(), y = layer == Layer::added ? sum : at::empty(shape, given.options());
+  bool added = layer == Layer::added;
+  TORCH_CHECK(!added || (sum.scalar_type() == given.scalar_type() && sum.sizes() == shape),
+              "add_linear takes a sum of the layer's shape and dtype");
+  bool has_rows = !added || sum.is_contiguous() || (packed && is_transposed(sum));
+  if (!fits || !has_rows) return in_steps(layer, given, weight, bias, sum);
+  at::Tensor x = packed && is_transposed(given) ? given : given.contiguous();
+  at::Tensor y = added ? sum : at::empty(shape, given.options());
   if (y.numel() == 0) return y;
   if (packed) {
+    bool by_index = !x.is_contiguous() || !y.is_contiguous();
+    Rows rows_of_x = rows_of(x, by_index), rows_of_y = rows_of(y, by_index);
     const BFloat16* base = bias ? bias->const_data_ptr<BFloat16>() : nullptr;
     BFloat16* to = y.mutable_data_ptr<BFloat16>();
-    multiply_packed(x.const_data_ptr<BFloat16>(), rows, Panels(weight), gated,
-                    [&](const Product& product) { finish_bfloats(product, layer, base, to, outputs); });
+    multiply_packed(
+        x.const_data_ptr<BFloat16>(), rows_of_x, rows, Panels(weight), gated,
+        [&](const Product& product) { finish_bfloats(product, layer, base, outputs, to, rows_of_y); });
   } else {
+    Rows rows_of_y = rows_of(y, false);
     const float* base = bias ? bias->const_data_ptr<float>() : nullptr;
     float* to = y.mutable_data_ptr<float>();
-    multiply_in_panels(x.const_data_ptr<float>(), rows, weight.contiguous().const_data_ptr<float>(), inputs,
-                       outputs, gated,
-                       [&](const Product& product) { finish_floats(product, layer, base, to, outputs); });
+    multiply_in_panels(
+        x.const_data_ptr<float>(), rows, weight.contiguous().const_data_ptr<float>(), inputs, outputs, gated,
+        [&](const Product& product) { finish_floats(product, layer, base, outputs, to, rows_of_y); });
   }
   return y;
 }

@@ -41,7 +41,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 // x·Wᵀ + b for x (…, C) and weight (O, C).
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
-// sum += x·Wᵀ + b, for a contiguous sum (…, O).
+// sum += x·Wᵀ + b for sum (…, O).
 void add_linear(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
                 const std::optional<at::Tensor>& bias);
 

@@ -35,11 +35,12 @@ void convolve_rows(int64_t rows, const at::Tensor& weight, const at::Tensor& bia
     for (int64_t row = 0; row < block.rows; ++row) gather(block.row + row, gathered + row * panels.inputs);
     for (int64_t panel = block.panel; panel < block.panel + block.panels; ++panel) {
       int64_t first = panel * panels.width;
-      by_products(block, [&](int64_t row, int64_t count) {
+      for (int64_t row = 0; row < block.rows; row += rows_of_product) {
+        int64_t count = std::min(rows_of_product, block.rows - row);
         multiply(gathered + row * panels.inputs, panels.inputs, count, panels, panel, sums);
         finish(sums, count, panels.width, base + first, added,
                to + (block.row + row) * panels.outputs + first, panels.outputs);
-      });
+      }
     }
   });
 }

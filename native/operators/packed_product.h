@@ -76,11 +76,4 @@ inline void in_blocks(int64_t rows, int64_t inputs, int64_t panels, int64_t floa
   });
 }
 
-// Calls work(row, count) for the rows of a block, as many at a time as a product takes.
-template <typename Work>
-void by_products(const Block& block, const Work& work) {
-  for (int64_t row = 0; row < block.rows; row += rows_of_product)
-    work(row, std::min(rows_of_product, block.rows - row));
-}
-
 }  // namespace torchreel

@@ -87,6 +87,31 @@ void test_linear(at::IntArrayRef shape, int64_t outputs, bool fits = true) {
   }
 }
 
+// Positions (P, F, C) in the memory of frames (F, P, C), of which not all positions are taken.
+void test_linear_of_transposed(int64_t frames, int64_t positions, int64_t channels, int64_t outputs) {
+  auto view = [&](const at::Tensor& video) { return video.narrow(1, 2, positions).transpose(0, 1); };
+  at::Tensor x = view(random({frames, positions + 3, channels})), bias = random({outputs});
+  at::Tensor summand = random({frames, positions + 3, outputs}), weight = random_weight({outputs, channels});
+  at::Tensor expected = at::linear(wide(x), wide(weight), wide(bias));
+  std::string name = "linear layer of transposed " + c10::str(x.sizes()) + " to " + std::to_string(outputs);
+  for (const at::Tensor& each : {weight, torchreel::pack(weight)}) {
+    bool ours = torchreel::is_packed(each);
+    check_close(
+        name, expected, [&] { return torchreel::linear(x, each, bias); }, 0.0023, ours);
+    for (const at::Tensor& given : {x, x.contiguous()}) {
+      check_close(
+          "added " + name, expected + wide(view(summand)),
+          [&] {
+            at::Tensor sum = summand.clone();
+            torchreel::add_linear(view(sum), given, each, bias);
+            check(sum.narrow(1, 0, 2).equal(summand.narrow(1, 0, 2)), name + " keeps what is beside it");
+            return view(sum).contiguous();
+          },
+          ours ? 0.0023 : 0.004, ours);
+    }
+  }
+}
+
 void test_convolutions(int64_t images, int64_t height, int64_t width, int64_t channels, int64_t outputs) {
   at::Tensor x = random({images, height, width, channels}), bias = random({outputs});
   at::Tensor weight = random_weight({outputs, channels, 3, 3}), packed = torchreel::pack(weight);
@@ -184,6 +209,8 @@ int main() {
   test_linear({1000, 2600}, 96);  // inputs in parts, of the last one fewer
   test_linear({2, 200, 320}, 1280);
   test_linear({129, 30}, 80);
+  for (int64_t positions : {1, 16, 300}) test_linear_of_transposed(8, positions, 64, 96);
+  test_linear_of_transposed(1, 5, 32, 64);
   test_linear({65, 33}, 64, false);  // an odd number of inputs
   test_linear({65, 32}, 20, false);
   test_convolutions(2, 9, 16, 32, 64);

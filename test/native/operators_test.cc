@@ -175,15 +175,17 @@ void check_unusual_layers() {
     refused = true;
   }
   check(refused, "a bias with a stride");
-  for (const at::Tensor& sum :
-       {at::zeros({128, 95}), at::zeros({96, 128}).t(), at::zeros({128, 96}, at::kDouble)}) {
+  at::Tensor transposed = at::zeros({96, 128}).t();
+  torchreel::add_linear(transposed, x, weight, bias);
+  check(largest_difference(transposed, expected) < 1e-4, "a transposed sum");
+  for (const at::Tensor& sum : {at::zeros({128, 95}), at::zeros({128, 96}, at::kDouble)}) {
     refused = false;
     try {
       torchreel::add_linear(sum, x, weight, bias);
     } catch (const c10::Error&) {
       refused = true;
     }
-    check(refused, "a sum of another shape, order or type");
+    check(refused, "a sum of another shape or type");
   }
   check(torchreel::gated_linear(at::empty({0, 64}), weight, bias).sizes() == at::IntArrayRef({0, 48}),
         "a linear layer of no rows");

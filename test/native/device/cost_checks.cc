@@ -37,8 +37,8 @@ struct Launches {
   int64_t step, recorded_step;
 };
 Launches launches(const std::string& family, const std::string& dtype) {
-  if (family == "wan") return dtype == "float32" ? Launches{112, 15} : Launches{148, 17};
-  return dtype == "float32" ? Launches{702, 15} : Launches{840, 17};
+  if (family == "wan") return dtype == "float32" ? Launches{110, 15} : Launches{146, 17};
+  return dtype == "float32" ? Launches{581, 15} : Launches{840, 17};
 }
 
 }  // namespace
