@@ -125,9 +125,10 @@ void multiply_packed(const BFloat16* x, const Rows& rows_of_x, int64_t rows, con
 
 at::Tensor in_steps(Layer layer, const at::Tensor& x, const at::Tensor& weight,
                     const std::optional<at::Tensor>& bias, const at::Tensor& sum) {
-  at::Tensor y =
-      is_packed(weight) ? torchreel::linear(x, weight, bias) : at::linear(x, weight.flatten(1), bias);
-  if (layer == Layer::added) return sum.add_(y);
+  if (layer == Layer::added) return sum.add_(torchreel::linear(x, weight, bias));
+  // With gaps between the rows, libtorch would round the sum before it adds the bias.
+  at::Tensor y = is_packed(weight) ? torchreel::linear(x, weight, bias)
+                                   : at::linear(x.contiguous(), weight.flatten(1), bias);
   if (layer == Layer::gelu_tanh) return at::gelu_(y, "tanh");
   if (layer == Layer::plain) return y;
   std::vector<at::Tensor> halves = y.chunk(2, -1);
