@@ -25,16 +25,15 @@ TORCHREEL_CLONED void copy_values(const float* values, int64_t stride, int64_t c
 TORCHREEL_CLONED void exponentiate(float* scores, int64_t rows, int64_t keys, float factor, float* shares) {
   int64_t padded = padded_to_lanes(keys);
   for (int64_t row = 0; row < rows; ++row, scores += padded) {
-    for (int64_t i = keys; i < padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-    Floats most = *reinterpret_cast<const Floats*>(scores);
+    Floats most = load_scores(scores, 0, keys);
     for (int64_t i = lanes; i < padded; i += lanes) {
-      Floats score = *reinterpret_cast<const Floats*>(scores + i);
+      Floats score = load_scores(scores, i, keys);
       most = score > most ? score : most;
     }
     float largest = largest_of(most);
     Floats sum{};
     for (int64_t i = 0; i < padded; i += lanes) {
-      Floats score = (*reinterpret_cast<const Floats*>(scores + i) - largest) * factor;
+      Floats score = (load_scores(scores, i, keys) - largest) * factor;
       exponential(score);
       sum += score;
       *reinterpret_cast<Floats*>(scores + i) = score;
@@ -122,13 +121,11 @@ at::Tensor attention(const at::Tensor& queries, const at::Tensor& keys, const at
   int64_t sources = keys.size(2);
   TORCH_CHECK(sources > 0, "attention takes one key or more");
   if (queries.numel() == 0) return queries.transpose(1, 2).contiguous();
+  if (queries.scalar_type() == at::kBFloat16 && products_of_bfloat16_pay(sources, queries.size(3)))
+    return attention_by_products_of_bfloat16(queries, keys, values);
   if (sources <= most_short_keys) return short_attention(queries, keys, values);
-  if (queries.scalar_type() == at::kBFloat16) {
-    if (products_of_bfloat16_pay(sources, queries.size(3)))
-      return attention_by_products_of_bfloat16(queries, keys, values);
-  } else if (products_pay(sources, queries.size(3))) {
+  if (queries.scalar_type() == at::kFloat && products_pay(sources, queries.size(3)))
     return attention_by_products(queries, keys, values);
-  }
   return at::scaled_dot_product_attention(queries, keys, values).transpose(1, 2).contiguous();
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "bfloat16.h"
 #include "parallel.h"
@@ -16,7 +17,7 @@ constexpr int64_t most_short_keys = 2 * lanes;
 // `attention` (operators.h) for at most `most_short_keys` keys, which fit two vectors.
 at::Tensor short_attention(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values);
 
-// `attention` of more keys in bfloat16, where `products_of_bfloat16_pay`.
+// `attention` in bfloat16, where `products_of_bfloat16_pay`.
 at::Tensor attention_by_products_of_bfloat16(const at::Tensor& queries, const at::Tensor& keys,
                                              const at::Tensor& values);
 bool products_of_bfloat16_pay(int64_t sources, int64_t depth);
@@ -46,6 +47,14 @@ Head<Number> head_of(const at::Tensor& queries, const at::Tensor& keys, const at
           .key_stride = keys.stride(2),
           .value_stride = values.stride(2),
           .output_stride = output.stride(1)};
+}
+
+// 16 of a query's scores, from key i on; -∞ after the last key.
+TORCHREEL_INLINE Floats load_scores(const float* scores, int64_t i, int64_t keys) {
+  Floats score = load(scores + i);
+  if (i + lanes <= keys) return score;
+  constexpr Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return lane < static_cast<int32_t>(keys - i) ? score : Floats{} - std::numeric_limits<float>::infinity();
 }
 
 constexpr int64_t most_queries = 64;  // of a block

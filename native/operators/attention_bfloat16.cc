@@ -53,20 +53,20 @@ TORCHREEL_BFLOAT16 void pair_values(const BFloat16* values, int64_t stride, int6
   }
 }
 
-// count: a multiple of 16. Several maxima at a time, as each comparison waits for the one before.
-TORCHREEL_INLINE float largest_of_row(const float* row, int64_t count) {
+// Several maxima at a time, as each comparison waits for the one before.
+TORCHREEL_INLINE float largest_of_row(const float* scores, int64_t keys) {
   constexpr int64_t at_a_time = 4;
   Floats most[at_a_time];
-  for (Floats& each : most) each = load(row);
-  int64_t i = 0;
-  for (; i + at_a_time * lanes <= count; i += at_a_time * lanes) {
+  for (Floats& each : most) each = load_scores(scores, 0, keys);
+  int64_t i = lanes;
+  for (; i + at_a_time * lanes <= keys; i += at_a_time * lanes) {
     for (int64_t j = 0; j < at_a_time; ++j) {
-      Floats score = load(row + i + j * lanes);
+      Floats score = load(scores + i + j * lanes);
       most[j] = score > most[j] ? score : most[j];
     }
   }
-  for (; i < count; i += lanes) {
-    Floats score = load(row + i);
+  for (; i < keys; i += lanes) {
+    Floats score = load_scores(scores, i, keys);
     most[0] = score > most[0] ? score : most[0];
   }
   for (const Floats& each : most) most[0] = each > most[0] ? each : most[0];
@@ -75,15 +75,14 @@ TORCHREEL_INLINE float largest_of_row(const float* row, int64_t count) {
 
 // scores (rows, S to the next 16) become 2^(factor·(score - largest)), in bfloat16; 1 / their sum for each
 // row.
-TORCHREEL_BFLOAT16 void exponentiate(float* scores, int64_t rows, int64_t keys, float factor,
+TORCHREEL_BFLOAT16 void exponentiate(const float* scores, int64_t rows, int64_t keys, float factor,
                                      BFloat16* weights, float* shares) {
   int64_t padded = padded_to_lanes(keys);
   for (int64_t row = 0; row < rows; ++row, scores += padded, weights += padded) {
-    for (int64_t i = keys; i < padded; ++i) scores[i] = -std::numeric_limits<float>::infinity();
-    float largest = largest_of_row(scores, padded) * factor;
+    float largest = largest_of_row(scores, keys) * factor;
     Floats sum{};
     for (int64_t i = 0; i < padded; i += lanes) {
-      Floats score = load(scores + i) * factor - largest;
+      Floats score = load_scores(scores, i, keys) * factor - largest;
       power_of_two(score);
       sum += score;
       store_fast(weights + i, score);
@@ -148,7 +147,8 @@ struct BFloat16Room {
 }  // namespace
 
 bool products_of_bfloat16_pay(int64_t sources, int64_t depth) {
-  return depth % (2 * lanes) == 0 && sources * depth <= int64_t{1} << 20 && multiplies_bfloat16();
+  bool many = sources > (has_amx() ? lanes : most_short_keys);
+  return many && depth % (2 * lanes) == 0 && sources * depth <= int64_t{1} << 20 && multiplies_bfloat16();
 }
 
 at::Tensor attention_by_products_of_bfloat16(const at::Tensor& queries, const at::Tensor& keys,

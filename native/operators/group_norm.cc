@@ -19,10 +19,10 @@ template <int64_t vectors, typename Number>
 TORCHREEL_INLINE void sum_moments_of(const Number* x, int64_t rows, int64_t channels, const Number* shift,
                                      float* sum, float* square) {
   Floats begin[vectors], total[vectors] = {}, squares[vectors] = {};
-  for (int64_t i = 0; i < vectors; ++i) begin[i] = load(shift + i * lanes);
+  for (int64_t i = 0; i < vectors; ++i) begin[i] = load_fast(shift + i * lanes);
   for (int64_t row = 0; row < rows; ++row, x += channels) {
     for (int64_t i = 0; i < vectors; ++i) {
-      Floats difference = load(x + i * lanes) - begin[i];
+      Floats difference = load_fast(x + i * lanes) - begin[i];
       total[i] += difference;
       squares[i] += difference * difference;
     }
@@ -59,8 +59,8 @@ TORCHREEL_CLONED void moments(const float* x, int64_t rows, int64_t channels, co
   sum_moments(x, rows, channels, shift, sum, square);
 }
 
-TORCHREEL_CLONED void moments(const BFloat16* x, int64_t rows, int64_t channels, const BFloat16* shift,
-                              float* sum, float* square) {
+TORCHREEL_BFLOAT16 void moments(const BFloat16* x, int64_t rows, int64_t channels, const BFloat16* shift,
+                                float* sum, float* square) {
   sum_moments(x, rows, channels, shift, sum, square);
 }
 
@@ -83,7 +83,7 @@ TORCHREEL_INLINE void scaled(const Number* x, Number* y, int64_t rows, int64_t c
   for (int64_t row = 0; row < rows; ++row, x += channels, y += channels) {
     int64_t first = 0;
     for (; first + lanes <= channels; first += lanes) {
-      Floats value = load(x + first) * load(scale + first) + load(offset + first);
+      Floats value = load_fast(x + first) * load(scale + first) + load(offset + first);
       if (silu) activate(value, Number{});
       store_fast(y + first, value);
     }

@@ -20,13 +20,13 @@ TORCHREEL_INLINE void normalize_rows_as(const Number* x, Number* y, int64_t rows
                                         const Number* weight, const Number* bias, float eps, float* wide) {
   float *scale = wide + channels, *offset = scale + channels;
   for (int64_t i = 0; i < channels; i += lanes) {
-    store(scale + i, load(weight + i));
-    store(offset + i, load(bias + i));
+    store(scale + i, load_fast(weight + i));
+    store(offset + i, load_fast(bias + i));
   }
   for (int64_t row = 0; row < rows; ++row, x += channels, y += channels) {
     Floats total{}, squares{};
     for (int64_t i = 0; i < channels; i += lanes) {
-      Floats value = load(x + i);
+      Floats value = load_fast(x + i);
       store(wide + i, value);
       total += value;
     }

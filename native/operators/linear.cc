@@ -69,15 +69,15 @@ TORCHREEL_INLINE void finish_layer(const Product& product, const Number* bias, i
   y += rows.at(product.row) + product.output;
   for (int64_t i = 0; i < product.width; i += lanes) {
     Floats base{}, gate_base{};
-    if (bias) base = load(bias + i);
-    if (layer == Layer::gated) gate_base = load(bias + outputs + i);
+    if (bias) base = load_fast(bias + i);
+    if (layer == Layer::gated) gate_base = load_fast(bias + outputs + i);
     for (int64_t row = 0; row < product.rows; ++row) {
       int64_t at = row * product.width + i;
       Floats sum = load(product.sums + at) + base;
       if (layer == Layer::gelu_tanh) sum = gelu_tanh(sum);
       if (layer == Layer::gated) sum *= gelu(load(product.gates + at) + gate_base, Number{});
       Number* to = y + row * rows.stride + i;
-      if (layer == Layer::added) sum = load(to) + sum;
+      if (layer == Layer::added) sum = load_fast(to) + sum;
       store_fast(to, sum);
     }
   }

@@ -43,7 +43,7 @@ TORCHREEL_INLINE void transform_tile(const Number* const* pixels, int64_t channe
   for (int64_t i = 0; i < channels; i += lanes) {
     Floats d[4][4], rows[4][4];
     for (int64_t p = 0; p < 16; ++p) {
-      d[p / 4][p % 4] = pixels[p] ? load(pixels[p] + i) : Floats{};
+      d[p / 4][p % 4] = pixels[p] ? load_fast(pixels[p] + i) : Floats{};
     }
     for (int64_t column = 0; column < 4; ++column) {
       rows[0][column] = d[0][column] - d[2][column];
@@ -75,7 +75,7 @@ TORCHREEL_INLINE void transform_results(const float* m, int64_t step, int64_t ou
       rows[0][column] = product[0][column] + product[1][column] + product[2][column];
       rows[1][column] = product[1][column] - product[2][column] - product[3][column];
     }
-    Floats base = load(bias + i);
+    Floats base = load_fast(bias + i);
     for (int64_t row = 0; row < 2; ++row) {
       const auto& [first, second, third, fourth] = rows[row];
       if (pixels[2 * row]) Store::at(pixels[2 * row] + i, first + second + third + base);
