@@ -186,17 +186,19 @@ at::Tensor normalized(const at::Tensor& given, int64_t groups, const at::Tensor&
 
 at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor& weight,
                       const at::Tensor& bias, double eps, bool silu) {
-  bool computes =
-      given.scalar_type() == at::kFloat || (given.scalar_type() == at::kBFloat16 && multiplies_bfloat16());
-  TORCH_CHECK(given.dim() >= 2 && computes && groups > 0 && given.size(-1) % groups == 0,
-              "group_norm takes float32, or bfloat16 if the processor multiplies it, (N, …, C) and a number "
-              "of groups that divides C");
+  TORCH_CHECK(given.dim() >= 2 &&
+                  (given.scalar_type() == at::kFloat || given.scalar_type() == at::kBFloat16) && groups > 0 &&
+                  given.size(-1) % groups == 0,
+              "group_norm takes float32 or bfloat16 (N, …, C) and a number of groups that divides C");
   TORCH_CHECK(weight.is_contiguous() && weight.scalar_type() == given.scalar_type() &&
                   weight.numel() == given.size(-1) && bias.is_contiguous() &&
                   bias.scalar_type() == given.scalar_type() && bias.numel() == given.size(-1),
               "group_norm takes a weight and bias (C) of the same type");
-  auto compute = given.scalar_type() == at::kFloat ? normalized<float> : normalized<BFloat16>;
-  return compute(given, groups, weight, bias, eps, silu);
+  if (given.scalar_type() == at::kFloat) return normalized<float>(given, groups, weight, bias, eps, silu);
+  if (multiplies_bfloat16()) return normalized<BFloat16>(given, groups, weight, bias, eps, silu);
+  // No network computes in bfloat16 on such a processor.
+  auto wide = [](const at::Tensor& x) { return x.to(at::kFloat); };
+  return normalized<float>(wide(given), groups, wide(weight), wide(bias), eps, silu).to(at::kBFloat16);
 }
 
 }  // namespace torchreel
