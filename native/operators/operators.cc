@@ -1,5 +1,6 @@
 #include "operators.h"
 
+#include <ATen/Context.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
 
@@ -35,6 +36,10 @@ torch::Library* register_operators() {
 
 // Never read: it lets LeakSanitizer find the library.
 [[gnu::used]] torch::Library* const registered = register_operators();
+
+// Our operators are faster than NNPACK, and where a processor cannot run NNPACK, libtorch prints a warning
+// for each convolution that would use it.
+[[gnu::used]] const bool without_nnpack = (at::globalContext().setUserEnabledNNPACK(false), true);
 
 }  // namespace
 
