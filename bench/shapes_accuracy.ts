@@ -3,7 +3,7 @@
  * as the seed; test/support/shapes_judge.ts judges. Prints a table for the model card, and each failure.
  *
  *     npx tsc -p bench && node build/bench/shapes_accuracy.js [--model models/shapes] [--steps N] [--frames N]
- *         [--guidance N] [--every N --from M]
+ *         [--guidance N] [--dtype float32|bfloat16] [--every N --from M]
  */
 import path from 'node:path'
 import { parseArgs } from 'node:util'
@@ -19,6 +19,7 @@ const { values } = parseArgs({
     steps: { type: 'string' },
     frames: { type: 'string' },
     guidance: { type: 'string' },
+    dtype: { type: 'string', default: 'auto' },
     trustGraph: { type: 'boolean', default: false },
   },
 })
@@ -30,6 +31,7 @@ const options = {
 
 const counts = new Map<string, { right: number; said: number }>()
 await using pipeline = await TextToVideoPipeline.fromPretrained(values.model, {
+  dtype: values.dtype as 'auto' | 'float32' | 'bfloat16',
   trustGraph: values.trustGraph,
 })
 for (const [index, wish] of (await shapesPrompts()).entries()) {
