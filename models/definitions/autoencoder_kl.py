@@ -74,7 +74,7 @@ class AttentionBlock(Attention):
         tokens = group_norm(x, self.groups, self.group_norm.weight, self.group_norm.bias, self.eps).flatten(1, 2)
         queries = self.split_heads(linear(tokens, self.to_q.weight, self.to_q.bias))
         y = attend(queries, self.keys(tokens), self.values(tokens))
-        add_linear(x.flatten(1, 2), y, self.to_out["0"].weight, self.to_out["0"].bias)
+        add_linear(x.view(x.size(0), -1, x.size(-1)), y, self.to_out["0"].weight, self.to_out["0"].bias)
         return x
 
 

@@ -65,7 +65,7 @@ def add_linear(sum: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> N
     if computes_on_cpu(x):
         torch.ops.torchreel.add_linear(sum, x, weight, bias)
     else:
-        sum.add_(F.linear(x, weight.flatten(1), bias))
+        sum.add_(linear(x, weight, bias))
 
 
 def gated_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

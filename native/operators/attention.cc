@@ -1,7 +1,6 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <cmath>
-#include <limits>
 
 #include "attention.h"
 #include "operators.h"
@@ -25,15 +24,16 @@ TORCHREEL_CLONED void copy_values(const float* values, int64_t stride, int64_t c
 TORCHREEL_CLONED void exponentiate(float* scores, int64_t rows, int64_t keys, float factor, float* shares) {
   int64_t padded = padded_to_lanes(keys);
   for (int64_t row = 0; row < rows; ++row, scores += padded) {
-    Floats most = load_scores(scores, 0, keys);
+    fill_last_scores(scores, keys);
+    Floats most = load(scores);
     for (int64_t i = lanes; i < padded; i += lanes) {
-      Floats score = load_scores(scores, i, keys);
+      Floats score = load(scores + i);
       most = score > most ? score : most;
     }
     float largest = largest_of(most);
     Floats sum{};
     for (int64_t i = 0; i < padded; i += lanes) {
-      Floats score = (load_scores(scores, i, keys) - largest) * factor;
+      Floats score = (load(scores + i) - largest) * factor;
       exponential(score);
       sum += score;
       *reinterpret_cast<Floats*>(scores + i) = score;

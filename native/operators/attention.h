@@ -49,21 +49,25 @@ Head<Number> head_of(const at::Tensor& queries, const at::Tensor& keys, const at
           .output_stride = output.stride(1)};
 }
 
-// 16 of a query's scores, from key i on; -∞ after the last key.
-TORCHREEL_INLINE Floats load_scores(const float* scores, int64_t i, int64_t keys) {
-  Floats score = load(scores + i);
-  if (i + lanes <= keys) return score;
-  constexpr Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return lane < static_cast<int32_t>(keys - i) ? score : Floats{} - std::numeric_limits<float>::infinity();
+// The scores of one query, filled up to the next 16 with -∞, which gets no weight.
+TORCHREEL_INLINE void fill_last_scores(float* scores, int64_t keys) {
+  int64_t begin = padded_to_lanes(keys) - lanes;
+  Floats last = load(scores + begin);
+  store(scores + begin, lane_numbers < static_cast<int32_t>(keys - begin)
+                            ? last
+                            : Floats{} - std::numeric_limits<float>::infinity());
 }
 
 constexpr int64_t most_queries = 64;  // of a block
 
 // `attention` in blocks of queries. work: the multiplications that are worth another thread. A Room is the
-// memory of one thread, and has
-//     Room(begin, d, S, rows)    in floats(d, S, rows) numbers: for S keys and blocks of at most `rows`
-//     queries enter(head)                takes in the keys and values attend(queries, query_stride, rows,
-//     output, output_stride)    the block's results
+// memory of one thread, for S keys and blocks of at most `rows` queries:
+//
+// Room(begin, d, S, rows) uses floats(d, S, rows) numbers from `begin` on.
+//
+// enter(head) takes in the keys and values.
+//
+// attend(queries, query_stride, rows, output, output_stride) computes one block.
 template <typename Room, typename Number>
 at::Tensor attend_in_blocks(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
                             int64_t work) {

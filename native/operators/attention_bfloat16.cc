@@ -1,7 +1,6 @@
 #include <ATen/native/CPUBlas.h>
 
 #include <cmath>
-#include <limits>
 
 #include "attention.h"
 #include "packed_weight.h"
@@ -53,20 +52,20 @@ TORCHREEL_BFLOAT16 void pair_values(const BFloat16* values, int64_t stride, int6
   }
 }
 
-// Several maxima at a time, as each comparison waits for the one before.
-TORCHREEL_INLINE float largest_of_row(const float* scores, int64_t keys) {
+// Of `padded` scores. Several maxima at a time, as each comparison waits for the one before.
+TORCHREEL_INLINE float largest_of_row(const float* scores, int64_t padded) {
   constexpr int64_t at_a_time = 4;
   Floats most[at_a_time];
-  for (Floats& each : most) each = load_scores(scores, 0, keys);
+  for (Floats& each : most) each = load(scores);
   int64_t i = lanes;
-  for (; i + at_a_time * lanes <= keys; i += at_a_time * lanes) {
+  for (; i + at_a_time * lanes <= padded; i += at_a_time * lanes) {
     for (int64_t j = 0; j < at_a_time; ++j) {
       Floats score = load(scores + i + j * lanes);
       most[j] = score > most[j] ? score : most[j];
     }
   }
-  for (; i < keys; i += lanes) {
-    Floats score = load_scores(scores, i, keys);
+  for (; i < padded; i += lanes) {
+    Floats score = load(scores + i);
     most[0] = score > most[0] ? score : most[0];
   }
   for (const Floats& each : most) most[0] = each > most[0] ? each : most[0];
@@ -75,14 +74,15 @@ TORCHREEL_INLINE float largest_of_row(const float* scores, int64_t keys) {
 
 // scores (rows, S to the next 16) become 2^(factor·(score - largest)), in bfloat16; 1 / their sum for each
 // row.
-TORCHREEL_BFLOAT16 void exponentiate(const float* scores, int64_t rows, int64_t keys, float factor,
+TORCHREEL_BFLOAT16 void exponentiate(float* scores, int64_t rows, int64_t keys, float factor,
                                      BFloat16* weights, float* shares) {
   int64_t padded = padded_to_lanes(keys);
   for (int64_t row = 0; row < rows; ++row, scores += padded, weights += padded) {
-    float largest = largest_of_row(scores, keys) * factor;
+    fill_last_scores(scores, keys);
+    float largest = largest_of_row(scores, padded) * factor;
     Floats sum{};
     for (int64_t i = 0; i < padded; i += lanes) {
-      Floats score = load_scores(scores, i, keys) * factor - largest;
+      Floats score = load(scores + i) * factor - largest;
       power_of_two(score);
       sum += score;
       store_fast(weights + i, score);

@@ -26,17 +26,17 @@ TORCHREEL_CLONED void transform_3x3(const float* g, const int64_t* strides, int6
 }
 
 TORCHREEL_CLONED void transform_4x4(const float* const* pixels, int64_t channels, float* v, int64_t step) {
-  transform_tile<Stored>(pixels, channels, v, step);
+  transform_tile(pixels, channels, v, step);
 }
 
 TORCHREEL_CLONED void transform_products(const float* m, int64_t step, int64_t outputs, const float* bias,
                                          float* const* pixels) {
-  transform_results<false, Stored>(m, step, outputs, bias, pixels);
+  transform_results<false>(m, step, outputs, bias, pixels);
 }
 
 TORCHREEL_CLONED void transform_products_of_doubled(const float* m, int64_t step, int64_t outputs,
                                                     const float* bias, float* const* pixels) {
-  transform_results<true, Stored>(m, step, outputs, bias, pixels);
+  transform_results<true>(m, step, outputs, bias, pixels);
 }
 
 class Filter3x3 : public Tiles3x3<float> {

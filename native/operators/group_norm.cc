@@ -12,7 +12,7 @@
 namespace torchreel {
 namespace {
 
-constexpr int64_t vectors_of_row = 4;  // at a time: whole lines of the cache
+constexpr int64_t vectors_of_row = 4;  // read at a time, so that whole lines of the cache are used
 
 // `sum_moments` for the next `vectors` vectors of channels.
 template <int64_t vectors, typename Number>
@@ -196,7 +196,7 @@ at::Tensor group_norm(const at::Tensor& given, int64_t groups, const at::Tensor&
               "group_norm takes a weight and bias (C) of the same type");
   if (given.scalar_type() == at::kFloat) return normalized<float>(given, groups, weight, bias, eps, silu);
   if (multiplies_bfloat16()) return normalized<BFloat16>(given, groups, weight, bias, eps, silu);
-  // No network computes in bfloat16 on such a processor.
+  // On such a processor, networks compute in bfloat16 only beside a compiled denoiser (pipeline.cc).
   auto wide = [](const at::Tensor& x) { return x.to(at::kFloat); };
   return normalized<float>(wide(given), groups, wide(weight), wide(bias), eps, silu).to(at::kBFloat16);
 }

@@ -53,8 +53,8 @@ TORCHREEL_INLINE Floats gelu_tanh(const Floats& x) {
 
 enum class Layer { plain, gelu_tanh, gated, added };
 
-// Where the rows of a tensor (inner, outer, C) or (…, C) are, in numbers: row `outer·inner + i` is that of
-// `i` and `outer`.
+// Where each row of a tensor (inner, outer, C) or (…, C) begins, counted in numbers. In (inner, outer, C),
+// the first index changes fastest: row r has the indices r % inner and r / inner.
 struct Rows {
   int64_t inner, outer_stride, stride;
 
@@ -135,8 +135,11 @@ at::Tensor in_steps(Layer layer, const at::Tensor& x, const at::Tensor& weight,
   return halves[0] * at::gelu(halves[1]);
 }
 
-// A view (inner, outer, C) whose rows have gaps between them, such as that of frames of positions.
-bool is_transposed(const at::Tensor& x) { return x.dim() == 3 && !x.is_contiguous() && x.stride(2) == 1; }
+// A view (inner, outer, C) of (outer, inner, C), such as the positions of frames. Its rows do not overlap.
+bool is_transposed(const at::Tensor& x) {
+  return x.dim() == 3 && !x.is_contiguous() && x.stride(2) == 1 && x.stride(0) >= x.size(2) &&
+         x.stride(1) >= x.size(0) * x.stride(0);
+}
 
 // The rows of x (…, C) as one list, or by outer and inner index.
 Rows rows_of(const at::Tensor& x, bool by_index) {
@@ -144,7 +147,7 @@ Rows rows_of(const at::Tensor& x, bool by_index) {
   return {std::max<int64_t>(x.numel(), 1), 0, x.size(-1)};
 }
 
-// sum: of Layer::added, which gives it back.
+// sum: the tensor that Layer::added adds to and returns.
 at::Tensor apply(Layer layer, const at::Tensor& given, const at::Tensor& weight,
                  const std::optional<at::Tensor>& bias, const at::Tensor& sum = {}) {
   bool packed = is_packed(weight), gated = layer == Layer::gated;

@@ -28,7 +28,7 @@ at::Tensor upsample_and_convolve(const at::Tensor& x, const at::Tensor& weight, 
 // (B, F, P, O).
 at::Tensor convolve_frames(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
-// Adds the same to a contiguous sum (B, F, P, O).
+// Adds the same to a contiguous sum (B, F, P, O), which shares no memory with x.
 void add_convolve_frames(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
                          const at::Tensor& bias);
 
@@ -41,7 +41,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 // x·Wᵀ + b for x (…, C) and weight (O, C).
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
-// sum += x·Wᵀ + b for sum (…, O).
+// sum += x·Wᵀ + b for sum (…, O), which shares no memory with x.
 void add_linear(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
                 const std::optional<at::Tensor>& bias);
 

@@ -10,18 +10,18 @@ namespace {
 TORCHREEL_BFLOAT16 void finish(const float* sums, int64_t rows, int64_t width, const BFloat16* bias,
                                bool added, BFloat16* y, int64_t stride) {
   for (int64_t i = 0; i < width; i += lanes) {
-    Floats base = load(bias + i);
+    Floats base = load_fast(bias + i);
     for (int64_t row = 0; row < rows; ++row) {
       BFloat16* to = y + row * stride + i;
       Floats sum = load(sums + row * width + i) + base;
-      store_fast(to, added ? load(to) + sum : sum);
+      store_fast(to, added ? load_fast(to) + sum : sum);
     }
   }
 }
 
-// added: to the numbers of y. Each result is the product of the weight and of a row: the inputs that the
-// kernel covers. gather(row, to) writes one. The rows of a block fit into a core's own cache, and are read
-// once for each panel.
+// added: whether the results are added to y. Each result is the product of the weight and of a row: the
+// inputs that the kernel covers. gather(row, to) writes one. The rows of a block fit into a core's own cache,
+// and are read once for each panel.
 template <typename Gather>
 void convolve_rows(int64_t rows, const at::Tensor& weight, const at::Tensor& bias, bool added, at::Tensor& y,
                    const Gather& gather) {

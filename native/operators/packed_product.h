@@ -56,6 +56,7 @@ struct Block {
 // `floats` numbers.
 inline void in_blocks(int64_t rows, int64_t inputs, int64_t panels, int64_t floats,
                       c10::function_ref<void(const Block&, float*)> work) {
+  if (rows == 0) return;
   int64_t threads = parallel_threads();
   int64_t slices = (rows + rows_of_product - 1) / rows_of_product;
   if (slices > threads / 2) slices = (slices + threads - 1) / threads * threads;

@@ -5,10 +5,6 @@
 namespace torchreel {
 namespace {
 
-struct StoredFast {
-  TORCHREEL_INLINE static void at(BFloat16* to, const Floats& x) { store_fast(to, x); }
-};
-
 // Kernels of `pairs` pairs of channels from a panel (9·C / 2, width, 2) of a packed weight: u = G·g·Gᵀ, each
 // of the 16 positions `step` numbers after the last, as panels (C / 2, width, 2).
 TORCHREEL_BFLOAT16 void transform_kernels(const BFloat16* panel, int64_t channels, int64_t pairs,
@@ -39,20 +35,20 @@ TORCHREEL_BFLOAT16 void transform_kernels(const BFloat16* panel, int64_t channel
 
 TORCHREEL_BFLOAT16 void transform_inputs(const BFloat16* const* pixels, int64_t channels, BFloat16* v,
                                          int64_t step) {
-  transform_tile<StoredFast>(pixels, channels, v, step);
+  transform_tile(pixels, channels, v, step);
 }
 
 TORCHREEL_BFLOAT16 void transform_products(const float* m, int64_t step, int64_t outputs, bool whole,
                                            const BFloat16* bias, BFloat16* const* pixels) {
   if (whole)
-    transform_results<true, StoredFast>(m, step, outputs, bias, pixels);
+    transform_results<true>(m, step, outputs, bias, pixels);
   else
-    transform_results<false, StoredFast>(m, step, outputs, bias, pixels);
+    transform_results<false>(m, step, outputs, bias, pixels);
 }
 
 }  // namespace
 
-// With AMX, products are so fast that saving some of them pays later.
+// With AMX, products are so fast that saving some of them pays only in larger layers.
 bool packed_winograd_pays(int64_t tiles, int64_t channels) {
   bool amx = has_amx();
   return channels % lanes == 0 && channels >= (amx ? 6 : 2) * lanes && tiles >= (amx ? 128 : 64);

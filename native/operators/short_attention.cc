@@ -58,14 +58,14 @@ struct Items {
   int64_t queries, each, sources, width;
 };
 
-// The scores of at most 16 queries, one in each lane, so that nothing is summed across lanes, with the keys
-// of their items. queries: transposed (d, 16). weights: for up to 7 more than `sources`.
+// Scores of at most 16 queries with the keys of their items. Each lane has one query, so nothing is summed
+// across lanes. queries: transposed (d, 16). weights: for up to 7 more than `sources`.
 template <int64_t sums>
 TORCHREEL_INLINE void score(const float* queries, const float* keys, int64_t key_stride, const Items& items,
                             Floats* weights) {
-  constexpr Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   for (int64_t first = 0; first < items.queries; first += items.each, keys += items.sources * key_stride) {
-    Integers own = lane >= static_cast<int32_t>(first);  // until the next item takes its lanes
+    Integers own =
+        lane_numbers >= static_cast<int32_t>(first);  // and those of later items, which overwrite them
     for (int64_t key = 0; key < items.sources; key += sums) {
       const float* row[sums];  // after the last key, the last one again
       for (int64_t j = 0; j < sums; ++j) row[j] = keys + std::min(key + j, items.sources - 1) * key_stride;
@@ -81,7 +81,7 @@ TORCHREEL_INLINE void score(const float* queries, const float* keys, int64_t key
   }
 }
 
-// Scores become e^(factor·(score - largest)); 1 / their sum for each lane.
+// Scores become e^(factor·(score - largest)). Gives 1 / their sum for each lane.
 TORCHREEL_INLINE Floats exponentiate(Floats* weights, int64_t keys, float factor) {
   Floats largest = Floats{} - std::numeric_limits<float>::infinity(), sum{};
   for (int64_t key = 0; key < keys; ++key) largest = weights[key] > largest ? weights[key] : largest;
@@ -195,7 +195,7 @@ at::Tensor attention_of(const at::Tensor& queries, const at::Tensor& keys, const
 at::Tensor short_attention(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values) {
   if (queries.scalar_type() == at::kFloat) return attention_of<float>(queries, keys, values);
   if (multiplies_bfloat16()) return attention_of<BFloat16>(queries, keys, values);
-  // No network computes in bfloat16 on such a processor.
+  // On such a processor, networks compute in bfloat16 only beside a compiled denoiser (pipeline.cc).
   auto wide = [](const at::Tensor& x) { return x.to(at::kFloat); };
   return attention_of<float>(wide(queries), wide(keys), wide(values)).to(at::kBFloat16);
 }

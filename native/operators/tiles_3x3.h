@@ -10,14 +10,6 @@
 
 namespace torchreel {
 
-// Stores numbers of either type.
-struct Stored {
-  template <typename Number>
-  TORCHREEL_INLINE static void at(Number* to, const Floats& x) {
-    store(to, x);
-  }
-};
-
 // u = G·g·Gᵀ of the 9 taps g.
 TORCHREEL_INLINE void transform_taps(const Floats* taps, Floats (&u)[4][4]) {
   Floats rows[4][3];
@@ -38,7 +30,7 @@ TORCHREEL_INLINE void transform_taps(const Floats* taps, Floats (&u)[4][4]) {
 }
 
 // v = Bᵀ·d·B: each of the 16 positions `step` numbers after the last.
-template <typename Store, typename Number>
+template <typename Number>
 TORCHREEL_INLINE void transform_tile(const Number* const* pixels, int64_t channels, Number* v, int64_t step) {
   for (int64_t i = 0; i < channels; i += lanes) {
     Floats d[4][4], rows[4][4];
@@ -53,16 +45,16 @@ TORCHREEL_INLINE void transform_tile(const Number* const* pixels, int64_t channe
     }
     for (int64_t row = 0; row < 4; ++row) {
       Number* to = v + row * 4 * step + i;
-      Store::at(to, rows[row][0] - rows[row][2]);
-      Store::at(to + step, rows[row][1] + rows[row][2]);
-      Store::at(to + 2 * step, rows[row][2] - rows[row][1]);
-      Store::at(to + 3 * step, rows[row][1] - rows[row][3]);
+      store_fast(to, rows[row][0] - rows[row][2]);
+      store_fast(to + step, rows[row][1] + rows[row][2]);
+      store_fast(to + 2 * step, rows[row][2] - rows[row][1]);
+      store_fast(to + 3 * step, rows[row][1] - rows[row][3]);
     }
   }
 }
 
 // pixels = Aᵀ·m·A + bias. doubled: the third row and column of m are 0 and were not computed.
-template <bool doubled, typename Store, typename Number>
+template <bool doubled, typename Number>
 TORCHREEL_INLINE void transform_results(const float* m, int64_t step, int64_t outputs, const Number* bias,
                                         Number* const* pixels) {
   for (int64_t i = 0; i < outputs; i += lanes) {
@@ -78,9 +70,9 @@ TORCHREEL_INLINE void transform_results(const float* m, int64_t step, int64_t ou
     Floats base = load_fast(bias + i);
     for (int64_t row = 0; row < 2; ++row) {
       const auto& [first, second, third, fourth] = rows[row];
-      if (pixels[2 * row]) Store::at(pixels[2 * row] + i, first + second + third + base);
+      if (pixels[2 * row]) store_fast(pixels[2 * row] + i, first + second + third + base);
       if (pixels[2 * row + 1]) {
-        Store::at(pixels[2 * row + 1] + i, second - third - fourth + base);
+        store_fast(pixels[2 * row + 1] + i, second - third - fourth + base);
       }
     }
   }

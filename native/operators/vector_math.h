@@ -19,24 +19,24 @@ namespace torchreel {
 constexpr int64_t lanes = 16;
 typedef float Floats __attribute__((vector_size(lanes * sizeof(float)), aligned(4), may_alias));
 typedef int32_t Integers __attribute__((vector_size(lanes * sizeof(int32_t))));
+constexpr Integers lane_numbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 // The next multiple of `lanes`.
 constexpr int64_t padded_to_lanes(int64_t count) { return (count + lanes - 1) / lanes * lanes; }
 
 TORCHREEL_INLINE float largest_of(Floats x) {
-  Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #pragma GCC unroll 4
   for (int32_t distance = lanes / 2; distance > 0; distance /= 2) {
-    Floats other = __builtin_shuffle(x, lane ^ distance);
+    Floats other = __builtin_shuffle(x, lane_numbers ^ distance);
     x = x > other ? x : other;
   }
   return x[0];
 }
 
 TORCHREEL_INLINE float sum_of(Floats x) {
-  Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #pragma GCC unroll 4
-  for (int32_t distance = lanes / 2; distance > 0; distance /= 2) x += __builtin_shuffle(x, lane ^ distance);
+  for (int32_t distance = lanes / 2; distance > 0; distance /= 2)
+    x += __builtin_shuffle(x, lane_numbers ^ distance);
   return x[0];
 }
 
@@ -44,10 +44,9 @@ TORCHREEL_INLINE float sum_of(Floats x) {
 TORCHREEL_INLINE void transpose(Floats (&rows)[lanes]) {
 #pragma GCC unroll 4
   for (int32_t distance = lanes / 2; distance > 0; distance /= 2) {
-    Integers lane{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     // The lanes in the first half of every 2·distance of both rows, and those in the second half.
-    Integers near = (lane & distance) == 0 ? lane : lane - distance + lanes;
-    Integers far = (lane & distance) == 0 ? lane + distance : lane + lanes;
+    Integers near = (lane_numbers & distance) == 0 ? lane_numbers : lane_numbers - distance + lanes;
+    Integers far = (lane_numbers & distance) == 0 ? lane_numbers + distance : lane_numbers + lanes;
 #pragma GCC unroll 16
     for (int64_t row = 0; row < lanes; ++row) {
       if (row & distance) continue;

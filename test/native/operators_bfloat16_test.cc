@@ -23,6 +23,7 @@
 #include "check.h"
 #include "operators.h"
 #include "packed_weight.h"
+#include "parallel.h"
 
 namespace {
 
@@ -52,6 +53,11 @@ void check_close(const std::string& name, const at::Tensor& expected, const Oper
     check(operation().equal(y), name + " on " + std::to_string(threads) + " threads");
   }
   at::set_num_threads(2);
+  for (int threads : {2, 5}) {
+    torchreel::work_in_pieces(threads, /*apart=*/false);
+    check(operation().equal(y), name + " by a team of " + std::to_string(threads));
+  }
+  torchreel::work_in_pieces(0, false);
 }
 
 void test_linear(at::IntArrayRef shape, int64_t outputs, bool fits = true) {
@@ -109,6 +115,16 @@ void test_linear_of_transposed(int64_t frames, int64_t positions, int64_t channe
           },
           ours ? 0.0023 : 0.004, ours);
     }
+  }
+}
+
+// Views with gaps that are not transposed: a slice of each item, and one item that is seen several times.
+void test_linear_of_slices() {
+  at::Tensor weight = random_weight({64, 32}), packed = torchreel::pack(weight), bias = random({64});
+  for (const at::Tensor& x : {random({2, 9, 32}).narrow(1, 3, 5), random({1, 5, 32}).expand({3, 5, 32})}) {
+    check_close("linear layer of a slice " + c10::str(x.sizes()),
+                at::linear(wide(x), wide(weight), wide(bias)),
+                [&] { return torchreel::linear(x, packed, bias); });
   }
 }
 
@@ -215,16 +231,22 @@ void test_norms(at::IntArrayRef shape, int64_t groups, double mean) {
 }  // namespace
 
 int main() {
-  if (!torchreel::multiplies_bfloat16()) {
-    std::puts("skipped: no network computes in bfloat16 on a processor with neither AVX512-BF16 nor AMX");
-    return 77;
-  }
   at::manual_seed(0);
   at::set_num_threads(2);
+  if (!torchreel::multiplies_bfloat16()) {
+    test_attention(3, 2, 65, 16, 64);
+    test_norms({3, 5, 7, 40}, 8, -3.0);
+    std::puts("only attention and norms: this processor has neither AVX512-BF16 nor AMX");
+    return 77;
+  }
   test_linear({1, 64}, 64);
   at::Tensor packed = torchreel::pack(random_weight({128, 64}));
   check(torchreel::gated_linear(random({0, 64}), packed, random({128})).sizes() == at::IntArrayRef({0, 64}),
         "a packed linear layer of no rows");
+  at::Tensor nothing = torchreel::convolve_frames(
+      random({1, 2, 0, 48}), torchreel::pack(random_weight({48, 48, 3, 1, 1})), random({48}));
+  check(nothing.sizes() == at::IntArrayRef({1, 2, 0, 48}), "a packed convolution over frames of no pixels");
+  test_linear_of_slices();
   test_linear({3, 77, 100}, 320);
   test_linear({1000, 2600}, 96);  // inputs in parts, of the last one fewer
   test_linear({2, 200, 320}, 1280);

@@ -78,6 +78,25 @@ void test_attention(int64_t items, int64_t heads, int64_t tokens, int64_t source
   }
 }
 
+// Short items that follow each other in memory are attended together, and do not change each other.
+void test_attention_of_frames(int64_t items, int64_t heads, int64_t frames, int64_t width) {
+  auto split = [&] { return at::randn({items, frames, heads, width}).transpose(1, 2); };
+  at::Tensor queries = split() * 3, keys = split(), values = split();
+  at::Tensor scores = at::matmul(queries.to(at::kDouble), keys.to(at::kDouble).transpose(2, 3));
+  at::Tensor weights = at::softmax(scores / std::sqrt(static_cast<double>(width)), 3);
+  at::Tensor expected = at::matmul(weights, values.to(at::kDouble)).transpose(1, 2);
+  at::Tensor y = torchreel::attention(queries, keys, values);
+  std::string name = "attention of frames " + c10::str(queries.sizes());
+  check(largest_difference(y, expected) < 2e-5, name);
+  check_threads(
+      y, [&] { return torchreel::attention(queries, keys, values); }, name);
+  for (int64_t item = 0; item < items; ++item) {
+    auto one = [&](const at::Tensor& x) { return x.narrow(0, item, 1); };
+    check(torchreel::attention(one(queries), one(keys), one(values)).equal(one(y)),
+          name + ": item " + std::to_string(item) + " alone");
+  }
+}
+
 void test_convolution(int64_t images, int64_t height, int64_t width, int64_t channels, int64_t outputs,
                       bool channels_last, bool ours = true) {
   at::Tensor x = at::randn({images, height, width, channels}), bias = at::randn({outputs});
@@ -161,6 +180,16 @@ void test_linear(at::IntArrayRef shape, int64_t outputs, bool ours = true) {
               [&] { return torchreel::gated_linear(x, weight, bias); });
 }
 
+template <typename Work>
+bool refuses(const Work& work) {
+  try {
+    work();
+  } catch (const c10::Error&) {
+    return true;
+  }
+  return false;
+}
+
 void check_unusual_layers() {
   at::Tensor x = at::randn({128, 2, 64}).select(1, 0), weight = at::randn({64, 96}).t(),
              bias = at::randn({96});
@@ -168,24 +197,18 @@ void check_unusual_layers() {
   check(largest_difference(torchreel::linear(x, weight, bias), expected) < 1e-4, "rows with gaps");
   check(largest_difference(torchreel::linear(x, weight.unsqueeze(2).unsqueeze(3), bias), expected) < 1e-4,
         "the weight of a 1 × 1 convolution");
-  bool refused = false;
-  try {
-    torchreel::linear(x, weight, at::randn({1}).expand({96}));
-  } catch (const c10::Error&) {
-    refused = true;
-  }
-  check(refused, "a bias with a stride");
+  check(refuses([&] { torchreel::linear(x, weight, at::randn({1}).expand({96})); }), "a bias with a stride");
   at::Tensor transposed = at::zeros({96, 128}).t();
   torchreel::add_linear(transposed, x, weight, bias);
   check(largest_difference(transposed, expected) < 1e-4, "a transposed sum");
   for (const at::Tensor& sum : {at::zeros({128, 95}), at::zeros({128, 96}, at::kDouble)}) {
-    refused = false;
-    try {
-      torchreel::add_linear(sum, x, weight, bias);
-    } catch (const c10::Error&) {
-      refused = true;
-    }
-    check(refused, "a sum of another shape or type");
+    check(refuses([&] { torchreel::add_linear(sum, x, weight, bias); }), "a sum of another shape or type");
+  }
+  at::Tensor video = at::randn({1, 4, 5, 32}), kernel = at::randn({32, 32, 3, 1, 1}), base = at::randn({32});
+  for (const at::Tensor& sum : {at::zeros({1, 5, 4, 32}).transpose(1, 2), at::zeros({1, 4, 5, 31}),
+                                at::zeros({1, 4, 5, 32}, at::kDouble)}) {
+    check(refuses([&] { torchreel::add_convolve_frames(sum, video, kernel, base); }),
+          "a sum of frames that is transposed, or of another shape or type");
   }
   check(torchreel::gated_linear(at::empty({0, 64}), weight, bias).sizes() == at::IntArrayRef({0, 48}),
         "a linear layer of no rows");
@@ -236,6 +259,9 @@ int main() {
       test_attention(9, 2, 11, sources, width);
     }
   }
+  for (int64_t frames : {1, 2, 3, 5, 8, 9, 16, 24}) {
+    for (int64_t width : {20, 64}) test_attention_of_frames(37, 3, frames, width);
+  }
   for (int64_t width : {8, 16, 64, 80, 512}) {
     for (int64_t sources : {33, 77, 100, 576, 1100}) {
       test_attention(1, 1, 1, sources, width);
@@ -280,12 +306,9 @@ int main() {
     test_rms_norm({5, 20}, size);  // libtorch's own
   }
   at::Tensor one = at::randn({1, 1, 2, 4});
-  bool refused = false;
-  try {
-    torchreel::attention(one, one, at::randn({1, 1, 3, 4}));
-  } catch (const c10::Error&) {
-    refused = true;
-  }
-  check(refused, "values that do not fit the keys");
+  check(refuses([&] {
+          torchreel::attention(one, one, at::randn({1, 1, 3, 4}));
+        }),
+        "values that do not fit the keys");
   return 0;
 }

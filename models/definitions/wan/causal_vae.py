@@ -218,7 +218,7 @@ class AttentionBlock(nn.Module):
         tokens = linear(tokens, self.to_qkv.weight.flatten(1), self.to_qkv.bias).unsqueeze(1)
         queries, keys, values = tokens.chunk(3, -1)
         y = attend(queries, keys, values)
-        add_linear(x.flatten(1, 2), y, self.proj.weight.flatten(1), self.proj.bias)
+        add_linear(x.view(x.size(0), -1, x.size(-1)), y, self.proj.weight.flatten(1), self.proj.bias)
         return x
 
 
