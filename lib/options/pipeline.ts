@@ -175,7 +175,7 @@ export const pipelineOptions = withRefusals({
     kind: choice(['auto', 'float16', 'bfloat16', 'float32']),
     default: 'auto',
     group: machine,
-    says: `the number type of the computation; auto is float32 on the CPU; on CUDA, it is ${defaultByFamily(({ gpuDtype }) => gpuDtype)}`,
+    says: `the number type of the computation: auto, float32, bfloat16 or float16; auto is float32 on the CPU; on CUDA, it is ${defaultByFamily(({ gpuDtype }) => gpuDtype)}`,
     flag: '--dtype <name>',
   },
   offload: {

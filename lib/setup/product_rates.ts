@@ -7,8 +7,10 @@ const [addonFile = '', core = '', ...libraries] = process.argv.slice(2)
 try {
   const addon = createRequire(import.meta.url)(addonFile) as Addon
   addon.load(libraries, core)
-  const rate = (dtype: string) => [dtype, addon.productRate(dtype)]
-  console.log(JSON.stringify(Object.fromEntries(['float32', 'bfloat16', 'float16'].map(rate))))
+  const best: Record<string, number> = {}
+  for (const dtype of ['float32', 'bfloat16', 'float16', 'float32', 'bfloat16', 'float16'])
+    best[dtype] = Math.max(best[dtype] ?? 0, addon.productRate(dtype)) // twice, as other programs may disturb one
+  console.log(JSON.stringify(best))
 } catch (error) {
   console.error((error as Error).message)
   process.exitCode = 1

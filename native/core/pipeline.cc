@@ -41,7 +41,7 @@ at::ScalarType computed_dtype(const torchreel_pipeline_options& options, at::Dev
     options.warning(
         options.context,
         ("dtype '" + name +
-         "' is slow on a CPU like this one, so the networks compute in float32, with weights that "
+         "' is slow on this CPU, so the networks compute in float32, with weights that "
          "are rounded to " +
          name + ". Use 'float32'" +
          (multiplies_bfloat16() ? ", or 'bfloat16', which is faster and halves the memory of the weights"

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import { TextToVideoPipeline } from 'torchreel'
 import { changedWeights } from '../support/changed_checkpoint.js'
+import { startNode } from '../support/child.js'
 import { tinyCheckpoint } from '../support/fixtures.js'
 
 const options = { steps: 2, frames: 2, seed: 4 }
@@ -72,7 +73,7 @@ describe('float16 on a CPU, which is computed in float32', () => {
     assert.deepEqual(exact?.warnings, [])
     assert.match(
       half?.warnings.join() ?? '',
-      /^dtype 'float16' is slow on a CPU[^,]*, so the networks compute in float32/,
+      /^dtype 'float16' is slow on this CPU, so the networks compute in float32/,
     )
     const apart = half?.data.map((value, index) => Math.abs(value - (exact?.data[index] as number)))
     assert.ok(Math.max(...(apart ?? [255])) < 16, 'near float32')
@@ -93,8 +94,21 @@ describe('float16 on a CPU, which is computed in float32', () => {
     await using half = await TextToVideoPipeline.fromPretrained(tinyCheckpoint, { dtype: 'float16' })
     const { warnings } = await half.generate('a', options)
     assert.equal(warnings.length, 1)
-    assert.match(warnings[0] as string, /^dtype 'float16' is slow on a CPU/)
+    assert.match(warnings[0] as string, /^dtype 'float16' is slow on this CPU/)
   })
+})
+
+test('where bfloat16 is not multiplied fast, the networks compute in float32, and a warning says so', async () => {
+  const program = `
+    import { generate } from 'torchreel'
+    const { warnings } = await generate('a panda', {
+      model: ${JSON.stringify(tinyCheckpoint)}, dtype: 'bfloat16', steps: 1, frames: 1,
+    })
+    console.log(warnings.join())`
+  const older = { ...process.env, DNNL_MAX_CPU_ISA: 'AVX512_CORE' } // hides AVX512-BF16 and AMX from oneDNN
+  const { code, stdout, stderr } = await startNode(['--input-type=module', '-e', program], older).ended
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: '' })
+  assert.match(stdout, /^dtype 'bfloat16' is slow on this CPU, so the networks compute in float32/)
 })
 
 test('[pixels-out-of-range] what the VAE gives outside of [-1, 1] is clamped', async () => {
