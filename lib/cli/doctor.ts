@@ -152,7 +152,7 @@ async function productsCheck(): Promise<Check> {
     const gain = rates.bfloat16 / rates.float32
     const advice =
       gain > 1.3
-        ? `dtype 'bfloat16' saves time and memory on this CPU, though a video gains less than its products of matrices`
+        ? `dtype 'bfloat16' saves time and memory on this CPU, but a whole video gains less than these numbers say`
         : `dtype 'float32' is the fastest on this CPU`
     const found = `products of matrices on the CPU, in GFLOP/s: ${rounded.join(', ')}. ${advice}`
     return { name, ok: true, found, details: rates }

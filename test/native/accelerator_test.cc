@@ -55,19 +55,6 @@ void is_clean(const std::string& what) {
   check(all.empty(), what + " is no violation:" + all);
 }
 
-// libtorch throws an error with those words.
-template <typename Error = c10::Error, typename Work>
-void refuses(const std::string& words, Work&& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    std::string message = error.what_without_backtrace();
-    check(message.find(words) != std::string::npos, "'" + words + "' is in: " + message);
-    return;
-  }
-  check(false, "nothing was thrown with '" + words + "'");
-}
-
 void test_numbers() {
   at::Tensor x = at::randn({2, 8, 6, 6}), weight = at::randn({4, 8, 3, 3}), bias = at::randn({4});
   at::Tensor rows = at::randn({6, 8}), table = at::randn({8, 5}), scale = at::randn({8});

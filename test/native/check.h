@@ -1,6 +1,8 @@
 // What the core's tests need of a test framework.
 #pragma once
 
+#include <c10/util/Exception.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -25,4 +27,17 @@ inline void check_throws(const std::string& code, const std::string& words,
     return;
   }
   check(false, "expected " + code + " with '" + words + "', nothing was thrown");
+}
+
+// `work` throws an error of libtorch whose message holds `words`.
+template <typename Error = c10::Error, typename Work>
+void refuses(const std::string& words, Work&& work) {
+  try {
+    work();
+  } catch (const Error& error) {
+    std::string message = error.what_without_backtrace();
+    check(message.find(words) != std::string::npos, "'" + words + "' is in: " + message);
+    return;
+  }
+  check(false, "nothing was thrown with '" + words + "'");
 }

@@ -9,17 +9,16 @@
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/repeat_interleave.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/silu.h>
-#include <ATen/ops/softmax.h>
 
 #include <algorithm>
 #include <cmath>
 #include <functional>
 
+#include "attended.h"
 #include "check.h"
 #include "operators.h"
 #include "packed_weight.h"
@@ -180,26 +179,22 @@ void test_attention(int64_t items, int64_t heads, int64_t tokens, int64_t source
   auto split = [&](int64_t length) { return random({items, length, heads, width}).transpose(1, 2); };
   at::Tensor queries = split(tokens) * 3, keys = split(sources);
   at::Tensor values = random({items, heads, sources, width + 8}).narrow(3, 3, width);  // strides of their own
-  at::Tensor scores = at::matmul(wide(queries), wide(keys).transpose(2, 3));
-  at::Tensor weights = at::softmax(scores / std::sqrt(static_cast<double>(width)), 3);
   std::string name = "attention of " + c10::str(at::IntArrayRef({items, heads, tokens, sources, width}));
   bool ours = sources <= 32 || width % 32 == 0;
   bool rounded = sources > 32 || (sources > 16 && width % 32 == 0);
   check_close(
-      name, at::matmul(weights, wide(values)).transpose(1, 2),
-      [&] { return torchreel::attention(queries, keys, values); }, rounded ? 0.005 : 0.0023, ours);
+      name, attended(queries, keys, values), [&] { return torchreel::attention(queries, keys, values); },
+      rounded ? 0.005 : 0.0023, ours);
 }
 
 // Short items that follow each other in memory are attended together, and do not change each other.
 void test_attention_of_frames(int64_t items, int64_t heads, int64_t frames, int64_t width) {
   auto split = [&] { return random({items, frames, heads, width}).transpose(1, 2); };
   at::Tensor queries = split() * 3, keys = split(), values = split();
-  at::Tensor scores = at::matmul(wide(queries), wide(keys).transpose(2, 3));
-  at::Tensor weights = at::softmax(scores / std::sqrt(static_cast<double>(width)), 3);
   std::string name = "attention of frames " + c10::str(queries.sizes());
   check_close(
-      name, at::matmul(weights, wide(values)).transpose(1, 2),
-      [&] { return torchreel::attention(queries, keys, values); }, frames > 16 ? 0.005 : 0.0023);
+      name, attended(queries, keys, values), [&] { return torchreel::attention(queries, keys, values); },
+      frames > 16 ? 0.005 : 0.0023);
   at::Tensor together = torchreel::attention(queries, keys, values);
   for (int64_t item = 0; item < items; ++item) {
     auto one = [&](const at::Tensor& x) { return x.narrow(0, item, 1); };

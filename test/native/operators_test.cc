@@ -8,16 +8,15 @@
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/matmul.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/repeat_interleave.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/silu.h>
-#include <ATen/ops/softmax.h>
 
 #include <cmath>
 #include <functional>
 
+#include "attended.h"
 #include "check.h"
 #include "parallel.h"
 
@@ -64,9 +63,7 @@ void test_attention(int64_t items, int64_t heads, int64_t tokens, int64_t source
   at::Tensor queries = split(tokens) * spread, keys = split(sources);
   at::Tensor values =
       at::randn({items, heads, sources, width + 8}).narrow(3, 3, width);  // strides of their own
-  at::Tensor scores = at::matmul(queries.to(at::kDouble), keys.to(at::kDouble).transpose(2, 3));
-  at::Tensor weights = at::softmax(scores / std::sqrt(static_cast<double>(width)), 3);
-  at::Tensor expected = at::matmul(weights, values.to(at::kDouble)).transpose(1, 2);
+  at::Tensor expected = attended(queries, keys, values);
   at::Tensor y = torchreel::attention(queries, keys, values);
   std::string name = "attention of " + c10::str(at::IntArrayRef({items, heads, tokens, sources, width}));
   check(y.is_contiguous() && y.sizes() == expected.sizes(), name + " has a shape of its own");
@@ -82,9 +79,7 @@ void test_attention(int64_t items, int64_t heads, int64_t tokens, int64_t source
 void test_attention_of_frames(int64_t items, int64_t heads, int64_t frames, int64_t width) {
   auto split = [&] { return at::randn({items, frames, heads, width}).transpose(1, 2); };
   at::Tensor queries = split() * 3, keys = split(), values = split();
-  at::Tensor scores = at::matmul(queries.to(at::kDouble), keys.to(at::kDouble).transpose(2, 3));
-  at::Tensor weights = at::softmax(scores / std::sqrt(static_cast<double>(width)), 3);
-  at::Tensor expected = at::matmul(weights, values.to(at::kDouble)).transpose(1, 2);
+  at::Tensor expected = attended(queries, keys, values);
   at::Tensor y = torchreel::attention(queries, keys, values);
   std::string name = "attention of frames " + c10::str(queries.sizes());
   check(largest_difference(y, expected) < 2e-5, name);
@@ -180,16 +175,6 @@ void test_linear(at::IntArrayRef shape, int64_t outputs, bool ours = true) {
               [&] { return torchreel::gated_linear(x, weight, bias); });
 }
 
-template <typename Work>
-bool refuses(const Work& work) {
-  try {
-    work();
-  } catch (const c10::Error&) {
-    return true;
-  }
-  return false;
-}
-
 void check_unusual_layers() {
   at::Tensor x = at::randn({128, 2, 64}).select(1, 0), weight = at::randn({64, 96}).t(),
              bias = at::randn({96});
@@ -197,18 +182,20 @@ void check_unusual_layers() {
   check(largest_difference(torchreel::linear(x, weight, bias), expected) < 1e-4, "rows with gaps");
   check(largest_difference(torchreel::linear(x, weight.unsqueeze(2).unsqueeze(3), bias), expected) < 1e-4,
         "the weight of a 1 × 1 convolution");
-  check(refuses([&] { torchreel::linear(x, weight, at::randn({1}).expand({96})); }), "a bias with a stride");
+  // A bias with a stride.
+  refuses("and a bias (O)", [&] { torchreel::linear(x, weight, at::randn({1}).expand({96})); });
   at::Tensor transposed = at::zeros({96, 128}).t();
   torchreel::add_linear(transposed, x, weight, bias);
   check(largest_difference(transposed, expected) < 1e-4, "a transposed sum");
+  // Sums of another shape or type, and a sum of frames that is transposed.
   for (const at::Tensor& sum : {at::zeros({128, 95}), at::zeros({128, 96}, at::kDouble)}) {
-    check(refuses([&] { torchreel::add_linear(sum, x, weight, bias); }), "a sum of another shape or type");
+    refuses("a sum of the layer's shape and dtype", [&] { torchreel::add_linear(sum, x, weight, bias); });
   }
   at::Tensor video = at::randn({1, 4, 5, 32}), kernel = at::randn({32, 32, 3, 1, 1}), base = at::randn({32});
   for (const at::Tensor& sum : {at::zeros({1, 5, 4, 32}).transpose(1, 2), at::zeros({1, 4, 5, 31}),
                                 at::zeros({1, 4, 5, 32}, at::kDouble)}) {
-    check(refuses([&] { torchreel::add_convolve_frames(sum, video, kernel, base); }),
-          "a sum of frames that is transposed, or of another shape or type");
+    refuses("a contiguous sum (B, F, P, O)",
+            [&] { torchreel::add_convolve_frames(sum, video, kernel, base); });
   }
   check(torchreel::gated_linear(at::empty({0, 64}), weight, bias).sizes() == at::IntArrayRef({0, 48}),
         "a linear layer of no rows");
@@ -306,9 +293,8 @@ int main() {
     test_rms_norm({5, 20}, size);  // libtorch's own
   }
   at::Tensor one = at::randn({1, 1, 2, 4});
-  check(refuses([&] {
-          torchreel::attention(one, one, at::randn({1, 1, 3, 4}));
-        }),
-        "values that do not fit the keys");
+  refuses("queries, keys and values that fit each other", [&] {
+    torchreel::attention(one, one, at::randn({1, 1, 3, 4}));
+  });
   return 0;
 }
